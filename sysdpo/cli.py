@@ -1,0 +1,281 @@
+"""`sysdpo STEP …`: each step of the workflow as a command of its own."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+# Torch's OpenMP threads spin at barriers; where cores are shared that costs a factor of ten and more.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from sysdpo.config import Config, load_config, method_settings, system_config
+from sysdpo.errors import UserError
+from sysdpo.files import read_table, whole, write_table
+
+PROMPT_COLUMNS = ("prompt_id", "split", "text")
+SCORE_COLUMNS = ("trajectory_id", "prompt_id", "score")
+PAIR_COLUMNS = ("pair_id", "prompt_id", "chosen_id", "rejected_id", "margin")
+EVALUATION_COLUMNS = ("prompt_id", "sample", "metric", "value")
+
+
+def benchmark_of(options: argparse.Namespace, config: Config) -> Any:
+    """The benchmark of `--system`, with the model libraries quietened."""
+    _quieten_libraries()
+    from sysdpo.systems.benchmark import load_benchmark
+
+    return load_benchmark(options.system, system_config(config, options.system))
+
+
+def validate(options: argparse.Namespace, config: Config) -> None:
+    """Check every system and every method's settings, building no model."""
+    for system in config["systems"]:
+        options.system = system
+        benchmark_of(options, config).prompts()
+        from sysdpo.config import method_rows
+
+        for method in method_rows(config, system):
+            method_settings(config, system, method)
+
+
+def prompts(options: argparse.Namespace, config: Config) -> None:
+    """Write the prompts and their splits."""
+    write_table(benchmark_of(options, config).prompts(), options.output)
+
+
+def foundation(options: argparse.Namespace, config: Config) -> None:
+    """Make one foundation model."""
+    made = benchmark_of(options, config).foundations
+    if options.model not in made:
+        raise UserError(f"--model: '{options.model}' should be one of {sorted(made)}")
+    with whole(options.output) as folder:
+        made[options.model](options.seed, folder)
+
+
+def inspect(options: argparse.Namespace, config: Config) -> None:
+    """Measure the foundation models."""
+    quality = benchmark_of(options, config).inspect(options.foundation, options.seed)
+    with whole(options.output) as path:
+        path.write_text(json.dumps(quality, indent=1))
+
+
+def sample(options: argparse.Namespace, config: Config) -> None:
+    """Sample the training prompts' trajectories from the system before alignment."""
+    benchmark = benchmark_of(options, config)
+    from sysdpo.evaluation import sample_trajectories
+    from sysdpo.preferences import write_trajectories
+
+    asked = read_table(options.prompts, PROMPT_COLUMNS).query("split == 'train'")
+    samples = system_config(config, options.system)["trajectories"]["samples_per_prompt"]
+    system = benchmark.system(options.foundation)
+    trajectories = sample_trajectories(benchmark, system, asked, samples, seed=options.seed, purpose="train")
+    write_trajectories(trajectories, options.output)
+
+
+def score(options: argparse.Namespace, config: Config) -> None:
+    """Score trajectories."""
+    benchmark = benchmark_of(options, config)
+    from sysdpo.preferences import read_trajectories
+
+    asked = read_table(options.prompts, PROMPT_COLUMNS)
+    scores = benchmark.score(asked, read_trajectories(options.trajectories), options.foundation)
+    write_table(scores, options.output)
+
+
+def pair(options: argparse.Namespace, config: Config) -> None:
+    """Make all untied preference pairs."""
+    from sysdpo.preferences import make_pairs
+
+    write_table(make_pairs(read_table(options.scores, SCORE_COLUMNS)), options.output)
+
+
+def train(options: argparse.Namespace, config: Config) -> None:
+    """Train the system by one method."""
+    settings = method_settings(config, options.system, options.method)
+    if not settings.trains:
+        raise UserError(f"--method: '{options.method}' has the objective 'none' and nothing to train")
+    pairs = read_table(options.pairs, PAIR_COLUMNS)
+    asked = read_table(options.prompts, PROMPT_COLUMNS).query("split == 'train'")
+    benchmark = benchmark_of(options, config)
+    from sysdpo.evaluation import sample_trajectories
+    from sysdpo.preferences import make_pairs, read_trajectories
+    from sysdpo.training import align
+
+    trajectories = read_trajectories(options.trajectories)
+    samples = system_config(config, options.system)["trajectories"]["samples_per_prompt"]
+    system = benchmark.system(options.foundation)
+
+    def collect(number: int) -> tuple[Any, Any]:
+        if number == 0:
+            return trajectories, pairs
+        fresh_seed = options.seed + 1000 * number
+        fresh = sample_trajectories(benchmark, system, asked, samples, seed=fresh_seed, purpose="train")
+        return fresh, make_pairs(benchmark.score(asked, fresh, options.foundation))
+
+    with whole(options.output) as folder:
+        align(system, collect, settings, seed=options.seed, output=folder)
+
+
+def evaluate(options: argparse.Namespace, config: Config) -> None:
+    """Sample and measure the system as a method left it."""
+    described = system_config(config, options.system)
+    settings = method_settings(config, options.system, options.method)
+    asked = read_table(options.prompts, PROMPT_COLUMNS)
+    asked = asked[asked["split"] == options.split].reset_index(drop=True)
+    benchmark = benchmark_of(options, config)
+    from sysdpo.evaluation import evaluate as measure
+    from sysdpo.preferences import write_trajectories
+
+    system = benchmark.system(options.foundation)
+    if options.training is not None:
+        for folder in sorted((options.training / "adapters").iterdir()):
+            system.components[folder.name].load(folder)
+    samples, metrics = measure(
+        benchmark,
+        system,
+        asked,
+        options.foundation,
+        samples=described["evaluation"]["samples_per_prompt"],
+        best_of=settings.best_of,
+        seed=options.seed,
+        purpose=options.split,
+    )
+    with whole(options.output) as folder:
+        folder.mkdir()
+        write_trajectories(samples, folder / "samples.parquet")
+        write_table(metrics, folder / "metrics.parquet")
+
+
+def metrics(options: argparse.Namespace, config: Config) -> None:
+    """Gather all evaluations into the two tables that everything shown is made from."""
+    import pandas as pd
+
+    from sysdpo.config import method_rows
+    from sysdpo.statistics import compare, summarise
+
+    parts = []
+    for folder in options.evaluations:
+        system, seed, method = folder.parts[-4:-1]
+        values = read_table(folder / "metrics.parquet", EVALUATION_COLUMNS)
+        parts.append(values.assign(system=system, seed=int(seed), method=method))
+    values = pd.concat(parts, ignore_index=True)
+    comparisons = []
+    for system, part in values.groupby("system", sort=False):
+        present = part["method"].unique().tolist()
+        rows = method_rows(config, str(system))
+        trained = [method for method in present if rows[method]["objective"] != "none"]
+        baselines = [name for name in system_config(config, str(system))["baselines"] if name in present]
+        comparisons.append(compare(part, baselines, trained))
+    write_table(summarise(values), options.output)
+    write_table(pd.concat(comparisons, ignore_index=True), options.comparisons)
+
+
+def tables(options: argparse.Namespace, config: Config) -> None:
+    """Write a system's paper-style tables."""
+    from sysdpo.report.tables import write_tables
+
+    write_tables(options.system, options.metrics, options.comparisons, options.output)
+
+
+def figures(options: argparse.Namespace, config: Config) -> None:
+    """Draw a system's figures."""
+    from sysdpo.report.figures import write_figures
+
+    write_figures(options.system, options.metrics, options.comparisons, options.runs, options.output)
+
+
+def report(options: argparse.Namespace, config: Config) -> None:
+    """Write the report page."""
+    from sysdpo.report.html import write_report
+
+    write_report(options.results, options.output)
+
+
+def manifest(options: argparse.Namespace, config: Config) -> None:
+    """Write the provenance of the results."""
+    from sysdpo.report.manifest import write_manifest
+
+    write_manifest(options.results, config, options.output)
+
+
+def experiment(options: argparse.Namespace, config: Config) -> None:
+    """Gather an experiment's runs into one table, and draw it."""
+    from sysdpo.experiments import gather
+
+    gather(options.experiment, config, options.metrics, options.comparisons, options.output)
+
+
+PATHS = ("prompts", "foundation", "trajectories", "scores", "pairs", "training", "comparisons", "runs", "results")
+STEPS: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "validate": (validate, ()),
+    "prompts": (prompts, ("system", "output")),
+    "foundation": (foundation, ("system", "seed", "model", "output")),
+    "inspect": (inspect, ("system", "seed", "foundation", "output")),
+    "sample": (sample, ("system", "seed", "prompts", "foundation", "output")),
+    "score": (score, ("system", "seed", "prompts", "trajectories", "foundation", "output")),
+    "pair": (pair, ("system", "seed", "scores", "output")),
+    "train": (
+        train,
+        ("system", "seed", "method", "prompts", "trajectories", "scores", "pairs", "foundation", "output"),
+    ),
+    "evaluate": (evaluate, ("system", "seed", "method", "prompts", "foundation", "training?", "split?", "output")),
+    "metrics": (metrics, ("evaluations", "comparisons", "output")),
+    "tables": (tables, ("system", "metrics", "comparisons", "output")),
+    "figures": (figures, ("system", "metrics", "comparisons", "runs", "output")),
+    "report": (report, ("results", "output")),
+    "manifest": (manifest, ("results", "output")),
+    "experiment": (experiment, ("experiment", "metrics", "comparisons", "output")),
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="sysdpo", description="Aligning compound AI systems, step by step.")
+    steps = top.add_subparsers(dest="step", required=True, metavar="STEP")
+    for name, (function, options) in STEPS.items():
+        step = steps.add_parser(name, help=(function.__doc__ or "").splitlines()[0])
+        step.add_argument("--config", type=Path, required=True, help="the resolved configuration (YAML)")
+        for option in options:
+            _add_option(step, option.removesuffix("?"), required=not option.endswith("?"))
+    return top
+
+
+def _add_option(step: argparse.ArgumentParser, name: str, *, required: bool) -> None:
+    if name == "seed":
+        step.add_argument("--seed", type=int, required=required)
+    elif name == "evaluations":
+        step.add_argument("--evaluations", type=Path, nargs="+", required=required)
+    elif name == "split":
+        step.add_argument("--split", choices=("validation", "test"), default="test")
+    elif name in (*PATHS, "metrics", "output"):
+        step.add_argument(f"--{name}", type=Path, required=required)
+    else:
+        step.add_argument(f"--{name}", required=required)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one step; returns 0, or 2 with one sentence on stderr for what the user can mend."""
+    options = parser().parse_args(arguments)
+    try:
+        STEPS[options.step][0](options, load_config(options.config))
+    except UserError as error:
+        print(f"sysdpo {options.step}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _quieten_libraries() -> None:
+    """Progress bars and advice of the model libraries would bury a step's own log."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    import warnings
+
+    import diffusers
+    import transformers
+
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    transformers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.disable_progress_bar()

@@ -1,0 +1,235 @@
+"""A text-to-image diffusion model at a node: a diffusers pipeline, with LoRA on its denoiser.
+
+A denoiser has no tractable likelihood; Diffusion-DPO (Wallace et al., arXiv 2311.12908) puts the variational bound in
+its place: with the error `‖target − prediction‖²` at a sampled timestep `t` and noise `ε`, `log p ≈ −(ω_t/2)·error`.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from PIL.Image import Image
+from torch import Tensor
+
+from sysdpo.components.loading import load_pretrained
+from sysdpo.components.noise import NoiseSchedule
+from sysdpo.errors import UserError
+from sysdpo.system import LogProbs
+
+POLICY, REFERENCE = "default", "reference"
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """How the bound is estimated.
+
+    weighting: `simple`, a constant `omega` on the error's mean over elements (Diffusion-DPO's), or `elbo`, the
+        variational bound's own weight on its sum over elements, in nats (`omega` scales it).
+    draws: shared `(t, ε)` a row, averaged.
+    antithetic: every second draw repeats the timestep of the one before with its noise negated.
+    """
+
+    weighting: str = "simple"
+    omega: float = 1.0
+    draws: int = 1
+    antithetic: bool = False
+
+
+class DiffusionModel:
+    """`log p_θ(image | prompt)` of a diffusers text-to-image pipeline, up to a constant that θ does not move.
+
+    Serves UNets and SD3-type transformers, with epsilon, v, sample or flow prediction; the pipeline must offer
+    `encode_prompt`. The condition's first value is the prompt. Only the denoiser's LoRA adapter is trained.
+    """
+
+    def __init__(
+        self,
+        pipeline: DiffusionPipeline,
+        *,
+        lora: Mapping[str, Any],
+        estimator: Estimator | None = None,
+        sampling: Mapping[str, Any] | None = None,
+        batch_size: int = 128,
+    ):
+        self.pipeline = pipeline
+        self.pipeline.set_progress_bar_config(disable=True)
+        for part in pipeline.components.values():
+            if isinstance(part, torch.nn.Module):
+                part.requires_grad_(False).eval()
+        self.is_transformer = getattr(pipeline, "unet", None) is None
+        self._part = "transformer" if self.is_transformer else "unet"
+        self.denoiser = getattr(pipeline, self._part)
+        self.denoiser.add_adapter(LoraConfig(lora_dropout=0.0, **lora), adapter_name=POLICY)
+        self.schedule = NoiseSchedule.of(pipeline.scheduler)
+        self.estimator = estimator or Estimator()
+        self.sampling = dict(sampling or {})
+        self.batch_size = batch_size
+        self._latents: dict[bytes, Tensor] = {}
+        self._prompts: dict[str, dict[str, Tensor]] = {}
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path,
+        *,
+        pipeline: str = "diffusers:DiffusionPipeline",
+        dtype: str = "float32",
+        **settings: Any,
+    ) -> "DiffusionModel":
+        """Load from a hub id or a local folder; `pipeline` is the class to load with, as `module:name`.
+
+        Raises `UserError` if the folder holds no such pipeline.
+        """
+        module, _, name = pipeline.partition(":")
+        loader = getattr(import_module(module), name).from_pretrained
+        return cls(load_pretrained(loader, model, torch_dtype=getattr(torch, dtype)), **settings)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the denoiser lies."""
+        return next(self.denoiser.parameters()).device
+
+    def to(self, device: torch.device) -> None:
+        """Move the pipeline."""
+        self.pipeline.to(device)
+
+    @torch.no_grad()
+    def sample(self, conditions: Sequence[tuple[Any, ...]], *, seeds: Sequence[int]) -> list[Image]:
+        """One image for each condition, by the pipeline's own call with the row's own seed."""
+        images: list[Image] = []
+        for start in range(0, len(conditions), self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            generators = [torch.Generator().manual_seed(seed) for seed in seeds[rows]]
+            prompts = [str(condition[0]) for condition in conditions[rows]]
+            images += self.pipeline(prompt=prompts, generator=generators, **self.sampling).images
+        return images
+
+    def log_probs(
+        self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Image], *, draw: Sequence[int]
+    ) -> LogProbs:
+        """`−(ω_t/2)·error` at the `(t, ε)` that `draw` names, the same for policy and reference; shape `[batch]`."""
+        repeats = self.estimator.draws
+        latents = self._encode_images(values).repeat_interleave(repeats, 0)
+        prompts = [str(condition[0]) for condition in conditions]
+        condition = {key: part.repeat_interleave(repeats, 0) for key, part in self._encode_prompts(prompts).items()}
+        step, noise = self._draws(draw, latents.shape[1:])
+        noisy, target = self.schedule.corrupt(latents, noise.to(latents), step)
+        inputs = (noisy, target, step, condition)
+        with torch.no_grad(), self._as_reference():
+            reference = self._log_prob(*inputs)
+        return LogProbs(*(part.reshape(-1, repeats).mean(1) for part in (self._log_prob(*inputs), reference)))
+
+    def _log_prob(self, noisy: Tensor, target: Tensor, step: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
+        timestep = self.schedule.timestep[step].to(noisy.device)
+        name = "hidden_states" if self.is_transformer else "sample"
+        prediction = self.denoiser(**{name: noisy}, timestep=timestep, **self._keywords(condition)).sample
+        error = (prediction.float() - target.float()) ** 2
+        if self.estimator.weighting == "simple":
+            return -self.estimator.omega / 2 * error.flatten(1).mean(1)
+        weight = self.schedule.elbo_weight[step].to(noisy.device)
+        return -self.estimator.omega / 2 * weight * error.flatten(1).sum(1)
+
+    def _draws(self, draw: Sequence[int], shape: torch.Size) -> tuple[Tensor, Tensor]:
+        """Timestep indices `[batch·draws]` and noises `[batch·draws, *shape]`, functions of each row's draw alone."""
+        steps, noises = [], []
+        for row in draw:
+            for repeat in range(self.estimator.draws):
+                mirrored = self.estimator.antithetic and repeat % 2 == 1
+                name = row * self.estimator.draws + repeat - mirrored
+                noise = torch.randn(shape, generator=torch.Generator().manual_seed(name))
+                steps.append(self.schedule.stratified_step(name))
+                noises.append(-noise if mirrored else noise)
+        return torch.tensor(steps), torch.stack(noises)
+
+    def _encode_images(self, images: Sequence[Image]) -> Tensor:
+        keys = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
+        missing = {key: image for key, image in zip(keys, images, strict=True) if key not in self._latents}
+        if missing:
+            vae = self.pipeline.vae
+            with torch.no_grad():
+                pixels = self.pipeline.image_processor.preprocess(list(missing.values()))
+                latents = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.mode()
+            latents = (latents - (vae.config.get("shift_factor") or 0.0)) * vae.config.scaling_factor
+            self._latents.update(zip(missing, latents, strict=True))
+        return torch.stack([self._latents[key] for key in keys]).to(self.denoiser.dtype)
+
+    def _encode_prompts(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """The frozen text encoder's outputs, each computed once."""
+        if missing := list(dict.fromkeys(prompt for prompt in prompts if prompt not in self._prompts)):
+            three = {"prompt_2": missing, "prompt_3": missing} if self.is_transformer else {}
+            with torch.no_grad():
+                encoded = self.pipeline.encode_prompt(
+                    prompt=missing,
+                    device=self.device,
+                    num_images_per_prompt=1,
+                    do_classifier_free_guidance=False,
+                    **three,
+                )
+            tokens, pooled = encoded[0], encoded[2] if len(encoded) == 4 else None
+            for row, prompt in enumerate(missing):
+                self._prompts[prompt] = {"tokens": tokens[row]} | ({} if pooled is None else {"pooled": pooled[row]})
+        rows = [self._prompts[prompt] for prompt in prompts]
+        return {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
+
+    def _keywords(self, condition: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The text condition under the names that this denoiser gives it."""
+        tokens = {"encoder_hidden_states": condition["tokens"]}
+        if "pooled" not in condition:
+            return tokens
+        if self.is_transformer:
+            return tokens | {"pooled_projections": condition["pooled"]}
+        side = self.denoiser.config.sample_size * self.pipeline.vae_scale_factor
+        size_and_crop = torch.tensor([[side, side, 0, 0, side, side]], device=self.device)
+        time_ids = size_and_crop.repeat(len(condition["pooled"]), 1).to(condition["pooled"])
+        return tokens | {"added_cond_kwargs": {"text_embeds": condition["pooled"], "time_ids": time_ids}}
+
+    def trainable_parameters(self) -> list[torch.nn.Parameter]:
+        """The policy adapter's weights."""
+        return [weight for _, weight in self._policy_weights()]
+
+    def _policy_weights(self) -> list[tuple[str, torch.nn.Parameter]]:
+        return [(name, weight) for name, weight in self.denoiser.named_parameters() if f".{POLICY}." in name]
+
+    @contextmanager
+    def _as_reference(self) -> Iterator[None]:
+        rebased = REFERENCE in self.denoiser.peft_config
+        if rebased:
+            self.denoiser.set_adapter(REFERENCE)
+        else:
+            self.denoiser.disable_adapters()
+        try:
+            yield
+        finally:
+            self.denoiser.enable_adapters()
+            self.denoiser.set_adapter(POLICY)
+
+    def rebase_reference(self) -> None:
+        """Make the present policy the reference, at the cost of a second adapter."""
+        if REFERENCE not in self.denoiser.peft_config:
+            self.denoiser.add_adapter(self.denoiser.peft_config[POLICY], adapter_name=REFERENCE)
+        weights = get_peft_model_state_dict(self.denoiser, adapter_name=POLICY)
+        set_peft_model_state_dict(self.denoiser, weights, adapter_name=REFERENCE)
+        self.denoiser.set_adapter(POLICY)
+
+    def save(self, folder: Path) -> None:
+        """Write the policy's adapter in diffusers' LoRA format (safetensors), for `pipeline.load_lora_weights`."""
+        weights = get_peft_model_state_dict(self.denoiser, adapter_name=POLICY)
+        metadata = {f"{self._part}_lora_adapter_metadata": self.denoiser.peft_config[POLICY].to_dict()}
+        self.pipeline.save_lora_weights(folder, **{f"{self._part}_lora_layers": weights}, **metadata)
+
+    def load(self, folder: Path) -> None:
+        """Read an adapter in diffusers' LoRA format into the policy; raises `UserError` if it does not fit."""
+        before = {name: weight.shape for name, weight in self._policy_weights()}
+        self.denoiser.delete_adapters(POLICY)
+        load_pretrained(self.pipeline.load_lora_weights, folder, adapter_name=POLICY, use_safetensors=True)
+        after = {name: weight.shape for name, weight in self._policy_weights()}
+        if after != before:  # weights under other names are ignored by the loader, silently
+            raise UserError(f"adapter: '{folder}' holds {len(after)} weights for this denoiser, not {len(before)}")

@@ -1,0 +1,43 @@
+"""Deterministic nodes: parsers, tools, frozen retrievers. They contribute a factor of 1."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sysdpo.system import LogProbs
+
+
+class Function:
+    """A node whose value is `function(*parents)`."""
+
+    def __init__(self, function: Callable[..., Any]):
+        self.function = function
+
+    def to(self, device: torch.device) -> None:
+        """Nothing to move."""
+
+    def sample(self, conditions: Sequence[tuple[Any, ...]], *, seeds: Sequence[int]) -> list[Any]:
+        """`function(*condition)` for each condition; the seeds change nothing."""
+        return [self.function(*condition) for condition in conditions]
+
+    def log_probs(
+        self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Any], *, draw: Sequence[int]
+    ) -> LogProbs:
+        """Zeros of shape `[batch]`: a deterministic value has probability 1."""
+        zeros = torch.zeros(len(values))
+        return LogProbs(zeros, zeros)
+
+    def trainable_parameters(self) -> list[torch.nn.Parameter]:
+        """None."""
+        return []
+
+    def rebase_reference(self) -> None:
+        """Nothing to do."""
+
+    def save(self, folder: Path) -> None:
+        """Nothing to write."""
+
+    def load(self, folder: Path) -> None:
+        """Nothing to read."""

@@ -1,0 +1,178 @@
+"""A causal language model at a node: transformers for the model, PEFT for what is trained."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedTokenizerBase,
+)
+
+from sysdpo.components.loading import load_pretrained
+from sysdpo.system import LogProbs
+from sysdpo.values import Completion
+
+POLICY, REFERENCE = "default", "reference"
+
+
+class LanguageModel:
+    """`p_θ(completion | prompt)` of a causal language model with a LoRA adapter.
+
+    The prompt is `template.format(*condition)`, passed through the tokenizer's chat template where it has one. The
+    reference is the same network with the adapter off, or, once rebased, with a frozen copy of the adapter.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        lora: Mapping[str, Any],
+        template: str = "{0}",
+        max_new_tokens: int = 64,
+        temperature: float = 1.0,
+        batch_size: int = 256,
+    ):
+        model.requires_grad_(False)
+        self.model: PeftModel = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", lora_dropout=0.0, **lora))
+        self.model.eval()  # dropout stays off in the policy too, or its log-ratio to the reference would be noise
+        self.tokenizer = tokenizer
+        self.template = template
+        self.max_new_tokens = max_new_tokens
+        self.temperature = temperature
+        self.batch_size = batch_size
+        self.pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path, *, dtype: str = "float32", **settings: Any) -> "LanguageModel":
+        """Load from a hub id or a local folder in `from_pretrained` format; raises `UserError` if it is none."""
+        network = load_pretrained(AutoModelForCausalLM.from_pretrained, model, dtype=getattr(torch, dtype))
+        return cls(network, load_pretrained(AutoTokenizer.from_pretrained, model), **settings)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies."""
+        return self.model.device
+
+    def to(self, device: torch.device) -> None:
+        """Move the model."""
+        self.model.to(device)
+
+    @torch.no_grad()
+    def sample(self, conditions: Sequence[tuple[Any, ...]], *, seeds: Sequence[int]) -> list[Completion]:
+        """One completion for each condition, drawn at `temperature` (0: greedy) from the row's own seed."""
+        completions: list[Completion] = []
+        for start in range(0, len(conditions), self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            completions += self._sample_batch(conditions[rows], seeds[rows])
+        return completions
+
+    def _sample_batch(self, conditions: Sequence[tuple[Any, ...]], seeds: Sequence[int]) -> list[Completion]:
+        prompts = [torch.tensor(self._encode_prompt(condition)) for condition in conditions]
+        input_ids = pad_sequence(prompts, batch_first=True, padding_value=self.pad_id, padding_side="left")
+        lengths = torch.tensor([len(prompt) for prompt in prompts])
+        mask = torch.arange(input_ids.shape[1]) >= input_ids.shape[1] - lengths[:, None]
+        noise = LogitsProcessorList()
+        if self.temperature > 0:
+            noise.append(_GumbelNoise(seeds, self.temperature))
+        output = self.model.generate(
+            input_ids=input_ids.to(self.device),
+            attention_mask=mask.long().to(self.device),
+            logits_processor=noise,
+            do_sample=False,
+            max_new_tokens=self.max_new_tokens,
+            pad_token_id=self.pad_id,
+        )
+        return [self._completion(row.tolist()) for row in output[:, input_ids.shape[1] :].cpu()]
+
+    def _completion(self, tokens: list[int]) -> Completion:
+        if self.tokenizer.eos_token_id in tokens:
+            tokens = tokens[: tokens.index(self.tokenizer.eos_token_id) + 1]
+        text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+        return Completion(text.strip(), tuple(tokens))
+
+    def log_probs(
+        self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Completion], *, draw: Sequence[int]
+    ) -> LogProbs:
+        """Sums over the completion's tokens, its end token included, in float32; exact, so `draw` changes nothing."""
+        prompts = [self._encode_prompt(condition) for condition in conditions]
+        with torch.no_grad(), self._as_reference():
+            reference = self._completion_log_probs(prompts, values)
+        return LogProbs(self._completion_log_probs(prompts, values), reference)
+
+    def _completion_log_probs(self, prompts: list[list[int]], values: Sequence[Completion]) -> Tensor:
+        rows = [torch.tensor([*prompt, *value.tokens]) for prompt, value in zip(prompts, values, strict=True)]
+        # Right padding under causal attention cannot reach back, so no attention mask is needed.
+        input_ids = pad_sequence(rows, batch_first=True, padding_value=self.pad_id).to(self.device)
+        first = torch.tensor([len(prompt) for prompt in prompts], device=self.device)[:, None]
+        last = torch.tensor([len(row) for row in rows], device=self.device)[:, None]
+        # Scoring only positions that can predict a completion token is most of the saving on large vocabularies.
+        kept = torch.arange(int(first.min()) - 1, input_ids.shape[1] - 1, device=self.device)
+        logits = self.model(input_ids=input_ids, logits_to_keep=kept).logits.float()
+        targets = input_ids[:, kept + 1]
+        token_log_probs = logits.log_softmax(-1).gather(-1, targets[..., None])[..., 0]
+        in_completion = (kept + 1 >= first) & (kept + 1 < last)
+        return (token_log_probs * in_completion).sum(-1)
+
+    def _encode_prompt(self, condition: tuple[Any, ...]) -> list[int]:
+        text = self.template.format(*condition)
+        if self.tokenizer.chat_template is None:
+            return list(self.tokenizer(text)["input_ids"])
+        messages = [{"role": "user", "content": text}]
+        return list(self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
+
+    def trainable_parameters(self) -> list[torch.nn.Parameter]:
+        """The policy adapter's weights."""
+        return [weight for name, weight in self.model.named_parameters() if f".{POLICY}." in name]
+
+    @contextmanager
+    def _as_reference(self) -> Iterator[None]:
+        rebased = REFERENCE in self.model.peft_config
+        with nullcontext() if rebased else self.model.disable_adapter():
+            if rebased:
+                self.model.set_adapter(REFERENCE)
+            try:
+                yield
+            finally:
+                if rebased:
+                    self.model.set_adapter(POLICY)
+
+    def rebase_reference(self) -> None:
+        """Make the present policy the reference, at the cost of a second adapter."""
+        if REFERENCE not in self.model.peft_config:
+            self.model.add_adapter(REFERENCE, self.model.peft_config[POLICY])
+        weights = get_peft_model_state_dict(self.model, adapter_name=POLICY)
+        set_peft_model_state_dict(self.model, weights, adapter_name=REFERENCE)
+        self.model.set_adapter(POLICY)
+
+    def save(self, folder: Path) -> None:
+        """Write the policy's adapter in PEFT's format (safetensors)."""
+        self.model.save_pretrained(folder, selected_adapters=[POLICY], safe_serialization=True)
+
+    def load(self, folder: Path) -> None:
+        """Read an adapter in PEFT's format into the policy."""
+        load_pretrained(self.model.load_adapter, folder, adapter_name=POLICY)
+        self.model.set_adapter(POLICY)
+
+
+class _GumbelNoise(LogitsProcessor):
+    """Turns `generate`'s argmax into an exact draw whose noise depends on the row's seed alone (Gumbel-max)."""
+
+    def __init__(self, seeds: Sequence[int], temperature: float):
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.temperature = temperature
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        noise = torch.stack([torch.rand(scores.shape[-1], generator=each) for each in self.generators])
+        gumbel = -torch.log(-torch.log(noise.clamp(1e-20, 1 - 1e-7)))
+        return scores.float() / self.temperature + gumbel.to(scores.device)

@@ -1,0 +1,189 @@
+"""The settings, typed. No model library is imported here: a workflow may read its configuration quickly."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from sysdpo.errors import UserError
+
+Settings = TypeVar("Settings")
+Config = dict[str, Any]
+
+LINKS = ("sigmoid", "ipo", "hinge", "conservative", "robust")
+PAIRS = ("all", "random", "best_worst")
+LABELS = ("deterministic", "bradley_terry", "random")
+
+
+@dataclass(frozen=True)
+class MethodSettings:
+    """One method: a row of `methods`, merged over `training`.
+
+    objective: `none` (train nothing), `direct`, `separate`, `chosen_only` or `only_<component>`.
+    best_of: how many trajectories an answer is picked from, by score.
+    steps: updates a round; batch_size: pairs an update.
+    beta: inverse temperature of the preference; link, label_smoothing: the loss on a margin.
+    learning_rate, chosen_weight: for each component; the latter weighs `−log p(chosen)`.
+    pairs, labels, label_temperature: which pairs are used and who is called their winner.
+    rounds: how often fresh trajectories are sampled from the system as trained so far.
+    """
+
+    objective: str
+    learning_rate: Mapping[str, float]
+    chosen_weight: Mapping[str, float]
+    beta: float = 0.5
+    link: str = "sigmoid"
+    label_smoothing: float = 0.0
+    steps: int = 100
+    batch_size: int = 32
+    warmup_steps: int = 10
+    max_grad_norm: float = 1.0
+    pairs: str = "all"
+    labels: str = "deterministic"
+    label_temperature: float = 0.2
+    rounds: int = 1
+    best_of: int = 1
+
+    def __post_init__(self) -> None:
+        _one_of("link", self.link, LINKS)
+        _one_of("pairs", self.pairs, PAIRS)
+        _one_of("labels", self.labels, LABELS)
+        for name in ("steps", "batch_size", "rounds", "best_of"):
+            _at_least(name, getattr(self, name), 1)
+        if self.beta <= 0:
+            raise UserError(f"beta: {self.beta} should be above 0")
+        if not 0 <= self.label_smoothing < 0.5:
+            raise UserError(f"label_smoothing: {self.label_smoothing} should be at least 0 and below 0.5")
+        known = {"none", "direct", "separate", "chosen_only", *(f"only_{name}" for name in self.learning_rate)}
+        _one_of("objective", self.objective, sorted(known))
+        if missing := sorted(set(self.learning_rate) ^ set(self.chosen_weight)):
+            raise UserError(f"learning_rate and chosen_weight should name the same components; {missing} differ")
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is anything to train."""
+        return self.objective != "none"
+
+
+def load_config(path: Path) -> Config:
+    """Read a YAML configuration; raises `UserError` if it is none."""
+    try:
+        config = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"config: '{path}' should be a YAML file, but cannot be read ({error})") from error
+    if not isinstance(config, dict) or "systems" not in config:
+        raise UserError(f"config: '{path}' should be a mapping with the key 'systems'")
+    return config
+
+
+def system_config(config: Config, system: str) -> Config:
+    """The part of the configuration that describes one system."""
+    _one_of("system", system, sorted(config["systems"]))
+    return config["systems"][system]
+
+
+def method_rows(config: Config, system: str) -> dict[str, dict[str, Any]]:
+    """Every method of a system, experiment variants included: its row merged over `training`."""
+    described = system_config(config, system)
+    variants = {
+        name: row for name, row in expand_experiments(config).items() if row["system"] == system
+    }
+    rows = dict(described["methods"])
+    rows |= {name: _merged(rows[variant["method"]], variant["overrides"]) for name, variant in variants.items()}
+    return {name: _merged(described["training"], row or {}) for name, row in rows.items()}
+
+
+def method_settings(config: Config, system: str, method: str) -> MethodSettings:
+    """The typed settings of one method; raises `UserError` on an unknown method, key or value."""
+    rows = method_rows(config, system)
+    _one_of("method", method, sorted(rows))
+    return typed(MethodSettings, rows[method], f"systems.{system}.methods.{method}")
+
+
+def expand_experiments(config: Config) -> dict[str, dict[str, Any]]:
+    """The grid points of every experiment, by the names of their runs.
+
+    Each is `{experiment, system, method, point, overrides}`: `point` the grid's own coordinates, `overrides` the
+    method settings they stand for. A grid's values are scalars, or mappings `{label: settings}` where one coordinate
+    sets several settings at once.
+    """
+    variants = {}
+    for experiment, described in (config.get("experiments") or {}).items():
+        points = list(product(*(_coordinates(axis, values) for axis, values in described["grid"].items())))
+        for method in described["methods"]:
+            for index, point in enumerate(points):
+                overrides: dict[str, Any] = {}
+                for _, _, settings in point:
+                    overrides = _merged(overrides, settings)
+                variants[f"{experiment}-{method}-{index:02d}"] = {
+                    "experiment": experiment,
+                    "system": described["system"],
+                    "method": method,
+                    "point": {axis: label for axis, label, _ in point},
+                    "overrides": overrides,
+                }
+    return variants
+
+
+def _coordinates(axis: str, values: Any) -> list[tuple[str, Any, dict[str, Any]]]:
+    if isinstance(values, Mapping):
+        return [(axis, label, dict(settings)) for label, settings in values.items()]
+    return [(axis, value, {axis: value}) for value in values]
+
+
+def typed(cls: type[Settings], values: Mapping[str, Any] | None, where: str) -> Settings:
+    """`cls(**values)` for a dataclass; raises `UserError` on an unknown, missing or mistyped key."""
+    values = dict(values or {})
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    if unknown := sorted(set(values) - set(fields)):
+        raise UserError(f"{where}: unknown key {unknown}; known are {sorted(fields)}")
+    hints = typing.get_type_hints(cls)
+    for name, value in values.items():
+        if isinstance(value, list):
+            values[name] = value = tuple(value)
+        if not _fits(value, hints[name]):
+            wanted = getattr(hints[name], "__name__", str(hints[name]))
+            raise UserError(f"{where}.{name}: {value!r} should be of type {wanted}")
+    required = {
+        name
+        for name, field in fields.items()
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    }
+    if missing := sorted(required - set(values)):
+        raise UserError(f"{where}: the keys {missing} are missing")
+    return cls(**values)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin = typing.get_origin(hint) or hint
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, each) for each in typing.get_args(hint))
+    if origin is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if origin is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return hint is Any or isinstance(value, origin)
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merged(merged[key], value) if nested else value
+    return merged
+
+
+def _one_of(name: str, value: str, known: typing.Collection[str]) -> None:
+    if value not in known:
+        raise UserError(f"{name}: '{value}' should be one of {list(known)}")
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise UserError(f"{name}: {value} should be at least {least}")

@@ -1,0 +1,75 @@
+"""Sampling from a system and measuring what it does."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from sysdpo.preferences import as_frame
+from sysdpo.system import System
+from sysdpo.systems.benchmark import Benchmark
+
+SEEDS_PER_PURPOSE = 10**8
+PURPOSES = ("train", "validation", "test")
+
+
+def sample_trajectories(
+    benchmark: Benchmark, system: System, prompts: pd.DataFrame, samples: int, *, seed: int, purpose: str
+) -> pd.DataFrame:
+    """`samples` trajectories for each prompt.
+
+    Their seeds depend on `seed`, `purpose`, the prompt's place and the sample's number alone: methods that are compared
+    share them.
+    """
+    rows = prompts.loc[prompts.index.repeat(samples)]
+    first = (seed * 10 + PURPOSES.index(purpose)) * SEEDS_PER_PURPOSE
+    seeds = range(first, first + len(rows))
+    with torch.no_grad():
+        variables = system.sample({name: rows[name].tolist() for name in benchmark.inputs}, seeds=seeds)
+    return as_frame(rows["prompt_id"].tolist(), list(range(samples)) * len(prompts), variables)
+
+
+def evaluate(
+    benchmark: Benchmark,
+    system: System,
+    prompts: pd.DataFrame,
+    foundation: Path,
+    *,
+    samples: int,
+    best_of: int,
+    seed: int,
+    purpose: str,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Samples with their scores, and the long table `prompt_id, sample, metric, value`.
+
+    With `best_of` above 1 that many trajectories are drawn for each sample and the one with the highest score kept.
+    """
+    drawn = sample_trajectories(benchmark, system, prompts, samples * best_of, seed=seed, purpose=purpose)
+    scores = benchmark.score(prompts, drawn, foundation)
+    drawn["sample"] = drawn["sample"] // best_of
+    kept = scores.assign(sample=drawn["sample"]).groupby(["prompt_id", "sample"], sort=False)["score"].idxmax()
+    drawn, scores = drawn.loc[kept].reset_index(drop=True), scores.loc[kept].reset_index(drop=True)
+    wide = benchmark.metrics(prompts, drawn, scores, foundation)
+    wide = wide.assign(preference_score=scores["score"], **drift(system, drawn))
+    wide = wide.assign(prompt_id=drawn["prompt_id"], sample=drawn["sample"])
+    long = wide.melt(["prompt_id", "sample"], var_name="metric", value_name="value")
+    return drawn.merge(scores.drop(columns="prompt_id"), on="trajectory_id"), long
+
+
+def drift(system: System, trajectories: pd.DataFrame, batch_size: int = 128) -> dict[str, np.ndarray]:
+    """`kl_{component}`: the log-ratio to the reference of each trajectory, whose mean estimates the KL divergence.
+
+    Exact in nats for a language model; for a diffusion model the difference of the bounds, as its estimator weighs it.
+    """
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in system.trainable}
+    for start in range(0, len(trajectories), batch_size):
+        rows = trajectories.iloc[start : start + batch_size]
+        variables: dict[str, Sequence] = {str(name): rows[name].tolist() for name in rows.columns}
+        with torch.no_grad():
+            draw = range(start, start + len(rows))
+            ratios = system.log_ratios(variables, draw=draw, components=system.trainable)
+        for name, ratio in ratios.items():
+            parts[name].append(ratio.cpu().numpy())
+    return {f"kl_{name}": np.concatenate(values) for name, values in parts.items()}

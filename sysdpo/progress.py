@@ -1,0 +1,37 @@
+"""Progress for people and for logs: steps, loss and time left, a line every few seconds."""
+
+import sys
+import time
+from types import TracebackType
+
+
+class Progress:
+    """Reports `name: step/total, values, time left` on stderr, at most every `interval` seconds and at the end.
+
+    Plain lines, not a redrawn bar: they read the same on a terminal, in a job's log and in a cluster's.
+    """
+
+    def __init__(self, name: str, total: int, interval: float = 5.0):
+        self.name, self.total, self.interval = name, total, interval
+        self.step = 0
+
+    def __enter__(self) -> "Progress":
+        self.started = self.shown = time.monotonic()
+        return self
+
+    def update(self, **values: float) -> None:
+        """One step is done, with these numbers to show."""
+        self.step += 1
+        now = time.monotonic()
+        if now - self.shown >= self.interval or self.step == self.total:
+            self.shown = now
+            left = (now - self.started) / self.step * (self.total - self.step)
+            numbers = "".join(f", {key} {value:.4g}" for key, value in values.items())
+            print(f"{self.name}: {self.step}/{self.total}{numbers}, {left:.0f} s left", file=sys.stderr, flush=True)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None and self.total:
+            seconds = time.monotonic() - self.started
+            print(f"{self.name}: done in {seconds:.1f} s", file=sys.stderr, flush=True)

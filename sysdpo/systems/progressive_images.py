@@ -1,0 +1,235 @@
+"""Application 1 of the paper: "draw a cat getting progressively angrier".
+
+A language model writes three captions, a diffusion model draws them; the parser between them is deterministic.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sysdpo.components.diffusion import DiffusionModel, Estimator
+from sysdpo.components.function import Function
+from sysdpo.components.language import LanguageModel
+from sysdpo.config import typed
+from sysdpo.foundation.grammar import CAPTIONS, LEVELS, WORDS, caption, is_well_formed, nth_caption, requests
+from sysdpo.foundation.painter import NEUTRAL, PainterSettings, make_painter
+from sysdpo.foundation.regressor import RegressorSettings, make_regressor, random_cats
+from sysdpo.foundation.renderer import ATTRIBUTES, FURS, render
+from sysdpo.foundation.writer import PROMPT_END, WriterSettings, make_writer
+from sysdpo.scoring.nearest_render import NearestRender
+from sysdpo.scoring.regressor import AttributeRegressor
+from sysdpo.system import Node, System
+
+IMAGES = ("image_1", "image_2", "image_3")
+
+
+@dataclass(frozen=True)
+class PromptSettings:
+    """How many prompts each split has, and how many contents (a fur and a request) are asked only in the test split."""
+
+    train: int = 240
+    validation: int = 60
+    test: int = 200
+    unseen_contents: int = 10
+    seed: int = 0
+
+
+class ProgressiveImages:
+    """Prompt -> writer -> three captions -> painter -> three images."""
+
+    inputs = ("text",)
+
+    def __init__(self, settings: Mapping[str, Any]):
+        where = "systems.progressive_images"
+        self.prompt_settings = typed(PromptSettings, settings.get("prompts"), f"{where}.prompts")
+        foundation = settings["foundation"]
+        writer = typed(WriterSettings, foundation.get("writer"), f"{where}.foundation.writer")
+        painter = typed(PainterSettings, foundation.get("painter"), f"{where}.foundation.painter")
+        regressor = typed(RegressorSettings, foundation.get("regressor"), f"{where}.foundation.regressor")
+        self.size = painter.size
+        self.components = settings["components"]
+        self.foundations = {
+            "writer": partial(make_writer, writer),
+            "painter": partial(make_painter, painter),
+            "regressor": partial(make_regressor, regressor),
+        }
+
+    def prompts(self) -> pd.DataFrame:
+        """Columns `prompt_id, split, text, attribute, direction, fur, unseen`.
+
+        All prompts of the unseen contents are in the test split, whose rest has contents seen in training, in wordings
+        that are not.
+        """
+        settings = self.prompt_settings
+        table = pd.DataFrame([vars(request) for request in requests()])
+        order = np.random.default_rng(settings.seed).permutation(len(table))
+        table = table.iloc[order].reset_index(drop=True)
+        content = table["attribute"] + table["direction"].astype(str) + table["fur"]
+        unseen = content.isin(content.drop_duplicates().head(settings.unseen_contents))
+        table = pd.concat([table[unseen].assign(unseen=True), table[~unseen].assign(unseen=False)], ignore_index=True)
+        sizes = {"test": settings.test, "validation": settings.validation, "train": settings.train}
+        if sum(sizes.values()) > len(table) or settings.test < unseen.sum():
+            from sysdpo.errors import UserError
+
+            raise UserError(
+                f"systems.progressive_images.prompts: {sizes} should add up to at most {len(table)}, with at least "
+                f"{unseen.sum()} in the test split for its {settings.unseen_contents} unseen contents"
+            )
+        table = table.head(sum(sizes.values()))
+        table.insert(0, "split", [name for name, size in sizes.items() for _ in range(size)])
+        table.insert(0, "prompt_id", [f"p{row:04d}" for row in range(len(table))])
+        return table
+
+    def system(self, foundation: Path) -> System:
+        """The directed acyclic graph, with each component loaded from its configured model or from `foundation`."""
+        writer, painter = dict(self.components["writer"]), dict(self.components["painter"])
+        writer_model = writer.pop("model", None)
+        painter_model = painter.pop("model", None)
+        estimator = typed(Estimator, painter.pop("estimator", None), "components.painter.estimator")
+        if writer_model is None:
+            writer_model = foundation / "writer"
+            writer["template"] = "{0}" + PROMPT_END
+        if painter_model is None:
+            painter_model = foundation / "painter"
+            painter["pipeline"] = "sysdpo.foundation.pipeline:SmallStableDiffusion3Pipeline"
+            painter["sampling"] = dict(painter["sampling"], height=self.size, width=self.size)
+        components = {
+            "writer": LanguageModel.from_pretrained(writer_model, **writer),
+            "painter": DiffusionModel.from_pretrained(painter_model, estimator=estimator, **painter),
+            **{f"parser_{n}": Function(lambda answer, n=n: nth_caption(str(answer), n - 1)) for n in (1, 2, 3)},
+        }
+        nodes = [
+            Node("captions", "writer", ("text",)),
+            *(Node(f"caption_{n}", f"parser_{n}", ("captions",)) for n in (1, 2, 3)),
+            *(Node(f"image_{n}", "painter", (f"caption_{n}",)) for n in (1, 2, 3)),
+        ]
+        return System(self.inputs, nodes, components)
+
+    def score(self, prompts: pd.DataFrame, trajectories: pd.DataFrame, foundation: Path) -> pd.DataFrame:
+        """The preference score `q` of the asked attribute, and `attribute_1..3`: that attribute of each image in [0, 1]."""
+        regressor = AttributeRegressor.load(foundation / "regressor")
+        asked = trajectories[["prompt_id"]].merge(prompts, on="prompt_id", how="left")
+        values = np.stack([_asked(regressor.score(trajectories[image].tolist()), asked) for image in IMAGES], 1)
+        scores = trajectories[["trajectory_id", "prompt_id"]].assign(score=preference_score(_rising(values, asked)))
+        return scores.assign(**{f"attribute_{n}": values[:, n - 1] for n in (1, 2, 3)})
+
+    def metrics(
+        self, prompts: pd.DataFrame, trajectories: pd.DataFrame, scores: pd.DataFrame, foundation: Path
+    ) -> pd.DataFrame:
+        """See `METRICS` of the statistics; the read-out is the nearest render's, which trained nothing."""
+        asked = trajectories[["prompt_id"]].merge(prompts, on="prompt_id", how="left")
+        rising = _rising(scores[["attribute_1", "attribute_2", "attribute_3"]].to_numpy(), asked)
+        renders = nearest_render(self.size)
+        looked_up = [renders.look_up(trajectories[image].tolist()) for image in IMAGES]
+        read_out = _rising(np.stack([_asked(attributes, asked) for attributes, _ in looked_up], 1), asked)
+        answers = zip(trajectories["captions"], asked["attribute"], asked["fur"], strict=True)
+        return pd.DataFrame(
+            {
+                "order_consistency": is_ordered(rising),
+                "spread": rising[:, 2] - rising[:, 0],
+                "well_formed": [float(is_well_formed(str(answer), kind, fur)) for answer, kind, fur in answers],
+                "image_distance": np.mean([distance for _, distance in looked_up], 0),
+                "readout_score": preference_score(read_out),
+                "readout_order_consistency": is_ordered(read_out),
+            }
+        )
+
+    def inspect(self, foundation: Path, seed: int) -> dict[str, Any]:
+        """The regressor's R² on held-out renders and on generated images, the painter's words, the writer's order."""
+        system, regressor = self.system(foundation), AttributeRegressor.load(foundation / "regressor")
+        renders = nearest_render(self.size)
+        rng = np.random.default_rng([seed, 2])
+        images, truth = random_cats(1000, self.size, rng)
+        from PIL import Image
+
+        rendered = regressor.score([Image.fromarray(image) for image in images])
+        furs = list(FURS) * 4
+        words = [(attribute, rank) for attribute in ATTRIBUTES for rank in range(len(LEVELS))]
+        conditions = [(caption(kind, WORDS[kind][rank], fur),) for kind, rank in words for fur in furs]
+        drawn = system.components["painter"].sample(conditions, seeds=range(len(conditions)))
+        generated, (looked_up, distance) = regressor.score(drawn), renders.look_up(drawn)
+        levels, quality = [], {}
+        for position, (kind, rank) in enumerate(words):
+            rows = slice(position * len(furs), (position + 1) * len(furs))
+            shown = generated[rows, ATTRIBUTES.index(kind)]
+            nearest = np.abs(shown[:, None] - np.array(LEVELS)).argmin(1)
+            levels.append(
+                {
+                    "attribute": kind,
+                    "word": WORDS[kind][rank],
+                    "level_asked": LEVELS[rank],
+                    "level_drawn_mean": float(shown.mean()),
+                    "level_drawn_std": float(shown.std()),
+                    "right_share": float((nearest == rank).mean()),
+                }
+            )
+        for column, kind in enumerate(ATTRIBUTES):
+            speaks = np.array([CAPTIONS[text][0] == kind for (text,) in conditions])
+            quality[kind] = _r2(generated[speaks, column], looked_up[speaks, column])
+        asked = self.prompts().query("split == 'validation'")
+        answers = system.components["writer"].sample([(text,) for text in asked["text"]], seeds=range(len(asked)))
+        formed = [
+            is_well_formed(str(answer), kind, fur)
+            for answer, kind, fur in zip(answers, asked["attribute"], asked["fur"], strict=True)
+        ]
+        ranks = [
+            [direction * CAPTIONS[nth_caption(str(answer), n)][1] for n in range(3)]
+            for answer, direction, good in zip(answers, asked["direction"], formed, strict=True)
+            if good
+        ]
+        return {
+            "regressor_r2_rendered": {kind: _r2(rendered[:, n], truth[:, n]) for n, kind in enumerate(ATTRIBUTES)},
+            "regressor_r2_generated": quality,
+            "painter_levels": levels,
+            "painter_image_distance": float(distance.mean()),
+            "captions_sorted": float(np.mean([a < b < c for a, b, c in ranks])) if ranks else 0.0,
+            "captions_tied": float(np.mean([len(set(row)) < 3 for row in ranks])) if ranks else 0.0,
+            "well_formed": float(np.mean(formed)),
+        }
+
+
+def build(settings: Mapping[str, Any]) -> ProgressiveImages:
+    """The factory that the configuration names."""
+    return ProgressiveImages(settings)
+
+
+def preference_score(rising: np.ndarray) -> np.ndarray:
+    """`q = [a(z3) − a(z1)] − |a(z2) − (a(z1) + a(z3))/2|` for `[n, 3]` attributes; our choice (design of the score)."""
+    first, second, third = rising.T
+    return (third - first) - np.abs(second - (first + third) / 2)
+
+
+def is_ordered(rising: np.ndarray) -> np.ndarray:
+    """Order Consistency: 1.0 where `a(z1) < a(z2) < a(z3)`, else 0.0, for `[n, 3]` attributes."""
+    return ((rising[:, 0] < rising[:, 1]) & (rising[:, 1] < rising[:, 2])).astype(float)
+
+
+def nearest_render(size: int) -> NearestRender:
+    """Rendered cats along each attribute in steps of 1/60, in every fur, to look pictures up among."""
+    grid = np.linspace(0, 1, 61)
+    attributes = np.tile([NEUTRAL[kind] for kind in ATTRIBUTES], (len(ATTRIBUTES), len(grid), len(FURS), 1))
+    for column in range(len(ATTRIBUTES)):
+        attributes[column, :, :, column] = grid[:, None]
+    attributes = attributes.reshape(-1, len(ATTRIBUTES))
+    return NearestRender(render(attributes, list(FURS) * (len(attributes) // len(FURS)), size=size), attributes)
+
+
+def _asked(attributes: np.ndarray, asked: pd.DataFrame) -> np.ndarray:
+    """The asked attribute of each row: `[n, attributes]` to `[n]`."""
+    columns = asked["attribute"].map(ATTRIBUTES.index).to_numpy()
+    return attributes[np.arange(len(attributes)), columns]
+
+
+def _rising(values: np.ndarray, asked: pd.DataFrame) -> np.ndarray:
+    """Attributes `[n, 3]` turned so that what was asked for is a rise."""
+    direction = asked["direction"].to_numpy()[:, None]
+    return np.where(direction > 0, values, 1 - values)
+
+
+def _r2(predicted: np.ndarray, truth: np.ndarray) -> float:
+    return float(1 - ((predicted - truth) ** 2).sum() / ((truth - truth.mean()) ** 2).sum())
