@@ -18,7 +18,6 @@ from sysdpo.files import read_table, whole, write_table
 PROMPT_COLUMNS = ("prompt_id", "split", "text")
 SCORE_COLUMNS = ("trajectory_id", "prompt_id", "score")
 PAIR_COLUMNS = ("pair_id", "prompt_id", "chosen_id", "rejected_id", "margin")
-EVALUATION_COLUMNS = ("prompt_id", "sample", "metric", "value")
 
 
 def benchmark_of(options: argparse.Namespace, config: Config) -> Any:
@@ -153,14 +152,10 @@ def metrics(options: argparse.Namespace, config: Config) -> None:
     import pandas as pd
 
     from sysdpo.config import method_rows
+    from sysdpo.experiments import read_evaluations
     from sysdpo.statistics import compare, summarise
 
-    parts = []
-    for folder in options.evaluations:
-        system, seed, method = folder.parts[-4:-1]
-        values = read_table(folder / "metrics.parquet", EVALUATION_COLUMNS)
-        parts.append(values.assign(system=system, seed=int(seed), method=method))
-    values = pd.concat(parts, ignore_index=True)
+    values = read_evaluations(options.evaluations)
     comparisons = []
     for system, part in values.groupby("system", sort=False):
         present = part["method"].unique().tolist()
@@ -204,10 +199,21 @@ def experiment(options: argparse.Namespace, config: Config) -> None:
     """Gather an experiment's runs into one table, and draw it."""
     from sysdpo.experiments import gather
 
-    gather(options.experiment, config, options.metrics, options.comparisons, options.output)
+    gather(options.experiment, config, options.evaluations, options.output, options.figures)
 
 
-PATHS = ("prompts", "foundation", "trajectories", "scores", "pairs", "training", "comparisons", "runs", "results")
+PATHS = (
+    "prompts",
+    "foundation",
+    "trajectories",
+    "scores",
+    "pairs",
+    "training",
+    "comparisons",
+    "runs",
+    "results",
+    "figures",
+)
 STEPS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "validate": (validate, ()),
     "prompts": (prompts, ("system", "output")),
@@ -220,13 +226,16 @@ STEPS: dict[str, tuple[Any, tuple[str, ...]]] = {
         train,
         ("system", "seed", "method", "prompts", "trajectories", "scores", "pairs", "foundation", "output"),
     ),
-    "evaluate": (evaluate, ("system", "seed", "method", "prompts", "foundation", "training?", "split?", "output")),
+    "evaluate": (
+        evaluate,
+        ("system", "seed", "method", "prompts", "foundation", "training?", "split?", "output"),
+    ),
     "metrics": (metrics, ("evaluations", "comparisons", "output")),
     "tables": (tables, ("system", "metrics", "comparisons", "output")),
     "figures": (figures, ("system", "metrics", "comparisons", "runs", "output")),
     "report": (report, ("results", "output")),
     "manifest": (manifest, ("results", "output")),
-    "experiment": (experiment, ("experiment", "metrics", "comparisons", "output")),
+    "experiment": (experiment, ("experiment", "evaluations", "figures", "output")),
 }
 
 

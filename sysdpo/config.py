@@ -60,7 +60,13 @@ class MethodSettings:
             raise UserError(f"beta: {self.beta} should be above 0")
         if not 0 <= self.label_smoothing < 0.5:
             raise UserError(f"label_smoothing: {self.label_smoothing} should be at least 0 and below 0.5")
-        known = {"none", "direct", "separate", "chosen_only", *(f"only_{name}" for name in self.learning_rate)}
+        known = {
+            "none",
+            "direct",
+            "separate",
+            "chosen_only",
+            *(f"only_{name}" for name in self.learning_rate),
+        }
         _one_of("objective", self.objective, sorted(known))
         if missing := sorted(set(self.learning_rate) ^ set(self.chosen_weight)):
             raise UserError(f"learning_rate and chosen_weight should name the same components; {missing} differ")
@@ -91,9 +97,7 @@ def system_config(config: Config, system: str) -> Config:
 def method_rows(config: Config, system: str) -> dict[str, dict[str, Any]]:
     """Every method of a system, experiment variants included: its row merged over `training`."""
     described = system_config(config, system)
-    variants = {
-        name: row for name, row in expand_experiments(config).items() if row["system"] == system
-    }
+    variants = {name: row for name, row in expand_experiments(config).items() if row["system"] == system}
     rows = dict(described["methods"])
     rows |= {name: _merged(rows[variant["method"]], variant["overrides"]) for name, variant in variants.items()}
     return {name: _merged(described["training"], row or {}) for name, row in rows.items()}

@@ -27,7 +27,11 @@ class Progress:
             self.shown = now
             left = (now - self.started) / self.step * (self.total - self.step)
             numbers = "".join(f", {key} {value:.4g}" for key, value in values.items())
-            print(f"{self.name}: {self.step}/{self.total}{numbers}, {left:.0f} s left", file=sys.stderr, flush=True)
+            print(
+                f"{self.name}: {self.step}/{self.total}{numbers}, {left:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -76,19 +76,13 @@ METRICS: dict[str, Metric] = {
     ),
     "spread": Metric("Spread", True, "", 3, "asked attribute of the last image minus that of the first"),
     "well_formed": Metric("Well-formed", True, "%", 1, "share of outputs that follow the format"),
-    "image_distance": Metric(
-        "Image distance", False, "", 3, "distance to the nearest clean render: image quality"
-    ),
-    "readout_score": Metric(
-        "Read-out score", True, "", 3, "the preference score by a read-out that trained nothing"
-    ),
+    "image_distance": Metric("Image distance", False, "", 3, "distance to the nearest clean render: image quality"),
+    "readout_score": Metric("Read-out score", True, "", 3, "the preference score by a read-out that trained nothing"),
     "readout_order_consistency": Metric(
         "Read-out order", True, "%", 1, "order consistency by a read-out that trained nothing"
     ),
     "accuracy": Metric("Accuracy", True, "%", 1, "share of right final answers, sampled"),
-    "accuracy_greedy": Metric(
-        "Greedy accuracy", True, "%", 1, "share of right final answers, greedy decoding"
-    ),
+    "accuracy_greedy": Metric("Greedy accuracy", True, "%", 1, "share of right final answers, greedy decoding"),
     "length": Metric("Length", False, "tokens", 1, "length of the final answer"),
     "alignment_gap": Metric("Alignment gap", False, "nats", 4, "distance from beta-perfect alignment"),
 }
@@ -107,12 +101,9 @@ def describe_metric(name: str) -> Metric:
         return Metric(f"KL, {component}", False, "nats", 2, f"drift of the {component} from its reference")
     if name.startswith("win_rate_vs_"):
         rival = name.removeprefix("win_rate_vs_")
-        return Metric(
-            f"Win rate vs {rival}", True, "%", 1, f"share of outputs judged better than those of {rival}"
-        )
+        return Metric(f"Win rate vs {rival}", True, "%", 1, f"share of outputs judged better than those of {rival}")
     raise UserError(
-        f"Metric '{name}' has no direction: add it to sysdpo.statistics.METRICS (known: "
-        f"{', '.join(METRICS)})."
+        f"Metric '{name}' has no direction: add it to sysdpo.statistics.METRICS (known: {', '.join(METRICS)})."
     )
 
 
@@ -125,9 +116,7 @@ def _draws(sizes: tuple[int, ...]) -> tuple[NDArray[np.int64], tuple[NDArray[np.
     generator = np.random.default_rng(BOOTSTRAP_SEED)
     places = generator.integers(len(sizes), size=(REPLICATES, len(sizes)))
     counts = tuple(
-        generator.multinomial(size, np.full(size, 1 / size), size=int((places == index).sum())).astype(
-            np.float64
-        )
+        generator.multinomial(size, np.full(size, 1 / size), size=int((places == index).sum())).astype(np.float64)
         for index, size in enumerate(sizes)
     )
     return places, counts
@@ -151,9 +140,7 @@ def bootstrap(by_seed: Sequence[NDArray[np.float64]]) -> tuple[float, float, flo
 
 def bootstrap_series(values: pd.Series) -> tuple[float, float, float]:
     """`bootstrap` of a series whose index has a level `seed`; its rows are that seed's prompts, in order."""
-    return bootstrap(
-        [group.to_numpy(dtype=np.float64) for _, group in values.groupby(level="seed", sort=True)]
-    )
+    return bootstrap([group.to_numpy(dtype=np.float64) for _, group in values.groupby(level="seed", sort=True)])
 
 
 def _prompt_means(values: pd.DataFrame) -> pd.DataFrame:
@@ -165,9 +152,7 @@ def _prompt_means(values: pd.DataFrame) -> pd.DataFrame:
             f"(found: {', '.join(map(str, values.columns))})."
         )
     if values.empty:
-        raise UserError(
-            "The table of values is empty: there is nothing to summarise; evaluate at least one method."
-        )
+        raise UserError("The table of values is empty: there is nothing to summarise; evaluate at least one method.")
     keys = [column for column in VALUE_COLUMNS if column != "value"]
     wrong = values[~np.isfinite(values["value"].astype(float))]
     if len(wrong):
@@ -196,9 +181,7 @@ def summarise(values: pd.DataFrame) -> pd.DataFrame:
     table, a missing column, a value that is not finite, a value given twice, or an unknown metric.
     """
     rows = []
-    for (system, method, metric), group in _prompt_means(values).groupby(
-        ["system", "method", "metric"], sort=True
-    ):
+    for (system, method, metric), group in _prompt_means(values).groupby(["system", "method", "metric"], sort=True):
         mean, low, high = bootstrap_series(group.set_index(["seed", "prompt_id"])["value"])
         rows.append(
             (system, method, metric, mean, low, high, group["prompt_id"].nunique(), group["seed"].nunique(),
@@ -220,15 +203,10 @@ def compare(values: pd.DataFrame, baselines: Sequence[str], methods: Sequence[st
     known = set(means["method"])
     for name in [*methods, *baselines]:
         if name not in known:
-            raise UserError(
-                f"Method '{name}' has no values to compare; there are {', '.join(sorted(known))}."
-            )
+            raise UserError(f"Method '{name}' has no values to compare; there are {', '.join(sorted(known))}.")
     rows = []
     for (system, metric), group in means.groupby(["system", "metric"], sort=True):
-        columns = {
-            str(name): part.set_index(["seed", "prompt_id"])["value"]
-            for name, part in group.groupby("method")
-        }
+        columns = {str(name): part.set_index(["seed", "prompt_id"])["value"] for name, part in group.groupby("method")}
         for method in sorted(set(methods) & columns.keys()):
             for baseline in sorted((set(baselines) & columns.keys()) - {method}):
                 difference = _paired(columns[method], columns[baseline], str(metric), method, baseline)

@@ -95,7 +95,7 @@ def pair_loss(log_probs: dict[str, LogProbs], settings: MethodSettings) -> tuple
     """The mean loss of a batch of pairs, and what to log of it.
 
     log_probs: for each trained component `[2·pairs]`, the chosen rows first. To the preference term is added
-    `Σ_k chosen_weight_k · (−log p_k(chosen))`, which keeps the chosen likely (as in RPO, Pang et al., arXiv 2404.19733).
+    `Σ_k chosen_weight_k · (−log p_k(chosen))`, which keeps the chosen likely (RPO, Pang et al., arXiv 2404.19733).
     """
     ratios = {name: (policy - reference).chunk(2) for name, (policy, reference) in log_probs.items()}
     chosen = {name: ratio[0] for name, ratio in ratios.items()}

@@ -35,12 +35,21 @@ class Estimator:
         variational bound's own weight on its sum over elements, in nats (`omega` scales it).
     draws: shared `(t, ε)` a row, averaged.
     antithetic: every second draw repeats the timestep of the one before with its noise negated.
+    noise_range: the part of the schedule that timesteps are drawn from, 0 its cleanest and 1 its noisiest end.
+        Our choice: what a picture shows is decided where there is much noise; elsewhere a draw is mostly variance.
     """
 
     weighting: str = "simple"
     omega: float = 1.0
     draws: int = 1
     antithetic: bool = False
+    noise_range: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if self.weighting not in ("simple", "elbo"):
+            raise UserError(f"estimator.weighting: '{self.weighting}' should be 'simple' or 'elbo'")
+        if not 0 <= self.noise_range[0] < self.noise_range[1] <= 1:
+            raise UserError(f"estimator.noise_range: {self.noise_range} should be two rising numbers in [0, 1]")
 
 
 class DiffusionModel:
@@ -145,7 +154,7 @@ class DiffusionModel:
                 mirrored = self.estimator.antithetic and repeat % 2 == 1
                 name = row * self.estimator.draws + repeat - mirrored
                 noise = torch.randn(shape, generator=torch.Generator().manual_seed(name))
-                steps.append(self.schedule.stratified_step(name))
+                steps.append(self.schedule.stratified_step(name, *self.estimator.noise_range))
                 noises.append(-noise if mirrored else noise)
         return torch.tensor(steps), torch.stack(noises)
 

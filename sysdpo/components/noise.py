@@ -41,9 +41,10 @@ class NoiseSchedule:
         alpha, sigma = alpha.float(), sigma.float()
         return cls(timestep, alpha, sigma, prediction, _elbo_weight(alpha, sigma, prediction))
 
-    def stratified_step(self, draw: int) -> int:
-        """A timestep index; consecutive draws cover the schedule evenly (golden-ratio sequence)."""
-        return int((draw * GOLDEN_RATIO + 0.5) % 1.0 * len(self.timestep))
+    def stratified_step(self, draw: int, low: float = 0.0, high: float = 1.0) -> int:
+        """A timestep index; consecutive draws cover this part of the schedule evenly (golden-ratio sequence)."""
+        place = low + (high - low) * ((draw * GOLDEN_RATIO + 0.5) % 1.0)
+        return int(place * len(self.timestep))
 
     def corrupt(self, clean: Tensor, noise: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
         """`(x_t, target)`, each of shape `[batch, …]`, for indices `step` of shape `[batch]`."""

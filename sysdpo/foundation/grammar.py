@@ -39,6 +39,9 @@ PHRASINGS = (
 
 SEPARATOR = " ; "
 
+PROMPT_END = " :"
+"""What the small writer reads as the end of a request."""
+
 
 @dataclass(frozen=True)
 class Request:

@@ -1,6 +1,6 @@
 """The small painter's pipeline: Stable Diffusion 3's, with one CLIP text encoder in the place of three."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import (
@@ -23,7 +23,7 @@ class SmallStableDiffusion3Pipeline(StableDiffusion3Pipeline):
     The released text encoders' 77 + 256 tokens would cost twenty times the 4 × 4 latents of a 32-pixel image.
     """
 
-    _optional_components: list[str] = []
+    _optional_components: ClassVar[list[str]] = []
     text_encoder_2 = None  # the LoRA loader of the parent asks for it
 
     def __init__(
@@ -36,7 +36,11 @@ class SmallStableDiffusion3Pipeline(StableDiffusion3Pipeline):
     ):
         DiffusionPipeline.__init__(self)  # the parent's own would register the encoders that are not here
         self.register_modules(
-            transformer=transformer, scheduler=scheduler, vae=vae, text_encoder=text_encoder, tokenizer=tokenizer
+            transformer=transformer,
+            scheduler=scheduler,
+            vae=vae,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
         )
         self.vae_scale_factor = vae.config.patch
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
@@ -66,7 +70,11 @@ class SmallStableDiffusion3Pipeline(StableDiffusion3Pipeline):
 
     def _encode(self, prompts: list[str], repeats: int) -> tuple[Tensor, Tensor]:
         encoded = self.tokenizer(
-            prompts, padding="max_length", max_length=self.tokenizer_max_length, truncation=True, return_tensors="pt"
+            prompts,
+            padding="max_length",
+            max_length=self.tokenizer_max_length,
+            truncation=True,
+            return_tensors="pt",
         )
         output = self.text_encoder(encoded["input_ids"].to(self.text_encoder.device))
         return (

@@ -1,6 +1,5 @@
 """Fitting the attribute regressor on rendered cats."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,31 +8,9 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from sysdpo.foundation.fitting import fit
-from sysdpo.foundation.painter import NEUTRAL, to_pixels
-from sysdpo.foundation.renderer import ATTRIBUTES, FURS, render
-from sysdpo.scoring.regressor import AttributeRegressor
-
-
-@dataclass(frozen=True)
-class RegressorSettings:
-    """How the regressor is fitted."""
-
-    images: int = 6000
-    steps: int = 600
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    size: int = 32
-
-
-def random_cats(count: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Rendered cats uint8 `[n, size, size, 3]` and attributes `[n, 3]`: half uniform, half along one attribute."""
-    attributes = rng.random((count, len(ATTRIBUTES)))
-    neutral = np.clip([NEUTRAL[name] for name in ATTRIBUTES] + rng.normal(0, 0.03, attributes.shape), 0, 1)
-    along = np.eye(len(ATTRIBUTES), dtype=bool)[rng.integers(len(ATTRIBUTES), size=count)]
-    single = rng.random(count) < 0.5
-    attributes = np.where(single[:, None] & ~along, neutral, attributes)
-    furs = list(rng.choice(list(FURS), count))
-    return render(attributes, furs, size=size), attributes
+from sysdpo.foundation.renderer import ATTRIBUTES
+from sysdpo.foundation.world import RegressorSettings, random_cats
+from sysdpo.scoring.regressor import AttributeRegressor, to_pixels
 
 
 def make_regressor(settings: RegressorSettings, seed: int, folder: Path) -> None:

@@ -130,7 +130,7 @@ def _colour(red: float, green: float, blue: float) -> np.ndarray:
     return np.array([red, green, blue], np.float32)[:, None, None, None]
 
 
-def _ellipse(x: np.ndarray, y: np.ndarray, a, b) -> np.ndarray:
+def _ellipse(x: np.ndarray, y: np.ndarray, a: float | np.ndarray, b: float | np.ndarray) -> np.ndarray:
     """Signed distance, roughly, to an ellipse at the origin with half axes a and b."""
     return (np.sqrt((x / a) ** 2 + (y / b) ** 2) - 1) * np.minimum(a, b)
 
@@ -142,7 +142,7 @@ def _ear(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.maximum(np.maximum(outward, inward), y + 0.2)
 
 
-def _stroke(x: np.ndarray, y: np.ndarray, start: tuple, end: tuple, radius) -> np.ndarray:
+def _stroke(x: np.ndarray, y: np.ndarray, start: tuple, end: tuple, radius: float | np.ndarray) -> np.ndarray:
     """Signed distance to a round-ended line of the given radius between two points (x, y)."""
     along_x, along_y = end[0] - start[0], end[1] - start[1]
     x, y = x - start[0], y - start[1]

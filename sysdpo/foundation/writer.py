@@ -1,6 +1,5 @@
 """Pretraining the writer: a small Llama that answers a request with three captions, often in a poor order."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,44 +9,11 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sysdpo.foundation.fitting import fit
-from sysdpo.foundation.grammar import CAPTIONS, LEVELS, SEPARATOR, WORDS, Request, caption, join, requests
+from sysdpo.foundation.grammar import CAPTIONS, PROMPT_END, SEPARATOR, Request, requests
 from sysdpo.foundation.tokenizer import make_tokenizer
+from sysdpo.foundation.world import WriterSettings, answer
 
-PROMPT_END = " :"
 IGNORED = -100
-
-
-@dataclass(frozen=True)
-class WriterSettings:
-    """How the writer is made, and in what it is imperfect.
-
-    ordered: the share of its training answers whose three words rise (or fall) as asked.
-    alike: the share in which at least two of the three words are the same, in the asked order or not.
-    The rest has three different words in a random order.
-    """
-
-    answers: int = 12000
-    steps: int = 500
-    batch_size: int = 64
-    learning_rate: float = 3e-3
-    width: int = 64
-    layers: int = 2
-    initializer_range: float = 0.02
-    ordered: float = 0.5
-    alike: float = 0.3
-
-
-def answer(request: Request, settings: WriterSettings, rng: np.random.Generator) -> str:
-    """Three captions as this writer is taught them."""
-    kind = rng.random()
-    if kind < settings.ordered:
-        ranks = np.sort(rng.permutation(len(LEVELS))[:3])[:: request.direction]
-    elif kind < settings.ordered + settings.alike:
-        ranks = rng.permutation(rng.choice(len(LEVELS), 2, replace=False)[[0, 0, rng.integers(2)]])
-    else:
-        ranks = rng.permutation(len(LEVELS))[:3]
-    words = WORDS[request.attribute]
-    return join([caption(request.attribute, words[rank], request.fur) for rank in ranks])
 
 
 def make_writer(settings: WriterSettings, seed: int, folder: Path, known: list[Request] | None = None) -> None:
@@ -77,9 +43,10 @@ def make_writer(settings: WriterSettings, seed: int, folder: Path, known: list[R
     examples = [_example(tokenizer, known[row % len(known)], settings, rng) for row in range(settings.answers)]
 
     def loss(step: int) -> Tensor:
-        rows, labels = zip(*(examples[index] for index in rng.integers(len(examples), size=settings.batch_size)))
-        input_ids = pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad_token_id)
-        targets = pad_sequence(labels, batch_first=True, padding_value=IGNORED)
+        batch = [examples[index] for index in rng.integers(len(examples), size=settings.batch_size)]
+        rows, labels = zip(*batch, strict=True)
+        input_ids = pad_sequence(list(rows), batch_first=True, padding_value=tokenizer.pad_token_id)
+        targets = pad_sequence(list(labels), batch_first=True, padding_value=IGNORED)
         return model(input_ids=input_ids, labels=targets).loss
 
     fit("writer", model, loss, steps=settings.steps, learning_rate=settings.learning_rate)

@@ -18,7 +18,7 @@ class NearestRender:
         self.squares = (self.renders**2).sum(1)
 
     def look_up(self, images: Sequence[Image]) -> tuple[np.ndarray, np.ndarray]:
-        """Attributes `[n, attributes]` of the nearest renders, and the RMS distance `[n]` to them in pixel units [0, 1]."""
+        """Attributes `[n, attributes]` of the nearest renders, and RMS distances `[n]` to them (pixels in [0, 1])."""
         pixels = np.stack([np.asarray(image.convert("RGB")) for image in images]).reshape(len(images), -1)
         pixels = pixels.astype(np.float32) / 255
         squared = (pixels**2).sum(1)[:, None] + self.squares[None] - 2 * pixels @ self.renders.T

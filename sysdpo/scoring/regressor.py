@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ class AttributeRegressor(nn.Module):
         self.width = width
         channels = (3, width, 2 * width, 4 * width)
         layers: list[nn.Module] = []
-        for before, after in zip(channels, channels[1:], strict=False):
+        for before, after in pairwise(channels):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(4, after), nn.SiLU()]
         self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(4), nn.Flatten())
         self.head = nn.Sequential(nn.Linear(16 * channels[-1], 64), nn.SiLU(), nn.Linear(64, len(self.attributes)))
@@ -38,8 +39,7 @@ class AttributeRegressor(nn.Module):
         scores = []
         for start in range(0, len(images), batch_size):
             batch = np.stack([np.asarray(image.convert("RGB")) for image in images[start : start + batch_size]])
-            pixels = torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 127.5 - 1
-            scores.append(self(pixels.to(device)).cpu().numpy())
+            scores.append(self(to_pixels(batch).to(device)).cpu().numpy())
         return np.concatenate(scores)
 
     def save(self, folder: Path) -> None:
@@ -59,3 +59,8 @@ class AttributeRegressor(nn.Module):
                 f"regressor: '{folder}' should be a folder with config.json and model.safetensors ({error})"
             ) from error
         return regressor.eval()
+
+
+def to_pixels(images: np.ndarray) -> Tensor:
+    """uint8 `[n, H, W, 3]` to float `[n, 3, H, W]` in [-1, 1]."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1

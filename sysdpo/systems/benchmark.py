@@ -1,4 +1,7 @@
-"""What a benchmark system offers; the configuration names a function `settings -> Benchmark` as `package.module:function`."""
+"""What a benchmark system offers.
+
+The configuration names a function `settings -> Benchmark` as `package.module:function`.
+"""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module

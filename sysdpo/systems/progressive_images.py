@@ -5,25 +5,31 @@ A language model writes three captions, a diffusion model draws them; the parser
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
-from sysdpo.components.diffusion import DiffusionModel, Estimator
 from sysdpo.components.function import Function
-from sysdpo.components.language import LanguageModel
 from sysdpo.config import typed
-from sysdpo.foundation.grammar import CAPTIONS, LEVELS, WORDS, caption, is_well_formed, nth_caption, requests
-from sysdpo.foundation.painter import NEUTRAL, PainterSettings, make_painter
-from sysdpo.foundation.regressor import RegressorSettings, make_regressor, random_cats
+from sysdpo.errors import UserError
+from sysdpo.foundation.grammar import (
+    CAPTIONS,
+    LEVELS,
+    PROMPT_END,
+    WORDS,
+    caption,
+    is_well_formed,
+    nth_caption,
+    requests,
+)
 from sysdpo.foundation.renderer import ATTRIBUTES, FURS, render
-from sysdpo.foundation.writer import PROMPT_END, WriterSettings, make_writer
+from sysdpo.foundation.world import NEUTRAL, PainterSettings, RegressorSettings, WriterSettings, random_cats
 from sysdpo.scoring.nearest_render import NearestRender
 from sysdpo.scoring.regressor import AttributeRegressor
-from sysdpo.system import Node, System
+from sysdpo.system import Component, Node, System
 
 IMAGES = ("image_1", "image_2", "image_3")
 
@@ -48,16 +54,33 @@ class ProgressiveImages:
         where = "systems.progressive_images"
         self.prompt_settings = typed(PromptSettings, settings.get("prompts"), f"{where}.prompts")
         foundation = settings["foundation"]
-        writer = typed(WriterSettings, foundation.get("writer"), f"{where}.foundation.writer")
-        painter = typed(PainterSettings, foundation.get("painter"), f"{where}.foundation.painter")
-        regressor = typed(RegressorSettings, foundation.get("regressor"), f"{where}.foundation.regressor")
-        self.size = painter.size
+        self.writer = typed(WriterSettings, foundation.get("writer"), f"{where}.foundation.writer")
+        self.painter = typed(PainterSettings, foundation.get("painter"), f"{where}.foundation.painter")
+        self.regressor = typed(RegressorSettings, foundation.get("regressor"), f"{where}.foundation.regressor")
+        self.size = self.painter.size
         self.components = settings["components"]
         self.foundations = {
-            "writer": partial(make_writer, writer),
-            "painter": partial(make_painter, painter),
-            "regressor": partial(make_regressor, regressor),
+            "writer": self._make_writer,
+            "painter": self._make_painter,
+            "regressor": self._make_regressor,
         }
+
+    # The model libraries take seconds to import, so each is imported by the steps that need it alone.
+
+    def _make_writer(self, seed: int, folder: Path) -> None:
+        from sysdpo.foundation.writer import make_writer
+
+        make_writer(self.writer, seed, folder)
+
+    def _make_painter(self, seed: int, folder: Path) -> None:
+        from sysdpo.foundation.painter import make_painter
+
+        make_painter(self.painter, seed, folder)
+
+    def _make_regressor(self, seed: int, folder: Path) -> None:
+        from sysdpo.foundation.regressor import make_regressor
+
+        make_regressor(self.regressor, seed, folder)
 
     def prompts(self) -> pd.DataFrame:
         """Columns `prompt_id, split, text, attribute, direction, fur, unseen`.
@@ -74,8 +97,6 @@ class ProgressiveImages:
         table = pd.concat([table[unseen].assign(unseen=True), table[~unseen].assign(unseen=False)], ignore_index=True)
         sizes = {"test": settings.test, "validation": settings.validation, "train": settings.train}
         if sum(sizes.values()) > len(table) or settings.test < unseen.sum():
-            from sysdpo.errors import UserError
-
             raise UserError(
                 f"systems.progressive_images.prompts: {sizes} should add up to at most {len(table)}, with at least "
                 f"{unseen.sum()} in the test split for its {settings.unseen_contents} unseen contents"
@@ -87,6 +108,9 @@ class ProgressiveImages:
 
     def system(self, foundation: Path) -> System:
         """The directed acyclic graph, with each component loaded from its configured model or from `foundation`."""
+        from sysdpo.components.diffusion import DiffusionModel, Estimator
+        from sysdpo.components.language import LanguageModel
+
         writer, painter = dict(self.components["writer"]), dict(self.components["painter"])
         writer_model = writer.pop("model", None)
         painter_model = painter.pop("model", None)
@@ -98,7 +122,7 @@ class ProgressiveImages:
             painter_model = foundation / "painter"
             painter["pipeline"] = "sysdpo.foundation.pipeline:SmallStableDiffusion3Pipeline"
             painter["sampling"] = dict(painter["sampling"], height=self.size, width=self.size)
-        components = {
+        components: dict[str, Component] = {
             "writer": LanguageModel.from_pretrained(writer_model, **writer),
             "painter": DiffusionModel.from_pretrained(painter_model, estimator=estimator, **painter),
             **{f"parser_{n}": Function(lambda answer, n=n: nth_caption(str(answer), n - 1)) for n in (1, 2, 3)},
@@ -111,7 +135,7 @@ class ProgressiveImages:
         return System(self.inputs, nodes, components)
 
     def score(self, prompts: pd.DataFrame, trajectories: pd.DataFrame, foundation: Path) -> pd.DataFrame:
-        """The preference score `q` of the asked attribute, and `attribute_1..3`: that attribute of each image in [0, 1]."""
+        """The preference score `q`, and `attribute_1..3`: the asked attribute of each image in [0, 1]."""
         regressor = AttributeRegressor.load(foundation / "regressor")
         asked = trajectories[["prompt_id"]].merge(prompts, on="prompt_id", how="left")
         values = np.stack([_asked(regressor.score(trajectories[image].tolist()), asked) for image in IMAGES], 1)
@@ -145,8 +169,6 @@ class ProgressiveImages:
         renders = nearest_render(self.size)
         rng = np.random.default_rng([seed, 2])
         images, truth = random_cats(1000, self.size, rng)
-        from PIL import Image
-
         rendered = regressor.score([Image.fromarray(image) for image in images])
         furs = list(FURS) * 4
         words = [(attribute, rank) for attribute in ATTRIBUTES for rank in range(len(LEVELS))]

@@ -1,0 +1,145 @@
+"""Figures of lines: how training went, and how the asked attribute moves from image to image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sysdpo.report import files
+from sysdpo.report.style import INK, SOFT, legend_below, line_style, styled
+from sysdpo.report.views import method_view, metric_view, order_methods, show
+from sysdpo.statistics import bootstrap_series
+
+TITLES = {"loss": "Loss", "accuracy": "Pairs ranked right (%)"}
+
+
+def training(logs: pd.DataFrame, components: dict[str, str]) -> Figure:
+    """Loss, accuracy and each component's margin over the steps, one line a method: mean over seeds, band
+    their range.
+
+    `logs`: columns seed, method, step, loss, and where logged accuracy, round, `margin_{component}`.
+    `components`: a component's name for people, where it has one.
+    """
+    margins = sorted((name for name in logs.columns if name.startswith("margin_")), reverse=True)
+    panels_of = [name for name in ("loss", "accuracy", *margins) if name in logs.columns]
+    methods = order_methods(logs["method"])
+    with styled():
+        rows = (len(panels_of) + 1) // 2
+        figure = Figure(figsize=(9.2, 2.75 * rows + 0.6), layout="constrained")
+        grid = np.atleast_2d(figure.subplots(rows, 2, sharex=True))
+        for axes, column in zip(grid.flat, panels_of, strict=False):
+            for place, method in enumerate(methods):
+                _curve(axes, logs[logs["method"] == method], column, method, place / len(methods))
+            component = column.removeprefix("margin_")
+            axes.set_title(TITLES.get(column, f"Margin of the {component} (nats)"))
+            if column in margins:
+                axes.axhline(0, color=SOFT, linewidth=0.9)
+                if component in components:
+                    axes.set_ylabel(components[component], color=SOFT)
+            if column == "loss":
+                axes.axhline(np.log(2), color=SOFT, linewidth=0.9, linestyle=(0, (3, 3)))
+                right: dict[str, Any] = {
+                    "transform": axes.get_yaxis_transform(),
+                    "ha": "right",
+                    "va": "bottom",
+                }
+                axes.text(1, np.log(2), "ln 2", color=SOFT, fontsize=8, **right)
+            _mark_rounds(axes, logs)
+        for axes in list(grid.flat)[len(panels_of) :]:
+            axes.set_visible(False)
+        for axes in grid[-1]:
+            axes.set_xlabel("update")
+        legend_below(figure, methods)
+    return figure
+
+
+def _curve(axes: Axes, logs: pd.DataFrame, column: str, method: str, phase: float) -> None:
+    """One method's line; `phase` in [0, 1) staggers the markers of methods that lie on each other."""
+    scale = 100.0 if column == "accuracy" else 1.0
+    rounds = [part for _, part in logs.groupby("round")] if "round" in logs.columns else [logs]
+    for part in rounds:
+        by_step = part.pivot_table(index="step", columns="seed", values=column) * scale
+        if by_step.empty:
+            return
+        # A batch is a noisy witness: a twelfth of a round is averaged, the same share whatever its length.
+        smooth = by_step.rolling(max(1, len(by_step) // 12), min_periods=1, center=True).mean()
+        every = max(1, len(smooth) // 3)
+        style: dict[str, Any] = line_style(method) | {"markevery": (int(phase * every), every)}
+        axes.plot(smooth.index, smooth.mean(axis=1), **style)
+        if smooth.shape[1] > 1:
+            low, high = smooth.min(axis=1), smooth.max(axis=1)
+            axes.fill_between(smooth.index, low, high, color=style["color"], alpha=0.12, linewidth=0)
+
+
+def _mark_rounds(axes: Axes, logs: pd.DataFrame) -> None:
+    if "round" not in logs.columns:
+        return
+    for start in sorted(logs.groupby("round")["step"].min())[1:]:
+        axes.axvline(start, color=SOFT, linewidth=0.8, linestyle=(0, (1, 2)))
+
+
+def attributes(samples: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
+    """A panel a method: the asked attribute of the first, second and third image, with `before` behind it.
+
+    `samples`: columns seed, method, prompt_id, sample, attribute_1.., values in [0, 1]. Bars are 95 %
+    intervals.
+    """
+    columns = sorted(name for name in samples.columns if name.startswith("attribute_"))
+    methods = order_methods(samples["method"])
+    lines = {name: _attribute_line(samples[samples["method"] == name], columns) for name in methods}
+    across = min(4, len(methods))
+    down = -(-len(methods) // across)
+    with styled():
+        figure = Figure(figsize=(2.35 * across, 2.3 * down + 0.3), layout="constrained")
+        grid = np.atleast_2d(figure.subplots(down, across, sharex=True, sharey=True, squeeze=False))
+        for axes, method in zip(grid.flat, methods, strict=False):
+            if "before" in lines and method != "before":
+                axes.plot(
+                    range(1, len(columns) + 1),
+                    lines["before"][:, 0],
+                    color=SOFT,
+                    linestyle=(0, (3, 3)),
+                    lw=1.1,
+                )
+            means, low, high = lines[method].T
+            style: dict[str, Any] = line_style(method, size=5.5)
+            axes.errorbar(
+                range(1, len(columns) + 1),
+                means,
+                yerr=[means - low, high - means],
+                elinewidth=1.2,
+                capsize=2.5,
+                **style,
+            )
+            axes.set_title(method_view(method).label, fontsize=9.5)
+            row = files.value_of(metrics, method, "order_consistency")
+            if row is not None:
+                share = show(metric_view("order_consistency"), float(row["mean"]))
+                axes.text(
+                    0.04,
+                    0.95,
+                    f"{share} % in order",
+                    transform=axes.transAxes,
+                    fontsize=8.5,
+                    color=INK,
+                    va="top",
+                )
+            axes.set_ylim(0, 1)
+            axes.set_xlim(0.7, len(columns) + 0.3)
+            axes.set_xticks(range(1, len(columns) + 1))
+        for axes in list(grid.flat)[len(methods) :]:
+            axes.set_visible(False)
+        figure.supxlabel("image", fontsize=9.5)
+        figure.supylabel("asked attribute, by the regressor", fontsize=9.5)
+    return figure
+
+
+def _attribute_line(samples: pd.DataFrame, columns: list[str]) -> np.ndarray:
+    """Mean, low, high of each image's attribute: `[images, 3]`."""
+    ordered = samples.sort_values(["seed", "prompt_id", "sample"])
+    prompts = ordered.groupby(["seed", "prompt_id"], sort=True)[columns].mean()
+    return np.array([bootstrap_series(prompts[column]) for column in columns])

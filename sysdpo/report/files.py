@@ -1,0 +1,154 @@
+"""Reading what a run left, and writing what a reader sees, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sysdpo.errors import UserError
+from sysdpo.statistics import COMPARISON_COLUMNS, METRIC_COLUMNS
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Calls `write` with a temporary name beside `path` and renames it: a file that exists is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last because matplotlib and pandas read the format from it.
+    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    try:
+        write(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text, whole or not at all."""
+    write_whole(path, lambda partial: partial.write_bytes(text.encode()))
+
+
+def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Reads a csv or parquet file that must exist, have rows and have `columns`; else UserError."""
+    if not path.is_file():
+        raise UserError(f"There is no file {path}; run the step that makes it first.")
+    try:
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    except (ValueError, OSError) as problem:
+        raise UserError(f"{path} cannot be read as a table: {problem}.") from problem
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise UserError(f"{path} has no column '{missing[0]}'; it needs {', '.join(columns)}.")
+    if table.empty:
+        raise UserError(f"{path} has no rows; there is nothing to show.")
+    return table
+
+
+def read_metrics(path: Path, system: str) -> pd.DataFrame:
+    """The rows of `metrics.csv` that belong to one system."""
+    return _of_system(read_table(path, METRIC_COLUMNS), system, path)
+
+
+def read_comparisons(path: Path, system: str) -> pd.DataFrame:
+    """The rows of `comparisons.csv` that belong to one system."""
+    return _of_system(read_table(path, COMPARISON_COLUMNS), system, path)
+
+
+def _of_system(table: pd.DataFrame, system: str, path: Path) -> pd.DataFrame:
+    rows = table[table["system"] == system]
+    if rows.empty:
+        there = ", ".join(sorted(set(table["system"])))
+        raise UserError(f"{path} has no rows for system '{system}'; it has {there}.")
+    return rows.reset_index(drop=True)
+
+
+def value_of(metrics: pd.DataFrame, method: str, metric: str) -> pd.Series | None:
+    """The row of one method and metric, or None."""
+    rows = metrics[(metrics["method"] == method) & (metrics["metric"] == metric)]
+    return None if rows.empty else rows.iloc[0]
+
+
+def difference_of(comparisons: pd.DataFrame, method: str, baseline: str, metric: str) -> pd.Series | None:
+    """The row of `method` minus `baseline`, or None."""
+    chosen = (comparisons["method"] == method) & (comparisons["baseline"] == baseline)
+    rows = comparisons[chosen & (comparisons["metric"] == metric)]
+    return None if rows.empty else rows.iloc[0]
+
+
+def seeds_of(runs: Path) -> list[int]:
+    """The seeds with a folder below `runs` (`results/runs/{system}`), ascending."""
+    seeds = sorted(int(folder.name) for folder in runs.glob("*") if folder.is_dir() and folder.name.isdigit())
+    if not seeds:
+        raise UserError(f"{runs} holds no run: a folder named by its seed, such as {runs / '0'}, is expected.")
+    return seeds
+
+
+def read_evaluations(
+    runs: Path,
+    name: str,
+    methods: Sequence[str],
+    columns: Sequence[str],
+    *,
+    seeds: Sequence[int] | None = None,
+) -> pd.DataFrame:
+    """`runs/{seed}/{method}/evaluation/{name}` of all seeds and methods, with columns `seed` and `method`
+    added.
+    """
+    tables = []
+    for seed in seeds_of(runs) if seeds is None else seeds:
+        for method in methods:
+            path = runs / str(seed) / method / "evaluation" / name
+            if path.is_file():
+                tables.append(read_table(path, columns).assign(seed=seed, method=method))
+    if not tables:
+        raise UserError(f"No method has a file evaluation/{name} below {runs}; evaluate the methods first.")
+    return pd.concat(tables, ignore_index=True)
+
+
+def read_training(runs: Path, methods: Sequence[str]) -> pd.DataFrame:
+    """All `training.jsonl` below `runs` as one table, with `seed` and `method`; `step` counts on across
+    rounds.
+    """
+    tables = []
+    for seed in seeds_of(runs):
+        for method in methods:
+            path = runs / str(seed) / method / "training" / "training.jsonl"
+            if path.is_file():
+                tables.append(_continued(_read_lines(path)).assign(seed=seed, method=method))
+    if not tables:
+        raise UserError(f"No method has a file training/training.jsonl below {runs}; train a method first.")
+    return pd.concat(tables, ignore_index=True)
+
+
+def _read_lines(path: Path) -> pd.DataFrame:
+    try:
+        lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    except json.JSONDecodeError as problem:
+        raise UserError(f"{path} has a line that is not JSON: {problem}.") from problem
+    table = pd.DataFrame(lines)
+    for column in ("step", "loss"):
+        if column not in table.columns:
+            raise UserError(f"{path} has no field '{column}'; every line needs step and loss.")
+    return table
+
+
+def _continued(table: pd.DataFrame) -> pd.DataFrame:
+    """A log may start a round's steps at 0 again; a curve over rounds needs one axis."""
+    starts_again = table["step"].diff() < 0
+    last_before = table["step"].shift().where(starts_again, 0).fillna(0)
+    return table.assign(step=table["step"] + last_before.cumsum())
+
+
+def read_quality(runs: Path) -> dict[int, dict[str, Any]]:
+    """`foundation/quality.json` of every seed that has one."""
+    found = {}
+    for seed in seeds_of(runs):
+        path = runs / str(seed) / "foundation" / "quality.json"
+        if path.is_file():
+            found[seed] = json.loads(path.read_text())
+    if not found:
+        raise UserError(f"No seed has a file foundation/quality.json below {runs}; inspect the foundation first.")
+    return found

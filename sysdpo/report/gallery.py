@@ -1,0 +1,158 @@
+"""Pictures and captions themselves: the same prompt and seed under every method."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image, UnidentifiedImageError
+
+from sysdpo.errors import UserError
+from sysdpo.report import files
+from sysdpo.report.style import FAINT, INK, look, styled
+from sysdpo.report.views import method_view, order_methods
+
+IMAGES = 3
+
+
+@dataclass(frozen=True)
+class Series:
+    """What one method made of one prompt: captions, PNG bytes, and the asked attribute of each image in [0,
+    1].
+    """
+
+    captions: Sequence[str]
+    images: Sequence[bytes]
+    attribute: Sequence[float]
+
+    @property
+    def in_order(self) -> bool:
+        """Whether the asked attribute strictly rises."""
+        return all(a < b for a, b in zip(self.attribute, self.attribute[1:], strict=False))
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One prompt and what every method made of it, methods in display order."""
+
+    prompt: str
+    series: dict[str, Series]
+
+
+def pick(runs: Path, methods: Sequence[str], *, limit: int = 3) -> list[Exhibit]:
+    """The first test prompt of each attribute, at the first seed and first sample: a rule, so nothing is
+    hand-picked.
+
+    `runs` is `results/runs/{system}`. Only prompts that every method was evaluated on are shown.
+    """
+    prompts = files.read_table(runs / "prompts.parquet", ("prompt_id", "split", "text", "attribute"))
+    columns = [
+        "prompt_id",
+        "sample",
+        *(f"{name}_{k}" for name in ("caption", "image", "attribute") for k in (1, 2, 3)),
+    ]
+    seed = files.seeds_of(runs)[0]
+    samples = files.read_evaluations(runs, "samples.parquet", methods, columns, seeds=[seed])
+    first = samples.sort_values("sample").drop_duplicates(["method", "prompt_id"])
+    tables = {str(name): part.set_index("prompt_id") for name, part in first.groupby("method")}
+    shared = set.intersection(*(set(table.index) for table in tables.values()))
+    shown = prompts[prompts["prompt_id"].isin(shared)].sort_values("prompt_id")
+    if shown.empty:
+        raise UserError(f"No prompt of {runs / 'prompts.parquet'} was evaluated for every method at seed {seed}.")
+    chosen = shown.drop_duplicates("attribute").head(limit)
+    return [
+        Exhibit(str(text), {name: _series(tables[name].loc[prompt]) for name in order_methods(tables)})
+        for prompt, text in zip(chosen["prompt_id"], chosen["text"], strict=True)
+    ]
+
+
+def _series(row: pd.Series) -> Series:
+    places = range(1, IMAGES + 1)
+    return Series(
+        [str(row[f"caption_{place}"]) for place in places],
+        [bytes(row[f"image_{place}"]) for place in places],
+        [float(row[f"attribute_{place}"]) for place in places],
+    )
+
+
+def gallery(exhibits: Sequence[Exhibit]) -> Figure:
+    """Rows: methods. Columns: the three images of each prompt with their captions, and whether they are in
+    order.
+    """
+    methods = list(exhibits[0].series)
+    # Widths in units of one image: a gap before every prompt but the first.
+    gap = 0.35
+    widths = [width for place in range(len(exhibits)) for width in ([gap] if place else []) + [1.0] * IMAGES]
+    with styled():
+        figure = Figure(figsize=(1.12 * sum(widths) + 1.5, 1.58 * len(methods) + 0.55))
+        left, top = 1.45 / figure.get_figwidth(), 1 - 0.62 / figure.get_figheight()
+        grid = figure.add_gridspec(
+            len(methods), len(widths), width_ratios=widths, left=left, right=0.995, top=top, bottom=0.04,
+            wspace=0.06, hspace=0.42,
+        )  # fmt: skip
+        for place, exhibit in enumerate(exhibits):
+            start = place * (IMAGES + 1)
+            for row, method in enumerate(methods):
+                cells = [figure.add_subplot(grid[row, start + image]) for image in range(IMAGES)]
+                _draw(cells, exhibit.series[method])
+                if place == 0:
+                    _name(cells[0], method)
+                if row == 0:
+                    title = textwrap.fill(f"“{exhibit.prompt}”", 48)
+                    cells[0].set_title(title, fontsize=9.5, fontstyle="italic", fontweight="normal", pad=8)
+    return figure
+
+
+def _draw(cells: list[Axes], series: Series) -> None:
+    sign, colour = ("✓", "#00704f") if series.in_order else ("✗", "#a33f00")
+    for place, (axes, caption, image) in enumerate(zip(cells, series.captions, series.images, strict=True)):
+        axes.imshow(_pixels(image), interpolation="none", aspect="equal")
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.grid(visible=False)
+        axes.set_xlabel(textwrap.fill(caption, 18), fontsize=7, color=INK, labelpad=6, linespacing=1.05)
+        level = series.attribute[place]
+        bar: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False, "linewidth": 0}
+        axes.add_patch(Rectangle((0, -0.055), 1, 0.035, facecolor=FAINT, **bar))
+        axes.add_patch(Rectangle((0, -0.055), min(max(level, 0), 1), 0.035, facecolor=colour, **bar))
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+    cells[-1].text(
+        0.9, 0.9, sign, transform=cells[-1].transAxes, fontsize=9, color="white", va="center", ha="center",
+        fontweight="bold",
+        bbox={"boxstyle": "circle,pad=0.18", "facecolor": colour, "linewidth": 0},
+    )  # fmt: skip
+
+
+def _name(axes: Axes, method: str) -> None:
+    axes.text(
+        -0.16, 0.5, method_view(method).label, transform=axes.transAxes, ha="right", va="center", fontsize=9,
+        fontweight="bold" if method == "direct" else "normal", color=INK,
+    )  # fmt: skip
+    axes.add_patch(
+        Rectangle(
+            (-0.1, 0),
+            0.035,
+            1,
+            transform=axes.transAxes,
+            clip_on=False,
+            facecolor=look(method).colour,
+            linewidth=0,
+        )
+    )
+
+
+def _pixels(image: bytes) -> np.ndarray:
+    try:
+        return np.asarray(Image.open(io.BytesIO(image)).convert("RGB"))
+    except UnidentifiedImageError as problem:
+        raise UserError("A column image_1, image_2 or image_3 holds bytes that are no PNG.") from problem

@@ -1,0 +1,116 @@
+"""`results/manifest.json`: what made these results, on what machine, and the checksum of every file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from sysdpo.report.files import write_text
+
+PACKAGES = (
+    *("sysdpo", "torch", "transformers", "diffusers", "peft", "accelerate", "safetensors"),
+    *("numpy", "pandas", "pyarrow", "matplotlib", "snakemake"),
+)
+# The page shows the manifest, so it is made after it; logs and timings differ from run to run.
+LEFT_OUT = {"manifest.json", "report.html"}
+LEFT_OUT_FOLDERS = {"logs", "benchmarks", "checkpoints", ".snakemake"}
+
+
+def write_manifest(results: Path, config: dict[str, Any], output: Path) -> None:
+    """Writes commit, config hash, versions, machine, seeds and the SHA-256 of every file below `results`.
+
+    No date, no host name and no path outside `results`: the same run on the same machine gives the same file.
+    Left out: the manifest itself, `report.html`, and the folders logs, benchmarks and checkpoints.
+    """
+    manifest = {
+        **commit(Path(__file__).resolve().parents[2], results),
+        "config_sha256": config_hash(config),
+        "seeds": config.get("seeds", []),
+        "versions": versions(),
+        "machine": machine(),
+        "files": checksums(results),
+    }
+    write_text(output, json.dumps(manifest, indent=2, sort_keys=False) + "\n")
+
+
+def config_hash(config: dict[str, Any]) -> str:
+    """SHA-256 of the config as JSON with sorted keys: the order of keys and the YAML's comments do not
+    matter.
+    """
+    return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def checksums(results: Path) -> dict[str, str]:
+    """SHA-256 of every file below `results`, by its path relative to it."""
+    found = {}
+    for path in sorted(results.rglob("*")):
+        parts = path.relative_to(results).parts
+        hidden = any(part.startswith(".") for part in parts)
+        if path.is_file() and not hidden and not LEFT_OUT_FOLDERS & set(parts) and parts[0] not in LEFT_OUT:
+            with path.open("rb") as opened:
+                found["/".join(parts)] = hashlib.file_digest(opened, "sha256").hexdigest()
+    return found
+
+
+def commit(source: Path, results: Path) -> dict[str, Any]:
+    """The commit of the checkout at `source`, and whether its files, `results` aside, differ from it; None
+    without git.
+    """
+    head = _git(source, "rev-parse", "HEAD")
+    if head is None:
+        return {"commit": None, "uncommitted_changes": None}
+    aside = []
+    if results.resolve().is_relative_to(source) and results.resolve() != source:
+        aside = [f":(exclude){results.resolve().relative_to(source)}"]
+    changed = _git(source, "status", "--porcelain", "--untracked-files=no", "--", ".", *aside)
+    return {"commit": head, "uncommitted_changes": bool(changed)}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def versions() -> dict[str, str]:
+    """Python and the installed packages that numbers depend on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Processor, usable cores, memory in GiB and GPUs; nothing that names the machine itself."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    processor = _first(Path("/proc/cpuinfo"), r"model name\s*:\s*(.+)")
+    kibibytes = _first(Path("/proc/meminfo"), r"MemTotal:\s*(\d+)")
+    cards = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    return {
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "processor": processor or platform.processor() or "unknown",
+        "cores": cores,
+        "memory_gib": round(int(kibibytes) / 2**20) if kibibytes else None,
+        "gpus": [name for card in cards if (name := _first(card, r"Model:\s*(.+)"))],
+    }
+
+
+def _first(path: Path, pattern: str) -> str | None:
+    try:
+        found = re.search(pattern, path.read_text())
+    except OSError:
+        return None
+    return found.group(1).strip() if found else None

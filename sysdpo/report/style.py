@@ -1,0 +1,166 @@
+"""One look for every figure: colours that colour-blind readers tell apart, doubled by markers, dashes and
+hatches.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.transforms import Bbox
+
+from sysdpo.report.files import write_whole
+from sysdpo.report.views import method_view
+
+matplotlib.use("Agg")
+
+INK, SOFT, FAINT = "#1b1f24", "#5b6470", "#d9dde2"
+
+RC: Any = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "sans-serif"],
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.edgecolor": "#8b939c",
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlepad": 9,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#e9ecef",
+    "grid.linewidth": 0.8,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "xtick.major.size": 3,
+    "ytick.major.size": 0,
+    "hatch.linewidth": 0.7,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "sysdpo",
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one method is drawn, everywhere. Any one of the four is enough to tell it from the others."""
+
+    colour: str
+    marker: str
+    dash: str | tuple[int, tuple[float, ...]]
+    hatch: str
+
+
+# Okabe and Ito's palette for colour-blind readers, its yellow left out: too light for lines on white.
+LOOKS: dict[str, Look] = {
+    "before": Look("#6b7280", "o", (0, (4, 2)), ""),
+    "best_of_n": Look("#9aa1ab", "*", (0, (1, 1.6)), ".."),
+    "shuffled": Look("#000000", "x", (0, (1, 2.2)), "xxx"),
+    "chosen_only": Look("#cc79a7", "P", (0, (5, 1.5, 1, 1.5)), "\\\\\\"),
+    "only_writer": Look("#56b4e9", "v", (0, (6, 2)), "///"),
+    "only_painter": Look("#009e73", "^", (0, (3, 1.2)), "---"),
+    "separate": Look("#0072b2", "s", (0, (8, 1.5, 1.5, 1.5)), "||"),
+    "direct": Look("#d55e00", "D", "-", ""),
+    "sampling": Look("#8c4a00", "h", (0, (2, 1)), "++"),
+    "single_sample": Look("#e69f00", "p", (0, (1, 1)), "oo"),
+}
+_KIN = {"only_first": "only_writer", "only_second": "only_painter"}
+_SPARE = [name for name in LOOKS if name not in ("before", "direct", "separate", "shuffled")]
+
+
+def look(method: str) -> Look:
+    """The look of a method; one that is not listed always gets the same of the spare ones."""
+    name = _KIN.get(method, method)
+    return LOOKS[name] if name in LOOKS else LOOKS[_SPARE[zlib.crc32(name.encode()) % len(_SPARE)]]
+
+
+def line_style(method: str, *, size: float = 5.0) -> dict[str, Any]:
+    """Keyword arguments for `Axes.plot` and `Axes.errorbar`."""
+    drawn = look(method)
+    return {
+        "color": drawn.colour,
+        "linestyle": drawn.dash,
+        "linewidth": 2.2 if method == "direct" else 1.6,
+        "marker": drawn.marker,
+        "markersize": size * (1.5 if drawn.marker == "*" else 1.0),
+        "markeredgecolor": drawn.colour if drawn.marker == "x" else "white",
+        "markeredgewidth": 1.6 if drawn.marker == "x" else 0.6,
+        "zorder": 4 if method == "direct" else 3,
+    }
+
+
+def legend_below(figure: Figure, methods: list[str]) -> None:
+    """One legend for all panels, under them, as many columns as the figure is wide enough for."""
+    columns = min(len(methods), max(1, int(figure.get_figwidth() / 2.3)))
+    handles = [Line2D([], [], label=method_view(name).label, **line_style(name)) for name in methods]
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=3.4, columnspacing=1.8)
+
+
+def label_points(figure: Figure, axes: Axes, points: dict[str, tuple[float, float, float, float]]) -> None:
+    """Names each method's point `(x, y, low, high)` beside it, at the first place that hides no bar and no
+    other name.
+    """
+    figure.draw_without_rendering()
+    taken = []
+    for x, y, low, high in points.values():
+        across, middle = axes.transData.transform((x, y))
+        bottom, top = (axes.transData.transform((x, end))[1] for end in (low, high))
+        taken += [
+            Bbox.from_bounds(across - 6, middle - 6, 12, 12),
+            Bbox.from_extents(across - 2, bottom, across + 2, top),
+        ]
+    places = [(9, 5), (9, -12), (-9, 5), (-9, -12), (0, 12), (0, -19), (9, 18), (9, -26), (-9, 18), (-9, -26)]
+    places += [(0, 26), (0, -34), (0, 40), (0, -48), (9, 5)]
+    for method, (at, height, *_) in points.items():
+        for attempt, (x, y) in enumerate(places, start=1):
+            label = axes.annotate(
+                method_view(method).label,
+                (at, height),
+                xytext=(x, y),
+                textcoords="offset points",
+                fontsize=9,
+                ha="center" if x == 0 else "left" if x > 0 else "right",
+                fontweight="bold" if method == "direct" else "normal",
+                zorder=5,
+            )
+            box = label.get_window_extent()
+            inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
+            if attempt == len(places) or (inside and not any(box.overlaps(other) for other in taken)):
+                taken.append(box)
+                break
+            label.remove()
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Figures made inside have the project's look."""
+    with matplotlib.rc_context(RC):
+        yield
+
+
+def save(figure: Figure, folder: Path, name: str) -> None:
+    """Writes `{name}.png` and `{name}.svg`, each whole or not at all; same figure, same bytes."""
+    # Neither the date nor the drawing library's version belongs in a file that is compared and committed.
+    metadata = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+    with styled():
+        for kind, entries in metadata.items():
+            write_whole(
+                folder / f"{name}.{kind}",
+                lambda partial, kind=kind, entries=entries: figure.savefig(  # type: ignore[misc]
+                    partial, format=kind, dpi=170, metadata=entries
+                ),
+            )

@@ -1,0 +1,157 @@
+"""What the report says and shows of each system, and what methods are called. The only place that knows
+names.
+
+A system or method that is not here is shown all the same, under its own name and with the general figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from sysdpo.errors import UserError
+from sysdpo.statistics import METRICS, Metric, describe_metric
+
+
+@dataclass(frozen=True)
+class MethodView:
+    """A method's name for people and what it does. `control`: there to be beaten, not to win."""
+
+    label: str
+    meaning: str
+    trained: bool = True
+    control: bool = False
+
+    @property
+    def phrase(self) -> str:
+        """The name as it stands inside a sentence."""
+        if self.label == METHODS["before"].label:
+            return "the system before alignment"
+        return self.label if self.label.startswith("Sys") else self.label[0].lower() + self.label[1:]
+
+
+METHODS: dict[str, MethodView] = {
+    "before": MethodView("Before alignment", "The system as it is; nothing is trained.", trained=False),
+    "best_of_n": MethodView(
+        "Best of n",
+        "Nothing is trained; several outputs are sampled and the scorer keeps the best.",
+        trained=False,
+    ),
+    "shuffled": MethodView("Shuffled labels", "SysDPO-Direct on random labels: the null control.", control=True),
+    "chosen_only": MethodView(
+        "Chosen only",
+        "Likelihood of the preferred outputs, without the preference term: an ablation.",
+        control=True,
+    ),
+    "only_writer": MethodView("Only the writer", "DPO on the writer; the painter stays as it is."),
+    "only_painter": MethodView("Only the painter", "DPO on the painter; the writer stays as it is."),
+    "separate": MethodView("Separate DPO", "DPO on every component, each as if it alone explained the preference."),
+    "direct": MethodView("SysDPO-Direct", "One loss on the sum of all components' log-ratios."),
+    "sampling": MethodView("SysDPO-Sampling", "One loss on the final output, summed over sampled intermediates."),
+    "single_sample": MethodView("Single sample", "SysDPO-Sampling with one ancestral draw."),
+}
+
+
+def method_view(name: str) -> MethodView:
+    """The view of a method; `only_<component>` and unknown names get one made from the name."""
+    if name in METHODS:
+        return METHODS[name]
+    if name.startswith("only_"):
+        component = name.removeprefix("only_").replace("_", " ")
+        return MethodView(f"Only the {component}", f"DPO on the {component}; the others stay as they are.")
+    return MethodView(name.replace("_", " "), "")
+
+
+def order_methods(names: Iterable[str]) -> list[str]:
+    """Methods in the order of every table and figure: untrained, controls, single components, joint ones."""
+    places = {name: place for place, name in enumerate(METHODS)}
+    single = places["only_writer"]
+    return sorted(set(names), key=lambda name: (places.get(name, single if name[:5] == "only_" else 99), name))
+
+
+def metric_view(name: str) -> Metric:
+    """`describe_metric`, but a metric it does not know is shown under its own name."""
+    try:
+        return describe_metric(name)
+    except UserError:
+        return Metric(name.replace("_", " "), True, "", 3)
+
+
+def order_metrics(names: Iterable[str]) -> list[str]:
+    """Metrics in the order of `METRICS`, then the others by name."""
+    places = {name: place for place, name in enumerate(METRICS)}
+    return sorted(set(names), key=lambda name: (places.get(name, len(places)), name))
+
+
+@dataclass(frozen=True)
+class SystemView:
+    """What is particular to one system: its name and story, its headline metrics, which figures it has."""
+
+    title: str
+    story: str = ""
+    headline: Sequence[str] = ()
+    table: Sequence[str] = ()
+    figures: Sequence[str] = ("comparison", "training")
+    components: dict[str, str] = field(default_factory=dict)
+
+
+SYSTEMS: dict[str, SystemView] = {
+    "progressive_images": SystemView(
+        title="Progressive images",
+        story=(
+            "Asked for a cat that gets progressively angrier, a language model (the writer) writes three "
+            "captions and a diffusion model (the painter) draws one image for each. Neither is perfect: the "
+            "writer often gives its captions in the wrong order or all alike, and the painter misreads some "
+            "of the words. Nobody says which of the two is to blame. All they learn from is which of two "
+            "finished picture series is the better one."
+        ),
+        headline=("order_consistency", "preference_score"),
+        table=(
+            *("order_consistency", "preference_score", "readout_order_consistency"),
+            *("well_formed", "image_distance", "kl_writer", "kl_painter"),
+        ),
+        figures=("comparison", "gallery", "attributes", "training", "frontier", "words"),
+        components={"writer": "the language model", "painter": "the diffusion model"},
+    ),
+    "two_stage_qa": SystemView(
+        title="Two-stage question answering",
+        story=(
+            "A first language model answers a question; a second one sees the question and that answer and "
+            "gives the final one. Only final answers are judged."
+        ),
+        headline=("accuracy", "accuracy_greedy"),
+    ),
+}
+
+
+def system_view(system: str, metrics: Iterable[str]) -> SystemView:
+    """The view of a system, its headline and table metrics limited to those that were measured."""
+    there = order_metrics(metrics)
+    view = SYSTEMS.get(system, SystemView(title=system.replace("_", " ").capitalize()))
+    headline = [name for name in view.headline if name in there]
+    headline = headline or [name for name in there if metric_view(name).higher_is_better][:2] or there[:1]
+    table = [name for name in view.table if name in there] or [
+        *headline,
+        *(n for n in there if n not in headline),
+    ]
+    return SystemView(view.title, view.story, headline, table, view.figures, view.components)
+
+
+def best_trained(rows: pd.DataFrame, higher_is_better: bool) -> str | None:
+    """The trained method, controls aside, with the best mean of `rows`, one a method; None without any."""
+    views = rows["method"].map(method_view)
+    rows = rows[[view.trained and not view.control for view in views]]
+    if rows.empty:
+        return None
+    best = rows["mean"].argmax() if higher_is_better else rows["mean"].argmin()
+    return str(rows["method"].iloc[best])
+
+
+def show(metric: Metric, value: float, *, signed: bool = False) -> str:
+    """A value as a reader sees it, without its unit: `64.2`, `+0.031`, with a true minus sign."""
+    number = f"{value * metric.scale:{'+' if signed else ''}.{metric.digits}f}"
+    if float(number) == 0:
+        number = number.lstrip("+-")
+    return number.replace("-", "−")
