@@ -114,7 +114,8 @@ def train(options: argparse.Namespace, config: Config) -> None:
         return fresh, make_pairs(benchmark.score(asked, fresh, options.foundation))
 
     with whole(options.output) as folder:
-        align(system, collect, settings, seed=options.seed, output=folder)
+        title = f"{options.method}, seed {options.seed}"
+        align(system, collect, settings, seed=options.seed, output=folder, title=title)
 
 
 def evaluate(options: argparse.Namespace, config: Config) -> None:

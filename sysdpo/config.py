@@ -31,6 +31,7 @@ class MethodSettings:
     beta: inverse temperature of the preference; link, label_smoothing: the loss on a margin.
     learning_rate, chosen_weight: for each component; the latter weighs `−log p(chosen)`.
     pairs, labels, label_temperature: which pairs are used and who is called their winner.
+    noise_bank: how many Monte-Carlo draws a pair has, used in turn in the passes over the pairs.
     rounds: how often fresh trajectories are sampled from the system as trained so far.
     """
 
@@ -47,6 +48,7 @@ class MethodSettings:
     pairs: str = "all"
     labels: str = "deterministic"
     label_temperature: float = 0.2
+    noise_bank: int = 4
     rounds: int = 1
     best_of: int = 1
 
@@ -54,7 +56,7 @@ class MethodSettings:
         _one_of("link", self.link, LINKS)
         _one_of("pairs", self.pairs, PAIRS)
         _one_of("labels", self.labels, LABELS)
-        for name in ("steps", "batch_size", "rounds", "best_of"):
+        for name in ("steps", "batch_size", "noise_bank", "rounds", "best_of"):
             _at_least(name, getattr(self, name), 1)
         if self.beta <= 0:
             raise UserError(f"beta: {self.beta} should be above 0")

@@ -1,5 +1,6 @@
 """The one training loop: preference pairs in, adapters and a log out."""
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -26,10 +27,13 @@ Collect = Callable[[int], tuple[pd.DataFrame, pd.DataFrame]]
 DRAWS_PER_RUN = 10**7
 
 
-def align(system: System, collect: Collect, settings: MethodSettings, *, seed: int, output: Path) -> None:
+def align(
+    system: System, collect: Collect, settings: MethodSettings, *, seed: int, output: Path, title: str = "train"
+) -> None:
     """Train the system by one method for all its rounds; write `adapters/{component}/` and `training.jsonl`.
 
-    Every round starts from `collect(round)` and takes the system it finds as its reference.
+    Every round starts from `collect(round)` and takes the system it finds as its reference. `title` names the run in
+    its progress.
     """
     output.mkdir(parents=True, exist_ok=True)
     with (output / "training.jsonl").open("w") as log:
@@ -40,7 +44,7 @@ def align(system: System, collect: Collect, settings: MethodSettings, *, seed: i
                     component.rebase_reference()
             chosen_pairs = select_pairs(pairs, settings.pairs, seed + number)
             labelled = label_pairs(chosen_pairs, settings.labels, settings.label_temperature, seed + number)
-            train_round(system, trajectories, labelled, settings, seed=seed, number=number, log=log)
+            train_round(system, trajectories, labelled, settings, seed=seed, number=number, log=log, title=title)
     for name in trained_components(settings.objective, system.trainable):
         system.components[name].save(output / "adapters" / name)
 
@@ -54,6 +58,7 @@ def train_round(
     seed: int,
     number: int,
     log: TextIO,
+    title: str = "train",
 ) -> None:
     """`settings.steps` updates on `pairs` (columns `chosen_id, rejected_id`) of `trajectories`."""
     components = trained_components(settings.objective, system.trainable)
@@ -65,13 +70,14 @@ def train_round(
     optimizer = accelerator.prepare(torch.optim.AdamW(groups, weight_decay=0.0))
     schedule = get_cosine_schedule_with_warmup(optimizer, settings.warmup_steps, settings.steps)
     rows = trajectories.set_index("trajectory_id")
-    batches = _batches(pairs, settings.batch_size, np.random.default_rng([seed, number]))
+    batches = _batches(len(pairs), settings.batch_size, np.random.default_rng([seed, number]))
     started = time.monotonic()
-    with Progress(f"train {settings.objective}, round {number + 1}/{settings.rounds}", settings.steps) as progress:
+    with Progress(f"{title}, round {number + 1}/{settings.rounds}", settings.steps) as progress:
         for step in range(settings.steps):
-            batch = next(batches)
-            first = seed * DRAWS_PER_RUN + (number * settings.steps + step) * settings.batch_size
-            draw = list(range(first, first + len(batch))) * 2
+            places, passes = next(batches)
+            batch = pairs.iloc[places]
+            # A pair meets the same few noises again and again: less variance, and the reference's part is known.
+            draw = (seed * DRAWS_PER_RUN + places * settings.noise_bank + passes % settings.noise_bank).tolist() * 2
             both = rows.loc[[*batch["chosen_id"], *batch["rejected_id"]]]
             variables = {str(name): both[name].tolist() for name in both.columns}
             log_probs = system.log_probs(variables, draw=draw, components=components)
@@ -115,11 +121,15 @@ def pair_loss(log_probs: dict[str, LogProbs], settings: MethodSettings) -> tuple
     return loss, {key: float(value.detach()) for key, value in record.items()}
 
 
-def _batches(pairs: pd.DataFrame, size: int, rng: np.random.Generator) -> Iterator[pd.DataFrame]:
-    """Endless shuffled passes; a pass's last, short batch is filled up from the next pass."""
-    waiting = np.empty(0, dtype=int)
-    while True:
-        while len(waiting) < size:
-            waiting = np.concatenate([waiting, rng.permutation(len(pairs))])
-        yield pairs.iloc[waiting[:size]]
-        waiting = waiting[size:]
+def _batches(count: int, size: int, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Endless shuffled passes: the places of `size` pairs out of `count`, and the number of the pass each belongs to.
+
+    A pass's last, short batch is filled up from the next pass.
+    """
+    places, passes = np.empty(0, dtype=int), np.empty(0, dtype=int)
+    for number in itertools.count():
+        places = np.concatenate([places, rng.permutation(count)])
+        passes = np.concatenate([passes, np.full(count, number)])
+        while len(places) >= size:
+            yield places[:size], passes[:size]
+            places, passes = places[size:], passes[size:]

@@ -82,6 +82,7 @@ class DiffusionModel:
         self.sampling = dict(sampling or {})
         self.batch_size = batch_size
         self._latents: dict[bytes, Tensor] = {}
+        self._references: dict[tuple[bytes, str, int], Tensor] = {}
         self._prompts: dict[str, dict[str, Tensor]] = {}
 
     @classmethod
@@ -125,16 +126,26 @@ class DiffusionModel:
         self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Image], *, draw: Sequence[int]
     ) -> LogProbs:
         """`−(ω_t/2)·error` at the `(t, ε)` that `draw` names, the same for policy and reference; shape `[batch]`."""
-        repeats = self.estimator.draws
-        latents = self._encode_images(values).repeat_interleave(repeats, 0)
         prompts = [str(condition[0]) for condition in conditions]
+        digests = [_digest(image) for image in values]
+        # The reference stands still, so what it says of an image at a draw is computed once.
+        keys = list(zip(digests, prompts, draw, strict=True))
+        if new := [row for row, key in enumerate(keys) if key not in self._references]:
+            rows = [prompts[row] for row in new], [values[row] for row in new], [draw[row] for row in new]
+            with torch.no_grad(), self._as_reference():
+                computed = self._estimate(*rows)
+            self._references.update(zip([keys[row] for row in new], computed, strict=True))
+        reference = torch.stack([self._references[key] for key in keys])
+        return LogProbs(self._estimate(prompts, values, draw), reference)
+
+    def _estimate(self, prompts: Sequence[str], images: Sequence[Image], draw: Sequence[int]) -> Tensor:
+        """The bound under the adapter that is active, averaged over each row's draws; shape `[batch]`."""
+        repeats = self.estimator.draws
+        latents = self._encode_images(images).repeat_interleave(repeats, 0)
         condition = {key: part.repeat_interleave(repeats, 0) for key, part in self._encode_prompts(prompts).items()}
         step, noise = self._draws(draw, latents.shape[1:])
         noisy, target = self.schedule.corrupt(latents, noise.to(latents), step)
-        inputs = (noisy, target, step, condition)
-        with torch.no_grad(), self._as_reference():
-            reference = self._log_prob(*inputs)
-        return LogProbs(*(part.reshape(-1, repeats).mean(1) for part in (self._log_prob(*inputs), reference)))
+        return self._log_prob(noisy, target, step, condition).reshape(-1, repeats).mean(1)
 
     def _log_prob(self, noisy: Tensor, target: Tensor, step: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
         timestep = self.schedule.timestep[step].to(noisy.device)
@@ -159,7 +170,7 @@ class DiffusionModel:
         return torch.tensor(steps), torch.stack(noises)
 
     def _encode_images(self, images: Sequence[Image]) -> Tensor:
-        keys = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
+        keys = [_digest(image) for image in images]
         missing = {key: image for key, image in zip(keys, images, strict=True) if key not in self._latents}
         if missing:
             vae = self.pipeline.vae
@@ -227,6 +238,7 @@ class DiffusionModel:
         weights = get_peft_model_state_dict(self.denoiser, adapter_name=POLICY)
         set_peft_model_state_dict(self.denoiser, weights, adapter_name=REFERENCE)
         self.denoiser.set_adapter(POLICY)
+        self._references.clear()
 
     def save(self, folder: Path) -> None:
         """Write the policy's adapter in diffusers' LoRA format (safetensors), for `pipeline.load_lora_weights`."""
@@ -242,3 +254,7 @@ class DiffusionModel:
         after = {name: weight.shape for name, weight in self._policy_weights()}
         if after != before:  # weights under other names are ignored by the loader, silently
             raise UserError(f"adapter: '{folder}' holds {len(after)} weights for this denoiser, not {len(before)}")
+
+
+def _digest(image: Image) -> bytes:
+    return hashlib.blake2b(image.tobytes(), digest_size=16).digest()

@@ -35,6 +35,10 @@ PHRASINGS = (
     "a sequence of one {fur} cat , ever {more}",
     "picture a {fur} cat growing slowly {more}",
     "can you draw a {fur} cat , first plain and then {more} ?",
+    "three views of a {fur} cat , {more} from left to right",
+    "let a {fur} cat grow {more} before my eyes",
+    "a short comic : a {fur} cat gets {more}",
+    "how would a {fur} cat look if it became {more} ?",
 )
 
 SEPARATOR = " ; "

@@ -1,0 +1,49 @@
+# Everything here works in a clean clone with Python 3.11, make and git.
+PYTHON ?= python3.11
+BIN := .venv/bin
+INSTALLED := .venv/installed
+SNAKEFILES := Snakefile workflow/Snakefile workflow/rules
+
+# PASSIVE: idle OpenMP threads that spin slow the other jobs down by 10 to 100 times.
+export OMP_WAIT_POLICY := PASSIVE
+export OMP_NUM_THREADS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install reproduce test lint format lock
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(INSTALLED)  ## set up .venv from requirements.lock
+
+reproduce: $(INSTALLED)  ## run the default suite, from nothing to tables, figures and report
+	$(BIN)/snakemake --workflow-profile workflow/profiles/default --cores all
+	@echo
+	@cat results/tables/progressive_images.md
+	@echo
+	@echo "The whole report: $(CURDIR)/results/report.html"
+
+test: $(INSTALLED)  ## run the test suite
+	$(BIN)/python -m pytest -n 2
+
+lint: $(INSTALLED)  ## check style, types and the workflow
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check $(SNAKEFILES)
+	$(BIN)/snakemake --lint
+
+format: $(INSTALLED)  ## rewrite the code in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt $(SNAKEFILES)
+
+lock: $(INSTALLED)  ## write requirements.lock and envs/ from what .venv holds
+	$(BIN)/python envs/pin.py
+
+# The stamp is written last: an installation that was cut short is done again.
+$(INSTALLED): requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@

@@ -1,0 +1,94 @@
+"""Takes the lock and the pins of the conda environments from what is installed; `make lock` runs it.
+
+An environment names every package it needs, the indirect ones too: what is not pinned would change with time.
+"""
+
+import re
+import subprocess
+import sys
+from importlib.metadata import distribution
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PYTHON, PIP = "3.11.7", "25.3"
+
+# What the project's own code imports in each environment.
+IMPORTED = {
+    "training": [
+        "accelerate",
+        "diffusers",
+        "numpy",
+        "pandas",
+        "peft",
+        "pillow",
+        "pyarrow",
+        "pyyaml",
+        "safetensors",
+        "tokenizers",
+        "torch",
+        "transformers",
+    ],
+    "results": ["jinja2", "matplotlib", "numpy", "pandas", "pillow", "pyarrow", "pyyaml"],
+}
+PURPOSE = {
+    "training": "Everything that runs or trains a model.",
+    "results": "Pairs, intervals, tables, figures and the report: no model, hence no torch.",
+}
+
+
+def locked() -> dict[str, str]:
+    """Canonical name to exact version, as requirements.lock has them."""
+    lines = (REPOSITORY / "requirements.lock").read_text().splitlines()
+    pins = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(name): version for name, version in pins}
+
+
+def needed(names: list[str]) -> set[str]:
+    """The canonical names of these installed packages and of all that they need on this machine."""
+    found: set[str] = set()
+    waiting = [canonicalize_name(name) for name in names]
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found.add(name)
+        for text in distribution(name).requires or []:
+            requirement = Requirement(text)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                waiting.append(canonicalize_name(requirement.name))
+    return found
+
+
+def environment(name: str) -> str:
+    """The text of `envs/{name}.yaml`."""
+    versions = locked()
+    pins = "\n".join(f"      - {package}=={versions[package]}" for package in sorted(needed(IMPORTED[name])))
+    return f"""# {PURPOSE[name]}
+# The pins are those of requirements.lock; `make lock` writes both.
+channels:
+  - conda-forge
+  - nodefaults
+dependencies:
+  - python={PYTHON}
+  - pip={PIP}
+  - pip:
+{pins}
+"""
+
+
+def freeze() -> str:
+    """The text of requirements.lock: all that is installed, but the project and what came from a file."""
+    command = [sys.executable, "-m", "pip", "freeze", "--all", "--exclude-editable"]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    # A local version such as +cpu names one build of a release that every index has.
+    pins = [re.sub(r"\+.*", "", line) for line in lines if re.fullmatch(r"[\w.-]+==\S+", line)]
+    return "# Exact versions of all that .venv holds; `make lock` writes it.\n" + "\n".join(pins) + "\n"
+
+
+if __name__ == "__main__":
+    (REPOSITORY / "requirements.lock").write_text(freeze())
+    for name in IMPORTED:
+        (REPOSITORY / "envs" / f"{name}.yaml").write_text(environment(name))

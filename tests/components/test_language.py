@@ -1,0 +1,133 @@
+"""Log-probabilities of a language model against an independent computation in float64."""
+
+import copy
+
+import pytest
+import torch
+from tiny_models import completion, perturb
+from torch import Tensor
+
+from sysdpo.components.language import LanguageModel
+from sysdpo.values import Completion
+
+# Prompts and completions of different lengths, one completion cut off before its end token, one empty but for it.
+CONDITIONS = [("cat",), ("big red cat runs",), ("dog sleeps",), ("small blue dog sleeps big red cat",)]
+TEXTS = ["runs", "sleeps", "big red cat runs small", ""]
+ENDS = [True, False, True, True]
+
+
+@pytest.fixture
+def values(language: LanguageModel) -> list[Completion]:
+    return [completion(language, text, end) for text, end in zip(TEXTS, ENDS, strict=True)]
+
+
+def in_float64(language: LanguageModel, condition: tuple, value: Completion) -> tuple[Tensor, torch.nn.Module]:
+    """One row alone, left-padded on purpose, by the whole logits of a float64 copy; and that copy."""
+    model = copy.deepcopy(language.model).double()
+    prompt = [language.tokenizer.bos_token_id] + [language.tokenizer.vocab[word] for word in condition[0].split()]
+    padding = 3
+    ids = torch.tensor([[language.tokenizer.pad_token_id] * padding + prompt + list(value.tokens)])
+    mask = torch.ones_like(ids)
+    mask[:, :padding] = 0
+    positions = (mask.cumsum(1) - 1).clamp_min(0)
+    logits = model(input_ids=ids, attention_mask=mask, position_ids=positions).logits
+    log_probs = torch.log_softmax(logits[0], -1)
+    start = padding + len(prompt)
+    total = sum(log_probs[start + place - 1, token] for place, token in enumerate(value.tokens))
+    return total, model
+
+
+def test_log_probs_equal_an_independent_computation(language: LanguageModel, values: list[Completion]) -> None:
+    with torch.no_grad():
+        before = [in_float64(language, *row)[0].item() for row in zip(CONDITIONS, values, strict=True)]
+        perturb(language)
+        after = [in_float64(language, *row)[0].item() for row in zip(CONDITIONS, values, strict=True)]
+    policy, reference = language.log_probs(CONDITIONS, values, draw=[0] * 4)
+    assert policy.dtype == reference.dtype == torch.float32
+    assert policy.tolist() == pytest.approx(after, abs=1e-4)
+    assert reference.tolist() == pytest.approx(before, abs=1e-4)
+    assert (policy - reference).abs().min() > 1e-2
+
+
+def test_gradients_equal_an_independent_computation(language: LanguageModel, values: list[Completion]) -> None:
+    perturb(language)
+    coefficients = [1.0, -0.5, 2.0, 0.3]
+    expected: list[Tensor] = []
+    for coefficient, *row in zip(coefficients, CONDITIONS, values, strict=True):
+        total, model = in_float64(language, *row)
+        named = [weight for name, weight in model.named_parameters() if ".default." in name]
+        grads = torch.autograd.grad(coefficient * total, named)
+        expected = [a + b for a, b in zip(expected, grads, strict=True)] if expected else list(grads)
+    policy, _ = language.log_probs(CONDITIONS, values, draw=[0] * 4)
+    computed = torch.autograd.grad(policy @ torch.tensor(coefficients), language.trainable_parameters())
+    assert len(computed) == len(expected) > 0
+    for ours, theirs in zip(computed, expected, strict=True):
+        assert theirs.abs().max() > 0
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_a_row_does_not_depend_on_its_batch(language: LanguageModel, values: list[Completion]) -> None:
+    perturb(language)
+    together = language.log_probs(CONDITIONS, values, draw=[0] * 4).policy
+    for row, (condition, value) in enumerate(zip(CONDITIONS, values, strict=True)):
+        alone = language.log_probs([condition], [value], draw=[0]).policy
+        assert alone.item() == pytest.approx(together[row].item(), abs=1e-4)
+    order = [2, 0, 3, 1]
+    permuted = language.log_probs([CONDITIONS[i] for i in order], [values[i] for i in order], draw=[0] * 4)
+    torch.testing.assert_close(permuted.policy, together[order], rtol=0, atol=1e-4)
+
+
+def test_the_end_token_and_only_the_completion_count(language: LanguageModel) -> None:
+    """log p(a b end) = log p(a) + log p(b | a) + log p(end | a b), the prompt moved along."""
+    whole = language.log_probs([("cat",)], [completion(language, "runs big")], draw=[0]).policy
+    parts = language.log_probs(
+        [("cat",), ("cat runs",), ("cat runs big",)],
+        [completion(language, "runs", False), completion(language, "big", False), completion(language, "")],
+        draw=[0] * 3,
+    ).policy
+    assert whole.item() == pytest.approx(parts.sum().item(), abs=1e-4)
+
+
+def test_probabilities_of_all_one_token_completions_sum_to_one(language: LanguageModel) -> None:
+    perturb(language)
+    values = [Completion("", (token,)) for token in range(len(language.tokenizer))]
+    policy, reference = language.log_probs([("big cat",)] * len(values), values, draw=[0] * len(values))
+    assert policy.exp().sum().item() == pytest.approx(1.0, abs=1e-5)
+    assert reference.exp().sum().item() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_policy_and_reference_are_exactly_equal_before_training(
+    language: LanguageModel, values: list[Completion]
+) -> None:
+    policy, reference = language.log_probs(CONDITIONS, values, draw=[0] * 4)
+    assert torch.equal(policy, reference)
+
+
+def test_only_the_adapter_is_trained_and_dropout_is_off(language: LanguageModel, values: list[Completion]) -> None:
+    trained = {id(weight) for weight in language.trainable_parameters()}
+    asking = {name for name, weight in language.model.named_parameters() if weight.requires_grad}
+    assert asking == {name for name, weight in language.model.named_parameters() if id(weight) in trained}
+    assert all("lora" in name for name in asking)
+    assert not any(module.training for module in language.model.modules())
+    language.log_probs(CONDITIONS, values, draw=[0] * 4)  # leaves them so
+    assert all(weight.requires_grad for weight in language.trainable_parameters())
+
+
+def test_the_template_holds_all_parents(language_folder, language: LanguageModel) -> None:
+    lora = {"r": 2, "target_modules": "all-linear"}
+    swapped = LanguageModel.from_pretrained(language_folder, lora=lora, template="{1} {0}")
+    value = [completion(language, "runs")]
+    expected = language.log_probs([("red cat",)], value, draw=[0])
+    assert torch.equal(swapped.log_probs([("cat", "red")], value, draw=[0]).policy, expected.policy)
+
+
+def test_a_chat_template_is_applied_where_the_tokenizer_has_one(language: LanguageModel) -> None:
+    value = [completion(language, "runs")]
+    plain = language.log_probs([("big cat sleeps",)], value, draw=[0]).policy
+    language.tokenizer.chat_template = (
+        "{{ bos_token }} big {% for message in messages %}{{ message['content'] }}{% endfor %}"
+        "{% if add_generation_prompt %} sleeps{% endif %}"
+    )
+    # The template writes the start token as text, and the tokenizer must not add another.
+    expected = language.log_probs([("cat",)], value, draw=[0]).policy
+    assert expected.item() == pytest.approx(plain.item(), abs=1e-5)

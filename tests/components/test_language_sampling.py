@@ -1,0 +1,98 @@
+"""Draws from a language model: whose seed decides, with what frequencies, and where they end."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import LANGUAGE_LORA, perturb
+
+from sysdpo.components.language import LanguageModel
+from sysdpo.values import Completion
+
+CONDITIONS = [("cat",), ("big red cat runs",), ("dog sleeps",), ("small blue dog",), ("cat",)]
+SEEDS = [11, 12, 13, 14, 15]
+
+
+def test_a_draw_depends_on_its_own_seed_and_condition_alone(language: LanguageModel) -> None:
+    together = language.sample(CONDITIONS, seeds=SEEDS)
+    assert len(set(together)) > 1
+    order = [3, 0, 4]
+    subset = language.sample([CONDITIONS[i] for i in order], seeds=[SEEDS[i] for i in order])
+    assert subset == [together[i] for i in order]
+    for row in range(len(SEEDS)):
+        assert language.sample([CONDITIONS[row]], seeds=[SEEDS[row]]) == [together[row]]
+
+
+def test_the_size_of_batches_changes_nothing(language: LanguageModel) -> None:
+    together = language.sample(CONDITIONS, seeds=SEEDS)
+    language.batch_size = 2
+    assert language.sample(CONDITIONS, seeds=SEEDS) == together
+
+
+def test_other_seeds_give_other_draws(language: LanguageModel) -> None:
+    assert len({draw.tokens for draw in language.sample([("cat",)] * 30, seeds=range(30))}) > 5
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_frequencies_match_the_model_s_probabilities(language_folder: Path, temperature: float) -> None:
+    language = LanguageModel.from_pretrained(
+        language_folder, lora=LANGUAGE_LORA, max_new_tokens=1, temperature=temperature
+    )
+    perturb(language)
+    count, size = 2000, len(language.tokenizer)
+    every = [Completion("", (token,)) for token in range(size)]
+    with torch.no_grad():
+        log_probs = language.log_probs([("big cat",)] * size, every, draw=[0] * size).policy
+    expected = count * torch.softmax(log_probs / temperature, 0)
+    draws = language.sample([("big cat",)] * count, seeds=range(count))
+    observed = torch.bincount(torch.tensor([draw.tokens[0] for draw in draws]), minlength=size)
+    common = expected >= 5
+    expected = torch.cat([expected[common], expected[~common].sum()[None].clamp_min(1e-9)])
+    observed = torch.cat([observed[common], observed[~common].sum()[None]])
+    assert common.sum() >= 3
+    chi_square = ((observed - expected) ** 2 / expected.clamp_min(1)).sum().item()
+    # At most 12 categories, 11 degrees of freedom: P(chi² > 33.1) = 0.0005.
+    assert chi_square < 33.1
+
+
+def test_temperature_zero_takes_the_most_likely_token(language_folder: Path) -> None:
+    language = LanguageModel.from_pretrained(language_folder, lora=LANGUAGE_LORA, max_new_tokens=1, temperature=0)
+    size = len(language.tokenizer)
+    every = [Completion("", (token,)) for token in range(size)]
+    log_probs = language.log_probs([("big cat",)] * size, every, draw=[0] * size).policy
+    draws = language.sample([("big cat",)] * 3, seeds=[1, 2, 3])
+    assert {draw.tokens for draw in draws} == {(log_probs.argmax().item(),)}
+
+
+def test_a_completion_ends_at_its_end_token_or_at_its_limit(language: LanguageModel) -> None:
+    end = language.tokenizer.eos_token_id
+    draws = language.sample([("cat",)] * 60, seeds=range(60))
+    ended = [draw for draw in draws if end in draw.tokens]
+    assert 0 < len(ended) < len(draws)
+    assert all(draw.tokens.index(end) == len(draw.tokens) - 1 for draw in ended)
+    assert all(len(draw.tokens) == 6 for draw in draws if end not in draw.tokens)
+    assert all("</s>" not in draw.text and draw.text == draw.text.strip() for draw in draws)
+
+
+def test_sampling_uses_the_adapter(language: LanguageModel) -> None:
+    before = language.sample([("cat",)] * 20, seeds=range(20))
+    perturb(language, size=1.0)
+    assert language.sample([("cat",)] * 20, seeds=range(20)) != before
+
+
+def test_the_model_s_own_generation_settings_do_not_bend_the_distribution(language: LanguageModel) -> None:
+    """Hub models ship settings such as a repetition penalty; p_θ, which is trained, knows nothing of them."""
+    before = language.sample([("cat",)] * 20, seeds=range(20))
+    language.model.generation_config.repetition_penalty = 100.0
+    language.model.generation_config.top_k = 1
+    assert language.sample([("cat",)] * 20, seeds=range(20)) == before
+
+
+def test_every_end_token_of_the_model_ends_a_completion(language: LanguageModel) -> None:
+    """Llama-3-Instruct has two end tokens, and a tokenizer that names one of them."""
+    other = language.tokenizer.vocab["runs"]
+    language.model.generation_config.eos_token_id = [language.tokenizer.eos_token_id, other]
+    draws = language.sample([("cat",)] * 60, seeds=range(60))
+    stopped = [draw for draw in draws if other in draw.tokens]
+    assert stopped
+    assert all(draw.tokens.index(other) == len(draw.tokens) - 1 for draw in stopped)

@@ -1,0 +1,134 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from sysdpo.errors import UserError
+from sysdpo.report import files
+from sysdpo.report.experiments import experiment_figure, varied_settings
+from sysdpo.report.figures import total_drift, write_figures
+from sysdpo.report.gallery import pick
+from sysdpo.report.style import LOOKS, save, styled
+
+SYSTEM = "progressive_images"
+NAMES = ("comparison", "gallery", "attributes", "training", "frontier", "words")
+
+
+def test_every_figure_in_both_formats_and_the_same_bytes_again(
+    made_up_results: Path, made_up_figures: Path, tmp_path: Path
+) -> None:
+    tables = made_up_results / "metrics.csv", made_up_results / "comparisons.csv"
+    write_figures(SYSTEM, *tables, made_up_results / "runs" / SYSTEM, tmp_path)
+    expected = sorted(f"{SYSTEM}_{name}.{kind}" for name in NAMES for kind in ("png", "svg"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == expected
+    for name in expected:
+        assert (made_up_figures / name).read_bytes() == (tmp_path / name).read_bytes(), name
+
+
+def test_svg_text_is_text_and_carries_no_date(made_up_figures: Path) -> None:
+    svg = (made_up_figures / f"{SYSTEM}_comparison.svg").read_text()
+    assert ">SysDPO-Direct</text>" in svg
+    assert "<dc:date>" not in svg
+
+
+def test_methods_differ_without_their_colours() -> None:
+    for attribute in ("marker", "dash"):
+        drawn = [getattr(look, attribute) for look in LOOKS.values()]
+        assert len(set(drawn)) == len(drawn), attribute
+
+
+def test_missing_column_of_the_evaluation_is_named(made_up_results: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    folder = runs / "0" / "direct" / "evaluation"
+    folder.mkdir(parents=True)
+    pd.DataFrame({"prompt_id": ["p0"], "sample": [0]}).to_parquet(folder / "samples.parquet")
+    with pytest.raises(UserError, match="no column 'attribute_1'"):
+        files.read_evaluations(runs, "samples.parquet", ["direct"], ["prompt_id", "attribute_1"])
+
+
+def test_runs_that_are_not_there(made_up_results: Path, tmp_path: Path) -> None:
+    tables = made_up_results / "metrics.csv", made_up_results / "comparisons.csv"
+    with pytest.raises(UserError, match=r"no file .*prompts.parquet"):
+        write_figures(SYSTEM, *tables, tmp_path / "nothing", tmp_path / "figures")
+    assert not (tmp_path / "figures").exists()
+
+
+def test_figure_that_fails_to_be_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: Figure, path: Path, **_: object) -> None:
+        Path(path).write_bytes(b"half a picture")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Figure, "savefig", interrupted)
+    with styled(), pytest.raises(KeyboardInterrupt):
+        save(Figure(), tmp_path, "figure")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_steps_count_on_across_rounds(made_up_results: Path) -> None:
+    logs = files.read_training(made_up_results / "runs" / SYSTEM, ["direct"])
+    one = logs[logs["seed"] == 0]
+    assert list(one["step"]) == [*range(0, 20, 2), *range(18, 38, 2)]
+
+
+def test_total_drift_adds_the_components_of_a_sample() -> None:
+    values = pd.DataFrame(
+        [
+            ("direct", 0, "p", s, f"kl_{c}", v)
+            for s, c, v in ((0, "a", 1.0), (0, "b", 2.0), (1, "a", 3.0), (1, "b", 4.0))
+        ],
+        columns=["method", "seed", "prompt_id", "sample", "metric", "value"],
+    )
+    assert total_drift(values).to_numpy().tolist() == [["direct", 5.0, 5.0, 5.0]]
+
+
+def test_gallery_takes_the_first_prompt_of_each_attribute_and_the_same_for_all(made_up_results: Path) -> None:
+    exhibits = pick(made_up_results / "runs" / SYSTEM, ["direct", "before"])
+    assert [exhibit.prompt for exhibit in exhibits] == [
+        "a cat getting angrier, <0>",
+        "a cat getting angrier, <1>",
+    ]
+    series = exhibits[0].series
+    assert list(series) == ["before", "direct"]
+    assert all(
+        one.in_order == (one.attribute[0] < one.attribute[1] < one.attribute[2]) for one in series.values()
+    )
+
+
+def test_experiment_figure_in_both_formats(made_up_figures: Path) -> None:
+    assert {path.name for path in made_up_figures.glob("experiment_*")} == {
+        "experiment_beta.png",
+        "experiment_beta.svg",
+    }
+
+
+def test_grid_of_many_settings_is_ranked() -> None:
+    grid = [(b, r, s) for b in (0.1, 1.0) for r in (1e-4, 2e-4, 4e-4) for s in (10, 20)]
+    table = pd.DataFrame(
+        [
+            {"variant": f"tune-direct-{i:02d}", "method": "direct", "beta": b, "learning_rate": r, "steps": s,
+             "metric": "order_consistency", "mean": i / 20, "ci_low": i / 20, "ci_high": i / 20}
+            for i, (b, r, s) in enumerate(grid)
+        ]
+    )  # fmt: skip
+    assert varied_settings(table) == ["beta", "learning_rate", "steps"]
+    rng = np.random.default_rng(0)
+    table["other"] = rng.integers(0, 9, len(table))
+    assert len(experiment_figure(table, None).axes) > 0
+
+
+def test_experiment_that_varies_nothing() -> None:
+    row = {
+        "variant": "x-direct-00",
+        "method": "direct",
+        "beta": 0.5,
+        "metric": "spread",
+        "mean": 0,
+        "ci_low": 0,
+        "ci_high": 0,
+    }
+    with pytest.raises(UserError, match="varies no setting"):
+        experiment_figure(pd.DataFrame([row]), None)

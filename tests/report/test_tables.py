@@ -1,0 +1,92 @@
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from sysdpo.errors import UserError
+from sysdpo.report.tables import build_table, latex, markdown, write_tables
+
+SYSTEM = "progressive_images"
+
+
+def rows(system: str, values: dict[str, float], metric: str = "order_consistency") -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {"system": system, "method": method, "metric": metric, "mean": mean, "ci_low": mean - 0.1,
+             "ci_high": mean + 0.1, "n_prompts": 200, "n_seeds": 3, "higher_is_better": True}
+            for method, mean in values.items()
+        ]
+    )  # fmt: skip
+
+
+def differences(system: str, low: float, middle: float, high: float) -> pd.DataFrame:
+    row = {"system": system, "metric": "order_consistency", "method": "direct", "baseline": "before"}
+    numbers = {"difference": middle, "ci_low": low, "ci_high": high, "n_prompts": 200, "n_seeds": 3}
+    return pd.DataFrame([{**row, **numbers}])
+
+
+def test_best_trained_method_is_bold_and_untrained_and_controls_are_not() -> None:
+    means = {"before": 0.32, "best_of_n": 0.9, "chosen_only": 0.95, "separate": 0.5, "direct": 0.641}
+    table = build_table(SYSTEM, rows(SYSTEM, means), differences(SYSTEM, 0.2, 0.321, 0.4))
+    assert [row.method for row in table.rows if row.cells[0].best] == ["direct"]
+    text = markdown(table)
+    assert "| SysDPO-Direct | **64.1** [54.1, 74.1] | – |" in text
+    assert "| Before alignment | 32.0 [22.0, 42.0] | +32.1 [+20.0, +40.0] |" in text
+
+
+def test_methods_that_print_alike_are_both_bold() -> None:
+    table = build_table(
+        SYSTEM, rows(SYSTEM, {"separate": 0.6412, "direct": 0.6408}), differences(SYSTEM, 0, 0, 0)
+    )
+    assert all(row.cells[0].best for row in table.rows)
+
+
+def test_caption_says_what_the_interval_is() -> None:
+    table = build_table(SYSTEM, rows(SYSTEM, {"direct": 0.5}), differences(SYSTEM, 0, 0, 0))
+    assert "200 held-out prompts and 3 seeds" in table.caption
+    assert "95 % bootstrap interval over prompts nested in seeds" in table.caption
+
+
+def test_latex_escapes_what_latex_would_read_otherwise() -> None:
+    text = latex(build_table(SYSTEM, rows(SYSTEM, {"direct": 0.5}), differences(SYSTEM, 0, 0, 0)), SYSTEM)
+    assert r"\shortstack{Order consistency\\(\%)}" in text
+    assert "−" not in text
+
+
+def test_unknown_system_and_metric_are_shown_under_their_names() -> None:
+    table = build_table(
+        "my_system", rows("my_system", {"direct": 0.5}, metric="cuteness"), differences("my_system", 0, 0, 0)
+    )
+    assert table.headings[0] == "cuteness"
+
+
+def test_three_files_are_written_and_csv_holds_stored_units(made_up_results: Path, tmp_path: Path) -> None:
+    output = tmp_path / f"{SYSTEM}.md"
+    write_tables(SYSTEM, made_up_results / "metrics.csv", made_up_results / "comparisons.csv", output)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"{SYSTEM}.{kind}" for kind in ("csv", "md", "tex")
+    ]
+    written = pd.read_csv(output.with_suffix(".csv")).set_index("method")
+    metrics = pd.read_csv(made_up_results / "metrics.csv").set_index(["method", "metric"])
+    assert written.loc["direct", "order_consistency"] == metrics.loc[("direct", "order_consistency"), "mean"]
+    assert pd.isna(written.loc["direct", "direct_minus_this_order_consistency"])
+
+
+def test_missing_column_leaves_no_file(made_up_results: Path, tmp_path: Path) -> None:
+    pd.read_csv(made_up_results / "metrics.csv").drop(columns="ci_low").to_csv(
+        tmp_path / "m.csv", index=False
+    )
+    with pytest.raises(UserError, match="no column 'ci_low'"):
+        write_tables(
+            SYSTEM, tmp_path / "m.csv", made_up_results / "comparisons.csv", tmp_path / "tables" / "t.md"
+        )
+    assert not (tmp_path / "tables").exists()
+
+
+def test_system_that_was_not_measured_is_named(made_up_results: Path, tmp_path: Path) -> None:
+    shutil.copy(made_up_results / "metrics.csv", tmp_path)
+    with pytest.raises(UserError, match="no rows for system 'debate'; it has progressive_images"):
+        write_tables(
+            "debate", tmp_path / "metrics.csv", made_up_results / "comparisons.csv", tmp_path / "t.md"
+        )

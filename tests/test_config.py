@@ -1,0 +1,152 @@
+"""Settings: what is read, what is merged over what, and what is refused with one clear sentence."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sysdpo.components.diffusion import Estimator
+from sysdpo.config import (
+    MethodSettings,
+    expand_experiments,
+    load_config,
+    method_rows,
+    method_settings,
+    typed,
+)
+from sysdpo.errors import UserError
+from sysdpo.foundation.painter import PainterSettings
+
+REPOSITORY = Path(__file__).parents[1]
+TRAINING = {"learning_rate": {"a": 0.1, "b": 0.2}, "chosen_weight": {"a": 0.0, "b": 0.0}, "beta": 0.5}
+
+
+def config(**method: Any) -> dict[str, Any]:
+    methods = {"tried": {"objective": "direct"} | method, "before": {"objective": "none"}}
+    return {"systems": {"toy": {"training": TRAINING, "methods": methods}}}
+
+
+def test_a_method_is_its_row_over_the_defaults() -> None:
+    settings = method_settings(config(beta=2, learning_rate={"b": 0.9}), "toy", "tried")
+    assert settings.beta == 2
+    assert settings.learning_rate == {"a": 0.1, "b": 0.9}
+    assert settings.chosen_weight == {"a": 0.0, "b": 0.0}
+    assert settings.trains
+    assert not method_settings(config(), "toy", "before").trains
+
+
+def test_rows_do_not_leak_into_each_other() -> None:
+    described = config(learning_rate={"b": 0.9})
+    assert method_settings(described, "toy", "tried").learning_rate["b"] == 0.9
+    assert method_settings(described, "toy", "before").learning_rate["b"] == 0.2
+
+
+@pytest.mark.parametrize(
+    ("method", "sentence"),
+    [
+        ({"betta": 1.0}, r"systems.toy.methods.tried: unknown key \['betta'\]; known are .*'beta'"),
+        ({"beta": "large"}, "systems.toy.methods.tried.beta: 'large' should be of type float"),
+        ({"beta": True}, "systems.toy.methods.tried.beta: True should be of type float"),
+        ({"steps": 2.5}, "systems.toy.methods.tried.steps: 2.5 should be of type int"),
+        ({"learning_rate": 0.1}, "systems.toy.methods.tried.learning_rate: 0.1 should be of type Mapping"),
+        ({"beta": 0.0}, "beta: 0.0 should be above 0"),
+        ({"steps": 0}, "steps: 0 should be at least 1"),
+        ({"rounds": 0}, "rounds: 0 should be at least 1"),
+        ({"best_of": 0}, "best_of: 0 should be at least 1"),
+        ({"batch_size": -1}, "batch_size: -1 should be at least 1"),
+        ({"label_smoothing": 0.5}, "label_smoothing: 0.5 should be at least 0 and below 0.5"),
+        ({"link": "square"}, r"link: 'square' should be one of \['sigmoid', 'ipo'"),
+        ({"pairs": "some"}, "pairs: 'some' should be one of"),
+        ({"labels": "true"}, "labels: 'true' should be one of"),
+        ({"objective": "only_c"}, "objective: 'only_c' should be one of .*'only_a', 'only_b'"),
+        ({"chosen_weight": {"c": 0.1}}, r"should name the same components; \['c'\] differ"),
+    ],
+)
+def test_a_bad_setting_is_refused_by_name_value_and_remedy(method: dict, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence) as error:
+        method_settings(config(**method), "toy", "tried")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("setting", ["learning_rate", "chosen_weight"])
+def test_a_number_that_yaml_reads_as_text_is_refused(setting: str) -> None:
+    read = yaml.safe_load(f"{setting}: {{a: 2e-4, b: 1.0e-3}}")  # 2e-4 without a point is a text in YAML
+    assert read[setting]["a"] == "2e-4"
+    with pytest.raises(UserError, match=setting):
+        method_settings(config(**read), "toy", "tried")
+
+
+def test_a_missing_setting_is_named() -> None:
+    described = config()
+    del described["systems"]["toy"]["methods"]["tried"]["objective"]
+    with pytest.raises(UserError, match=r"systems.toy.methods.tried: the keys \['objective'\] are missing"):
+        method_settings(described, "toy", "tried")
+
+
+def test_unknown_systems_and_methods_are_refused_with_the_known_ones() -> None:
+    with pytest.raises(UserError, match=r"system: 'tou' should be one of \['toy'\]"):
+        method_settings(config(), "tou", "tried")
+    with pytest.raises(UserError, match=r"method: 'tired' should be one of \['before', 'tried'\]"):
+        method_settings(config(), "toy", "tired")
+
+
+def test_other_settings_are_typed_alike() -> None:
+    assert typed(PainterSettings, {"exaggerated": ["angry"]}, "painter").exaggerated == ("angry",)
+    assert typed(PainterSettings, None, "painter") == PainterSettings()
+    with pytest.raises(UserError, match=r"painter: unknown key \['widht'\]"):
+        typed(PainterSettings, {"widht": 3}, "painter")
+    with pytest.raises(UserError, match="estimator.weighting: 'elbow' should be 'simple' or 'elbo'"):
+        typed(Estimator, {"weighting": "elbow"}, "painter.estimator")
+
+
+@pytest.mark.parametrize("text", ["systems: [", "- a list", "seeds: [0]", ""])
+def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(UserError, match="config: '.*config.yaml' should be a"):
+        load_config(tmp_path / "config.yaml")
+
+
+def test_an_absent_configuration_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="config: '.*none.yaml' should be a YAML file"):
+        load_config(tmp_path / "none.yaml")
+
+
+def with_experiments() -> dict[str, Any]:
+    grid = {"beta": [0.1, 1.0], "length": {"short": {"steps": 5}, "long": {"steps": 9, "rounds": 2}}}
+    return config() | {"experiments": {"sweep": {"system": "toy", "methods": ["tried"], "grid": grid}}}
+
+
+def test_an_experiment_is_its_grid_times_its_methods() -> None:
+    variants = expand_experiments(with_experiments())
+    assert list(variants) == [f"sweep-tried-{index:02d}" for index in range(4)]
+    assert variants["sweep-tried-01"] == {
+        "experiment": "sweep",
+        "system": "toy",
+        "method": "tried",
+        "point": {"beta": 0.1, "length": "long"},
+        "overrides": {"beta": 0.1, "steps": 9, "rounds": 2},
+    }
+
+
+def test_a_variant_is_a_method_like_any_other() -> None:
+    settings = method_settings(with_experiments(), "toy", "sweep-tried-03")
+    assert (settings.objective, settings.beta, settings.steps, settings.rounds) == ("direct", 1.0, 9, 2)
+    assert set(method_rows(with_experiments(), "toy")) == {"tried", "before", *expand_experiments(with_experiments())}
+
+
+def test_every_method_of_the_shipped_configuration_has_valid_settings() -> None:
+    shipped = load_config(REPOSITORY / "config.yaml")
+    for system in shipped["systems"]:
+        for method in method_rows(shipped, system):
+            settings = method_settings(shipped, system, method)
+            assert isinstance(settings, MethodSettings)
+
+
+def test_trained_methods_of_the_shipped_configuration_differ_in_nothing_but_what_they_compare() -> None:
+    shipped = load_config(REPOSITORY / "config.yaml")
+    rows = method_rows(shipped, "progressive_images")
+    described = shipped["systems"]["progressive_images"]["methods"]
+    trained = [rows[name] for name in described if rows[name]["objective"] != "none"]
+    budgets = [{key: value for key, value in row.items() if key not in ("objective", "labels")} for row in trained]
+    assert all(budget == budgets[0] for budget in budgets)

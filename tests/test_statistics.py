@@ -1,0 +1,192 @@
+"""Means, pairing and intervals against arithmetic that can be done by hand, and against simulation."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sysdpo.errors import UserError
+from sysdpo.statistics import (
+    COMPARISON_COLUMNS,
+    METRIC_COLUMNS,
+    METRICS,
+    VALUE_COLUMNS,
+    bootstrap,
+    compare,
+    describe_metric,
+    summarise,
+)
+
+
+def table(rows: list[tuple[str, int, str, int, float]], metric: str = "preference_score") -> pd.DataFrame:
+    """Rows are (method, seed, prompt, sample, value)."""
+    values = [
+        ("toy", method, seed, prompt, sample, metric, value) for method, seed, prompt, sample, value in rows
+    ]
+    return pd.DataFrame(values, columns=list(VALUE_COLUMNS))
+
+
+# Prompt p1 has two samples: its mean is (1 + 3)/2 = 2 and counts once, so seed 0 gives (2 + 4)/2 = 3.
+BY_HAND = [
+    ("before", 0, "p1", 0, 1.0),
+    ("before", 0, "p1", 1, 3.0),
+    ("before", 0, "p2", 0, 4.0),
+    ("before", 1, "p1", 0, 5.0),
+    ("before", 1, "p2", 0, 5.0),
+    ("direct", 0, "p1", 0, 4.0),
+    ("direct", 0, "p2", 0, 5.0),
+    ("direct", 1, "p1", 0, 6.0),
+    ("direct", 1, "p2", 0, 9.0),
+]
+
+
+def simulated(rng: np.random.Generator, methods: dict[str, float], seeds: int, prompts: int) -> pd.DataFrame:
+    rows = []
+    for seed in range(seeds):
+        hardness = rng.normal(0, 1, prompts)
+        for method, shift in methods.items():
+            for prompt in range(prompts):
+                value = shift + hardness[prompt] + rng.normal(0, 0.1)
+                rows.append((method, seed, f"p{prompt}", 0, float(value)))
+    return table(rows)
+
+
+def test_mean_averages_samples_then_prompts_then_seeds() -> None:
+    metrics = summarise(table(BY_HAND)).set_index("method")
+    assert metrics.loc["before", "mean"] == pytest.approx((3 + 5) / 2)
+    assert metrics.loc["direct", "mean"] == pytest.approx((4.5 + 7.5) / 2)
+    assert list(metrics["n_prompts"]) == [2, 2]
+    assert list(metrics["n_seeds"]) == [2, 2]
+    assert metrics["higher_is_better"].all()
+
+
+def test_difference_is_paired_by_prompt_and_seed() -> None:
+    row = compare(table(BY_HAND), ["before"], ["direct"]).iloc[0]
+    # Seed 0: 4-2 and 5-4; seed 1: 6-5 and 9-5. Their seed means are 1.5 and 2.5.
+    assert row["difference"] == pytest.approx(2.0)
+    assert (row["method"], row["baseline"], row["n_prompts"], row["n_seeds"]) == ("direct", "before", 2, 2)
+    # The smallest resample is p2 of seed 0 or p1 of seed 1 (difference 1), the largest p2 of seed 1 (4).
+    assert 1 <= row["ci_low"] <= 2 <= row["ci_high"] <= 4
+
+
+def test_columns_are_those_of_the_files() -> None:
+    values = table(BY_HAND)
+    assert tuple(summarise(values).columns) == METRIC_COLUMNS
+    assert tuple(compare(values, ["before"], ["direct"]).columns) == COMPARISON_COLUMNS
+
+
+def test_every_method_meets_every_baseline_but_itself() -> None:
+    values = simulated(np.random.default_rng(0), {"before": 0, "separate": 1, "direct": 2}, 2, 5)
+    pairs = compare(values, ["before", "separate", "direct"], ["separate", "direct"])
+    assert list(zip(pairs["method"], pairs["baseline"], strict=True)) == [
+        ("direct", "before"),
+        ("direct", "separate"),
+        ("separate", "before"),
+        ("separate", "direct"),
+    ]
+
+
+def test_pairing_takes_the_hardness_of_prompts_out_of_the_interval() -> None:
+    values = simulated(np.random.default_rng(0), {"before": 0, "direct": 0.2}, 3, 50)
+    metrics = summarise(values).set_index("method")
+    row = compare(values, ["before"], ["direct"]).iloc[0]
+    assert row["ci_low"] > 0
+    assert row["ci_high"] - row["ci_low"] < 0.3 * (
+        metrics.loc["direct", "ci_high"] - metrics.loc["direct", "ci_low"]
+    )
+
+
+def test_the_same_values_in_any_order_give_the_same_bytes() -> None:
+    values = simulated(np.random.default_rng(0), {"before": 0, "direct": 1}, 3, 20)
+    shuffled = values.sample(frac=1, random_state=1)
+    assert summarise(values).to_csv() == summarise(values).to_csv() == summarise(shuffled).to_csv()
+    assert (
+        compare(values, ["before"], ["direct"]).to_csv() == compare(shuffled, ["before"], ["direct"]).to_csv()
+    )
+
+
+def test_a_methods_row_does_not_depend_on_the_other_methods() -> None:
+    values = simulated(np.random.default_rng(0), {"before": 0, "direct": 1}, 3, 20)
+    alone = summarise(values[values["method"] == "direct"])
+    among = summarise(values).query("method == 'direct'").reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone, among)
+
+
+def test_constant_values_have_a_point_for_an_interval() -> None:
+    assert bootstrap([np.full(7, 0.3), np.full(5, 0.3)]) == (0.3, 0.3, 0.3)
+
+
+def test_seeds_weigh_the_same_whatever_their_number_of_prompts() -> None:
+    assert bootstrap([np.zeros(100), np.ones(1)])[0] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("seeds", "seed_deviation", "least", "most"),
+    [
+        (1, 0.0, 0.90, 0.99),
+        (3, 0.0, 0.94, 1.0),
+        (3, 0.14, 0.85, 0.98),
+        (3, 1.0, 0.60, 0.85),
+        (10, 1.0, 0.85, 0.97),
+    ],
+)
+def test_coverage_is_what_the_docstring_says(
+    seeds: int, seed_deviation: float, least: float, most: float
+) -> None:
+    # 50 prompts of deviation 1: a seed deviation of 0.14 is as much variance as the prompts' mean has.
+    rng = np.random.default_rng(3)
+    covered = 0
+    trials = 200
+    for _ in range(trials):
+        _, low, high = bootstrap([rng.normal(rng.normal(0, seed_deviation), 1, 50) for _ in range(seeds)])
+        covered += low <= 0 <= high
+    assert least <= covered / trials <= most
+
+
+def test_directions_of_metric_families() -> None:
+    assert not describe_metric("kl_painter").higher_is_better
+    assert describe_metric("win_rate_vs_separate").higher_is_better
+    assert not METRICS["image_distance"].higher_is_better
+
+
+@pytest.mark.parametrize("column", VALUE_COLUMNS)
+def test_missing_column_is_named(column: str) -> None:
+    with pytest.raises(UserError, match=f"no column '{column}'"):
+        summarise(table(BY_HAND).drop(columns=column))
+
+
+def test_empty_table() -> None:
+    with pytest.raises(UserError, match="empty"):
+        summarise(table([]))
+
+
+def test_value_that_is_not_a_number_is_located() -> None:
+    with pytest.raises(UserError, match=r"'preference_score' of method 'direct', seed 0, prompt 'p9' is nan"):
+        summarise(table([*BY_HAND, ("direct", 0, "p9", 0, float("nan"))]))
+
+
+def test_value_given_twice() -> None:
+    with pytest.raises(UserError, match="given twice"):
+        summarise(table([*BY_HAND, BY_HAND[0]]))
+
+
+def test_metric_without_direction() -> None:
+    with pytest.raises(UserError, match="'cuteness' has no direction"):
+        summarise(table(BY_HAND, metric="cuteness"))
+
+
+def test_unmatched_prompts_are_named() -> None:
+    with pytest.raises(
+        UserError, match=r"prompt 'p3' of seed 1 was evaluated for 'direct' but not for 'before'"
+    ):
+        compare(table([*BY_HAND, ("direct", 1, "p3", 0, 1.0)]), ["before"], ["direct"])
+
+
+def test_unknown_method_is_named() -> None:
+    with pytest.raises(UserError, match="'separate' has no values to compare; there are before, direct"):
+        compare(table(BY_HAND), ["before"], ["separate"])
+
+
+def test_metric_that_one_of_the_two_lacks_is_skipped() -> None:
+    only_direct = table([("direct", 0, "p1", 0, 1.0)], metric="spread")
+    pairs = compare(pd.concat([table(BY_HAND), only_direct]), ["before"], ["direct"])
+    assert list(pairs["metric"]) == ["preference_score"]

@@ -1,0 +1,54 @@
+"""Projects to run the workflow in; the steps are stubs, see `project.py`."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from project import Project, make_project
+
+EXPERIMENTS = {
+    "tune": {
+        "system": "progressive_images",
+        "seeds": [0],
+        "split": "validation",
+        "methods": ["direct", "separate"],
+        "grid": {"beta": [0.1, 1.0]},
+    },
+    "pairs": {
+        "system": "progressive_images",
+        "seeds": [0],
+        "split": "test",
+        "methods": ["direct"],
+        "grid": {"choice": {"extreme": {"pairs": "best_worst"}, "all": {"pairs": "all"}}},
+    },
+}
+
+
+def small_project(folder: Path) -> Project:
+    """One seed, two experiments, and of the methods two without training and two with."""
+    project = make_project(folder, {"seeds": [0], "experiments": EXPERIMENTS})
+    rows = project.config["systems"]["progressive_images"]["methods"]
+    project.edit({name: rows[name] for name in ("before", "best_of_n", "separate", "direct")}, "methods")
+    project.edit(["before", "separate"], "baselines")
+    return project
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """Nothing has run yet."""
+    return small_project(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    project = small_project(tmp_path_factory.mktemp("finished"))
+    project.run()
+    return project.folder
+
+
+@pytest.fixture
+def finished(finished_once: Path, tmp_path: Path) -> Project:
+    """A copy of a project whose default target has been made."""
+    copy = tmp_path / "project"
+    shutil.copytree(finished_once, copy, symlinks=True)
+    return Project(copy)

@@ -1,0 +1,91 @@
+"""A copy of the project whose steps are stubs: the workflow is real, its jobs take no time."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+STUB = Path(__file__).parent / "stub" / "__main__.py"
+
+
+@dataclass(frozen=True)
+class Job:
+    rule: str
+    wildcards: dict[str, str]
+
+
+@dataclass
+class Project:
+    folder: Path
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return yaml.safe_load((self.folder / "config.yaml").read_text())
+
+    @config.setter
+    def config(self, config: dict[str, Any]) -> None:
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+
+    @property
+    def system(self) -> str:
+        return next(iter(self.config["systems"]))
+
+    def edit(self, value: Any, *keys: str) -> None:
+        """Set one setting of the first system, as a user would in config.yaml."""
+        config = self.config
+        settings = config["systems"][self.system]
+        for key in keys[:-1]:
+            settings = settings[key]
+        settings[keys[-1]] = value
+        self.config = config
+
+    def snakemake(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "snakemake", *arguments],
+            cwd=self.folder,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    def run(self, *arguments: str) -> str:
+        """What Snakemake prints; the run must succeed."""
+        done = self.snakemake("--cores", "2", "--scheduler", "greedy", *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    def planned(self, *arguments: str) -> list[Job]:
+        """The jobs that a run would do now, the targets themselves left out."""
+        blocks = re.split(r"\n(?:local)?rule (?=\w+:\n)", self.run("--dry-run", *arguments))[1:]
+        jobs = {}
+        for block in blocks:
+            found = re.search(r"^    wildcards: (.*)$", block, re.MULTILINE)
+            pairs = [pair.split("=", 1) for pair in found[1].split(", ")] if found else []
+            number = re.search(r"^    jobid: (\d+)$", block, re.MULTILINE)
+            assert number, block
+            jobs[number[1]] = Job(block.split(":", 1)[0], dict(pairs))
+        return [job for job in jobs.values() if job.rule not in ("all", "default", "tune", "sweep")]
+
+
+def make_project(folder: Path, over: dict[str, Any] | None = None) -> Project:
+    """Lay the workflow, the configuration with `over` on top, and the stub library into `folder`."""
+    shutil.copy(REPOSITORY / "Snakefile", folder)
+    for name in ("workflow", "envs"):
+        (folder / name).symlink_to(REPOSITORY / name)
+    library = folder / "sysdpo"
+    library.mkdir()
+    (library / "__init__.py").touch()
+    for name in ("config.py", "errors.py"):
+        shutil.copy(REPOSITORY / "sysdpo" / name, library)
+    shutil.copy(STUB, library)
+    project = Project(folder)
+    project.config = yaml.safe_load((REPOSITORY / "config.yaml").read_text()) | (over or {})
+    return project

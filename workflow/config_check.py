@@ -1,0 +1,147 @@
+"""Stops the workflow before any job when the configuration is wrong, with one sentence on what and where."""
+
+import difflib
+import re
+import sys
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator, ValidationError
+from jsonschema.exceptions import best_match
+
+from sysdpo.config import method_rows, method_settings
+from sysdpo.errors import UserError
+
+TYPES = {
+    "object": "a mapping",
+    "array": "a list",
+    "string": "a text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "null",
+}
+BOUNDS = {
+    "minimum": "at least",
+    "maximum": "at most",
+    "exclusiveMinimum": "above",
+    "exclusiveMaximum": "below",
+    "multipleOf": "a multiple of",
+    "pattern": "of the form",
+}
+
+
+def stop_if_wrong(config: Mapping[str, Any], schema: Path) -> None:
+    """Ends the program with exit code 2 if `config` breaks the schema in the file or contradicts itself."""
+    problem = broken_rule(config, read_schema(schema)) or contradiction(config)
+    if problem:
+        print(f"Error in the configuration: {problem}", file=sys.stderr)
+        sys.exit(2)
+
+
+def read_schema(path: Path) -> dict[str, Any]:
+    """The schema in a file, with the definitions of the files beside it."""
+    schema = yaml.safe_load(path.read_text())
+    for beside in sorted(path.parent.glob("*.schema.yaml")):
+        schema["$defs"] |= yaml.safe_load(beside.read_text())["$defs"]
+    return schema
+
+
+def broken_rule(config: Mapping[str, Any], schema: Mapping[str, Any]) -> str | None:
+    """One sentence about the most telling violation of `schema`; None when there is none."""
+    error = best_match(Draft202012Validator(schema).iter_errors(config))
+    return sentence(error, schema) if error else None
+
+
+def contradiction(config: Mapping[str, Any]) -> str | None:
+    """One sentence about a name that names nothing or a method that makes no sense; None if all is well."""
+    for name, system in config["systems"].items():
+        for baseline in system["baselines"]:
+            if baseline not in system["methods"]:
+                return f"systems.{name}.baselines: {unknown(baseline, 'method', system['methods'])}"
+    for name, experiment in (config.get("experiments") or {}).items():
+        if experiment["system"] not in config["systems"]:
+            return f"experiments.{name}.system: {unknown(experiment['system'], 'system', config['systems'])}"
+        methods = config["systems"][experiment["system"]]["methods"]
+        for method in experiment["methods"]:
+            if method not in methods:
+                return f"experiments.{name}.methods: {unknown(method, 'method', methods)}"
+    try:
+        for system in config["systems"]:
+            for method in method_rows(dict(config), system):
+                method_settings(dict(config), system, method)
+    except UserError as error:
+        return f"{error}."
+    return None
+
+
+def unknown(name: str, kind: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    remedy = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}."
+    return f"{name} is no {kind}; {remedy}"
+
+
+def sentence(error: ValidationError, schema: Mapping[str, Any]) -> str:
+    place = ".".join(str(part) for part in error.absolute_path)
+    dotted = f"{place}." if place else ""
+    if error.validator == "additionalProperties" and error.validator_value is False:
+        known = error.schema.get("properties", {})
+        key = next(str(key) for key in error.instance if key not in known)
+        return f"{dotted}{unknown(key, 'setting', known)}"
+    if error.validator == "required":
+        missing = next(key for key in error.validator_value if key not in error.instance)
+        described = described_at(schema, [*list(error.absolute_schema_path)[:-1], "properties", missing])
+        return f"{dotted}{missing} is missing{described}."
+    described = described_at(schema, list(error.absolute_schema_path)[:-1])
+    return f"{place} is {error.instance!r}, but should be {expectation(error)}{described}."
+
+
+def expectation(error: ValidationError) -> str:
+    allowed = error.validator_value
+    match error.validator:
+        case "type":
+            kinds = [allowed] if isinstance(allowed, str) else allowed
+            text = " or ".join(TYPES[kind] for kind in kinds)
+            return text + exponent_hint(error.instance) if "number" in kinds else text
+        case "enum":
+            return "one of " + ", ".join(str(choice) for choice in allowed)
+        case "minItems" | "maxItems" if allowed > 1:
+            return f"a list of {allowed}"
+        case "minItems" | "minProperties":
+            return "not empty"
+        case "uniqueItems":
+            return "without repetitions"
+    return f"{BOUNDS[str(error.validator)]} {allowed}"
+
+
+def exponent_hint(value: object) -> str:
+    """YAML reads 2e-4 as a text: a number with an exponent needs its point."""
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+e[-+]?\d+", value, re.IGNORECASE):
+        return f" (YAML wants the point: {float(value):.1e})"
+    return ""
+
+
+def described_at(schema: Mapping[str, Any], path: list[Any]) -> str:
+    """What the schema says that the setting at this schema path is for, in brackets; or nothing."""
+    said = [part["description"] for part in referred(schema, part_at(schema, schema, path)) if "description" in part]
+    return f" ({said[0]})" if said else ""
+
+
+def part_at(schema: Mapping[str, Any], part: Any, path: list[Any]) -> Any:
+    """The part of the schema at a path as jsonschema gives it: without the references it went through."""
+    if not path:
+        return part
+    for candidate in referred(schema, part):
+        if path[0] in candidate and (found := part_at(schema, candidate[path[0]], path[1:])) is not None:
+            return found
+    return None
+
+
+def referred(schema: Mapping[str, Any], part: Any) -> list[Mapping[str, Any]]:
+    """The part, and all that it refers to."""
+    parts = [part] if isinstance(part, Mapping) else []
+    while parts and "$ref" in parts[-1]:
+        parts.append(schema["$defs"][parts[-1]["$ref"].removeprefix("#/$defs/")])
+    return parts

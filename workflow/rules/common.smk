@@ -1,0 +1,119 @@
+# What the rules share: the checked configuration, where things lie, and which jobs belong together.
+import hashlib
+import json
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import yaml
+
+WORKFLOW = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
+sys.path.insert(0, str(WORKFLOW.parent))
+
+from config_check import stop_if_wrong
+from sysdpo.config import expand_experiments, method_rows
+
+stop_if_wrong(config, WORKFLOW / "schemas" / "config.schema.yaml")
+
+# The library is used where it stands: the environments hold only what it needs, so a change of its code
+# asks for no new one. Snakemake clears PYTHONPATH inside conda environments, hence the shell's prefix.
+shell.prefix(f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(WORKFLOW.parent))}; ")
+os.environ.update(
+    PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+    OMP_WAIT_POLICY="PASSIVE",
+)
+
+RESULTS = config["results"]
+LOGS = f"{RESULTS}/logs"
+BENCHMARKS = f"{RESULTS}/benchmarks"
+RUN = f"{RESULTS}/runs/{{system}}/{{seed}}"
+RESOLVED_CONFIG = f"{RESULTS}/config.yaml"
+EXPERIMENT_TABLE = f"{RESULTS}/experiments/{{experiment}}.csv"
+
+SYSTEMS = config["systems"]
+SEEDS = config["seeds"]
+EXPERIMENTS = config.get("experiments") or {}
+
+# A variant is a point of an experiment's grid; its jobs are those of any method.
+VARIANTS = expand_experiments(config)
+METHODS = {system: method_rows(config, system) for system in SYSTEMS}
+
+
+def one_of(names):
+    """A wildcard's constraint: one of these names, and nothing else."""
+    return "|".join(re.escape(name) for name in dict.fromkeys(names)) or "(?!)"
+
+
+wildcard_constraints:
+    system=one_of(SYSTEMS),
+    seed=r"\d+",
+    model=one_of(model for system in SYSTEMS.values() for model in system.get("foundation", {})),
+    method=one_of(method for methods in METHODS.values() for method in methods),
+    experiment=one_of(EXPERIMENTS),
+
+
+def write_whole(path, text):
+    """Write under another name first, so that a file that exists is whole."""
+    part = Path(f"{path}.part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    part.write_text(text)
+    part.replace(path)
+
+
+def as_yaml(settings):
+    return yaml.safe_dump(json.loads(json.dumps(settings)), sort_keys=False)
+
+
+def is_trained(wildcards):
+    return METHODS[wildcards.system][wildcards.method]["objective"] != "none"
+
+
+def foundation_folder(wildcards):
+    return f"{RUN}/foundation".format(**wildcards)
+
+
+def foundation_models(wildcards):
+    return [f"{foundation_folder(wildcards)}/{model}" for model in SYSTEMS[wildcards.system].get("foundation", {})]
+
+
+def training_folder(wildcards):
+    return f"{RUN}/{{method}}/training".format(**wildcards) if is_trained(wildcards) else []
+
+
+def evaluation_split(wildcards):
+    """The main comparison is made on the test prompts; each experiment says which prompts are its own."""
+    variant = VARIANTS.get(wildcards.method)
+    return EXPERIMENTS[variant["experiment"]]["split"] if variant else "test"
+
+
+def evaluations_of(system, methods, seeds):
+    return expand(f"{RUN}/{{method}}/evaluation", system=system, seed=seeds, method=methods)
+
+
+def variant_evaluations(wildcards):
+    experiment = EXPERIMENTS[wildcards.experiment]
+    variants = [name for name, variant in VARIANTS.items() if variant["experiment"] == wildcards.experiment]
+    return evaluations_of(experiment["system"], variants, experiment["seeds"])
+
+
+def runs_of(system):
+    """What is shown of a system's runs themselves: samples, training curves, the quality of its models."""
+    methods = SYSTEMS[system]["methods"]
+    trained = [method for method in methods if METHODS[system][method]["objective"] != "none"]
+    quality = ["foundation/quality.json"] if SYSTEMS[system].get("foundation") else []
+    parts = [f"{method}/training" for method in trained] + quality
+    return evaluations_of(system, methods, SEEDS) + expand(f"{RUN}/{{part}}", system=system, seed=SEEDS, part=parts)
+
+
+def results_shown(wildcards):
+    """Everything that the manifest and the report speak of."""
+    return [
+        f"{RESULTS}/metrics.csv",
+        f"{RESULTS}/comparisons.csv",
+        *expand(f"{RESULTS}/tables/{{system}}.{{kind}}", system=SYSTEMS, kind=["csv", "md", "tex"]),
+        *expand(f"{RESULTS}/figures/{{system}}_{{figure}}.png", system=SYSTEMS, figure=FIGURES),
+        *expand(f"{RESULTS}/figures/{{system}}_{{figure}}.svg", system=SYSTEMS, figure=FIGURES),
+        *[path for system in SYSTEMS for path in runs_of(system)],
+    ]

@@ -1,0 +1,59 @@
+# Evaluation: every method on held-out prompts, then means, intervals and paired comparisons over the seeds.
+
+
+rule evaluate:
+    input:
+        prompts=f"{RESULTS}/runs/{{system}}/prompts.parquet",
+        foundation=foundation_models,
+        training=training_folder,
+    output:
+        directory(f"{RUN}/{{method}}/evaluation"),
+    log:
+        f"{LOGS}/{{system}}/{{seed}}/{{method}}/evaluate.log",
+    benchmark:
+        f"{BENCHMARKS}/{{system}}/{{seed}}/{{method}}/evaluate.tsv"
+    conda:
+        "../../envs/training.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=2000,
+        runtime=60,
+    params:
+        config=RESOLVED_CONFIG,
+        settings=evaluation_settings,
+        split=evaluation_split,
+        foundation=foundation_folder,
+        training=lambda wildcards, input: f"--training {input.training}" if input.training else "",
+    shell:
+        "python -m sysdpo evaluate --config {params.config} --system {wildcards.system}"
+        " --seed {wildcards.seed} --method {wildcards.method} --prompts {input.prompts}"
+        " --split {params.split} --foundation {params.foundation} {params.training}"
+        " --output {output} 2>&1 | tee -i {log} >&2"
+
+
+rule metrics:
+    input:
+        evaluations=[
+            folder for system in SYSTEMS for folder in evaluations_of(system, SYSTEMS[system]["methods"], SEEDS)
+        ],
+    output:
+        metrics=f"{RESULTS}/metrics.csv",
+        comparisons=f"{RESULTS}/comparisons.csv",
+    log:
+        f"{LOGS}/metrics.log",
+    benchmark:
+        f"{BENCHMARKS}/metrics.tsv"
+    conda:
+        "../../envs/results.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=1000,
+        runtime=30,
+    params:
+        config=RESOLVED_CONFIG,
+        settings=comparison_settings,
+    shell:
+        "python -m sysdpo metrics --config {params.config} --evaluations {input.evaluations}"
+        " --output {output.metrics} --comparisons {output.comparisons} 2>&1 | tee -i {log} >&2"

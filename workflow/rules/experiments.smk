@@ -1,0 +1,34 @@
+# Experiments: every point of a grid is trained and evaluated as a method of its own, then tabled and drawn.
+
+
+# Beside the table stands {experiment}_comparisons.csv, where the experiment has the methods to compare.
+rule experiment:
+    input:
+        evaluations=variant_evaluations,
+    output:
+        table=report(
+            EXPERIMENT_TABLE,
+            caption="../report/experiment.rst",
+            category="Experiments",
+            labels={"experiment": "{experiment}"},
+        ),
+        figures=multiext(f"{RESULTS}/figures/experiment_{{experiment}}", ".png", ".svg"),
+    log:
+        f"{LOGS}/experiments/{{experiment}}.log",
+    benchmark:
+        f"{BENCHMARKS}/experiments/{{experiment}}.tsv"
+    conda:
+        "../../envs/results.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=1000,
+        runtime=10,
+    params:
+        config=RESOLVED_CONFIG,
+        settings=experiment_settings,
+        figures=lambda wildcards, output: Path(output.figures[0]).parent,
+    shell:
+        "python -m sysdpo experiment --config {params.config} --experiment {wildcards.experiment}"
+        " --evaluations {input.evaluations} --figures {params.figures}"
+        " --output {output.table} 2>&1 | tee -i {log} >&2"

@@ -1,0 +1,125 @@
+# What people look at: tables, figures, the manifest of everything made, and the report.
+
+FIGURES = ["comparison", "training", "gallery", "attributes", "frontier", "words"]
+
+
+rule tables:
+    input:
+        metrics=f"{RESULTS}/metrics.csv",
+        comparisons=f"{RESULTS}/comparisons.csv",
+    output:
+        csv=report(
+            f"{RESULTS}/tables/{{system}}.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"system": "{system}"},
+        ),
+        markdown=f"{RESULTS}/tables/{{system}}.md",
+        latex=f"{RESULTS}/tables/{{system}}.tex",
+    log:
+        f"{LOGS}/{{system}}/tables.log",
+    benchmark:
+        f"{BENCHMARKS}/{{system}}/tables.tsv"
+    conda:
+        "../../envs/results.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=1000,
+        runtime=10,
+    params:
+        config=RESOLVED_CONFIG,
+    shell:
+        "python -m sysdpo tables --config {params.config} --system {wildcards.system}"
+        " --metrics {input.metrics} --comparisons {input.comparisons}"
+        " --output {output.markdown} 2>&1 | tee -i {log} >&2"
+
+
+rule figures:
+    input:
+        metrics=f"{RESULTS}/metrics.csv",
+        comparisons=f"{RESULTS}/comparisons.csv",
+        runs=lambda wildcards: runs_of(wildcards.system),
+    output:
+        png=[
+            report(
+                f"{RESULTS}/figures/{{system}}_{figure}.png",
+                caption="../report/figure.rst",
+                category="Figures",
+                labels={"system": "{system}", "figure": figure},
+            )
+            for figure in FIGURES
+        ],
+        svg=expand(f"{RESULTS}/figures/{{{{system}}}}_{{figure}}.svg", figure=FIGURES),
+    log:
+        f"{LOGS}/{{system}}/figures.log",
+    benchmark:
+        f"{BENCHMARKS}/{{system}}/figures.tsv"
+    conda:
+        "../../envs/results.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=2000,
+        runtime=20,
+    params:
+        config=RESOLVED_CONFIG,
+        runs=f"{RESULTS}/runs/{{system}}",
+        folder=lambda wildcards, output: Path(output.png[0]).parent,
+    shell:
+        "python -m sysdpo figures --config {params.config} --system {wildcards.system}"
+        " --metrics {input.metrics} --comparisons {input.comparisons} --runs {params.runs}"
+        " --output {params.folder} 2>&1 | tee -i {log} >&2"
+
+
+# Before the report, which shows it: commit, versions, machine, seeds, and a checksum of every other output.
+rule manifest:
+    input:
+        results_shown,
+    output:
+        f"{RESULTS}/manifest.json",
+    log:
+        f"{LOGS}/manifest.log",
+    benchmark:
+        f"{BENCHMARKS}/manifest.tsv"
+    conda:
+        "../../envs/training.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=1000,
+        runtime=10,
+    params:
+        config=RESOLVED_CONFIG,
+        settings=as_parameter(config),
+        experiments=experiments_found,
+        results=lambda wildcards, output: Path(output[0]).parent,
+    shell:
+        "python -m sysdpo manifest --config {params.config} --results {params.results}"
+        " --output {output} 2>&1 | tee -i {log} >&2"
+
+
+rule report:
+    input:
+        results_shown,
+        manifest=f"{RESULTS}/manifest.json",
+    output:
+        report(f"{RESULTS}/report.html", caption="../report/report.rst", category="Report"),
+    log:
+        f"{LOGS}/report.log",
+    benchmark:
+        f"{BENCHMARKS}/report.tsv"
+    conda:
+        "../../envs/results.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=1000,
+        runtime=10,
+    params:
+        config=RESOLVED_CONFIG,
+        experiments=experiments_found,
+        results=lambda wildcards, output: Path(output[0]).parent,
+    shell:
+        "python -m sysdpo report --config {params.config} --results {params.results}"
+        " --output {output} 2>&1 | tee -i {log} >&2"

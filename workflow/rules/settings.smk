@@ -1,0 +1,61 @@
+# The settings each step depends on. A rule has them as a parameter, and Snakemake runs a job again when its
+# parameters change: a new beta for one method trains and evaluates that method again, and nothing beside it.
+
+
+def as_parameter(settings):
+    """One text for equal settings."""
+    return json.dumps(settings, sort_keys=True)
+
+
+def sections(system, *names):
+    return {name: SYSTEMS[system][name] for name in names if name in SYSTEMS[system]}
+
+
+def settings_of(*names):
+    """These sections of the system's settings."""
+    return lambda wildcards: as_parameter(sections(wildcards.system, *names))
+
+
+def sampling_sections(system, *names):
+    """With the components as they sample: their adapters and their estimate of a likelihood matter to training."""
+    components = {
+        name: {key: value for key, value in settings.items() if key not in ("lora", "estimator")}
+        for name, settings in SYSTEMS[system]["components"].items()
+    }
+    return sections(system, "factory", *names) | {"components": components}
+
+
+def sampling_settings_of(*names):
+    return lambda wildcards: as_parameter(sampling_sections(wildcards.system, *names))
+
+
+def foundation_settings(wildcards):
+    model = SYSTEMS[wildcards.system]["foundation"][wildcards.model]
+    return as_parameter(sections(wildcards.system, "factory") | {"model": model})
+
+
+def training_settings(wildcards):
+    """The method's row laid over the defaults, and what fresh trajectories between rounds are made with."""
+    shared = sections(wildcards.system, "factory", "components", "trajectories")
+    return as_parameter(shared | {"method": METHODS[wildcards.system][wildcards.method]})
+
+
+def evaluation_settings(wildcards):
+    """Of the method's row only what sampling depends on; the rest is felt through its adapters."""
+    best_of = METHODS[wildcards.system][wildcards.method].get("best_of")
+    return as_parameter(sampling_sections(wildcards.system, "evaluation") | {"best_of": best_of})
+
+
+def comparison_settings(wildcards):
+    return as_parameter({system: sections(system, "baselines") for system in SYSTEMS})
+
+
+def experiment_settings(wildcards):
+    return as_parameter(EXPERIMENTS[wildcards.experiment])
+
+
+def experiments_found(wildcards):
+    """Checksums of the experiments' tables that are there: as inputs, they would ask for all their runs."""
+    tables = {name: Path(EXPERIMENT_TABLE.format(experiment=name)) for name in EXPERIMENTS}
+    found = {name: table for name, table in tables.items() if table.is_file()}
+    return as_parameter({name: hashlib.sha256(table.read_bytes()).hexdigest() for name, table in found.items()})

@@ -1,0 +1,34 @@
+# Training: every method that trains anything, from the same pairs and for the same number of updates.
+
+
+rule train:
+    input:
+        prompts=f"{RESULTS}/runs/{{system}}/prompts.parquet",
+        trajectories=f"{RUN}/trajectories.parquet",
+        scores=f"{RUN}/scores.parquet",
+        pairs=f"{RUN}/pairs.parquet",
+        foundation=foundation_models,
+    output:
+        directory(f"{RUN}/{{method}}/training"),
+    log:
+        f"{LOGS}/{{system}}/{{seed}}/{{method}}/train.log",
+    benchmark:
+        f"{BENCHMARKS}/{{system}}/{{seed}}/{{method}}/train.tsv"
+    priority: 50
+    conda:
+        "../../envs/training.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=3000,
+        runtime=120,
+    params:
+        config=RESOLVED_CONFIG,
+        settings=training_settings,
+        foundation=foundation_folder,
+    shell:
+        "python -m sysdpo train --config {params.config} --system {wildcards.system}"
+        " --seed {wildcards.seed} --method {wildcards.method}"
+        " --prompts {input.prompts} --trajectories {input.trajectories} --scores {input.scores}"
+        " --pairs {input.pairs} --foundation {params.foundation}"
+        " --output {output} 2>&1 | tee -i {log} >&2"
