@@ -1,6 +1,7 @@
 """Sampling from a system and measuring what it does."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -59,15 +60,17 @@ def evaluate(
 
 
 def drift(system: System, trajectories: pd.DataFrame, batch_size: int = 128) -> dict[str, np.ndarray]:
-    """`kl_{component}`: the log-ratio to the reference of each trajectory, whose mean estimates the KL divergence.
+    """`kl_{component}`, in nats: each trajectory's log-ratio to the reference; its mean estimates the KL divergence.
 
-    Exact in nats for a language model; for a diffusion model the difference of the bounds, as its estimator weighs it.
+    For a diffusion model it is the difference of the variational bounds over its noise range, one `(t, ε)` an image.
     """
     parts: dict[str, list[np.ndarray]] = {name: [] for name in system.trainable}
     for start in range(0, len(trajectories), batch_size):
         rows = trajectories.iloc[start : start + batch_size]
         variables: dict[str, Sequence] = {str(name): rows[name].tolist() for name in rows.columns}
-        with torch.no_grad():
+        with torch.no_grad(), ExitStack() as stack:
+            for name in parts:
+                stack.enter_context(system.components[name].in_nats())
             draw = range(start, start + len(rows))
             ratios = system.log_ratios(variables, draw=draw, components=system.trainable)
         for name, ratio in ratios.items():

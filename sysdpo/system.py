@@ -5,6 +5,7 @@ nodes, whose parameters are then shared.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -36,6 +37,10 @@ class Component(Protocol):
         self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Any], *, draw: Sequence[int]
     ) -> LogProbs:
         """Log-probability of each value; `draw` names each row's Monte-Carlo noise, where there is any."""
+        ...
+
+    def in_nats(self) -> AbstractContextManager[None]:
+        """Within it `log_probs` speaks of nats, however training weighs it."""
         ...
 
     def trainable_parameters(self) -> list[torch.nn.Parameter]:

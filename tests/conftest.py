@@ -14,6 +14,7 @@ import pytest
 import tiny_models
 import torch
 from diffusers import DiffusionPipeline
+from tiny_system import tiny_system
 
 from sysdpo.components.diffusion import DiffusionModel, Estimator
 from sysdpo.components.language import LanguageModel
@@ -37,6 +38,7 @@ def language_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def language(language_folder: Path) -> LanguageModel:
     """A fresh tiny language model whose adapter does nothing yet."""
+    torch.manual_seed(0)  # the adapter's first matrices are drawn at random
     return LanguageModel.from_pretrained(language_folder, lora=tiny_models.LANGUAGE_LORA, max_new_tokens=6)
 
 
@@ -44,6 +46,7 @@ def language(language_folder: Path) -> LanguageModel:
 def painter(painter_folder: Path) -> DiffusionModel:
     """A fresh tiny painter whose adapter does nothing yet."""
     pipeline = SmallStableDiffusion3Pipeline.from_pretrained(painter_folder)
+    torch.manual_seed(0)
     return DiffusionModel(pipeline, lora=tiny_models.DIFFUSION_LORA, sampling=tiny_models.SAMPLING)
 
 
@@ -65,6 +68,7 @@ def make_diffusion(pipeline_folders: dict[str, Path]):
     def make(kind: str, **estimator) -> DiffusionModel:
         loader = SmallStableDiffusion3Pipeline if kind == "flow" else DiffusionPipeline
         pipeline = loader.from_pretrained(pipeline_folders[kind])
+        torch.manual_seed(0)
         return DiffusionModel(
             pipeline,
             lora=tiny_models.DIFFUSION_LORA,
@@ -73,3 +77,9 @@ def make_diffusion(pipeline_folders: dict[str, Path]):
         )
 
     return make
+
+
+@pytest.fixture
+def make_system(language_folder: Path, painter_folder: Path):
+    """A function to a fresh system of a tiny writer and a tiny painter; all are equal."""
+    return lambda: tiny_system(language_folder, painter_folder)

@@ -16,7 +16,7 @@ from sysdpo.config import (
     typed,
 )
 from sysdpo.errors import UserError
-from sysdpo.foundation.painter import PainterSettings
+from sysdpo.foundation.world import PainterSettings
 
 REPOSITORY = Path(__file__).parents[1]
 TRAINING = {"learning_rate": {"a": 0.1, "b": 0.2}, "chosen_weight": {"a": 0.0, "b": 0.0}, "beta": 0.5}

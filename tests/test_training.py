@@ -1,4 +1,4 @@
-"""The training loop and the loss of a batch, on tiny real models where their insides matter and on coins elsewhere."""
+"""The training loop, on tiny real models where their insides matter and on coins elsewhere."""
 
 import io
 import json
@@ -9,13 +9,14 @@ import pandas as pd
 import pytest
 import torch
 from coin_system import coins
-from tiny_models import completion, perturb, picture, weights
+from tiny_models import weights
+from tiny_system import preference_data
 
 from sysdpo.config import MethodSettings
 from sysdpo.errors import UserError
 from sysdpo.preferences import as_frame
-from sysdpo.system import LogProbs, Node, System
-from sysdpo.training import align, pair_loss, train_round
+from sysdpo.system import System
+from sysdpo.training import align, train_round
 
 
 def settings(objective: str = "direct", components: tuple[str, str] = ("writer", "painter"), **more) -> MethodSettings:
@@ -24,50 +25,8 @@ def settings(objective: str = "direct", components: tuple[str, str] = ("writer",
     return MethodSettings(objective=objective, learning_rate=rates, **(common | more))
 
 
-@pytest.fixture
-def make_system(language_folder: Path, painter_folder: Path):
-    """A function to a fresh system of real models: a writer, whose answer a painter draws twice."""
-    from tiny_models import DIFFUSION_LORA, LANGUAGE_LORA
-
-    from sysdpo.components.diffusion import DiffusionModel
-    from sysdpo.components.language import LanguageModel
-    from sysdpo.foundation.pipeline import SmallStableDiffusion3Pipeline
-
-    def make() -> System:
-        torch.manual_seed(0)  # the adapters' first matrices are drawn at random
-        pipeline = SmallStableDiffusion3Pipeline.from_pretrained(painter_folder)
-        components = {
-            "writer": LanguageModel.from_pretrained(language_folder, lora=LANGUAGE_LORA),
-            "painter": DiffusionModel(pipeline, lora=DIFFUSION_LORA),
-        }
-        nodes = [
-            Node("caption", "writer", ("text",)),
-            Node("image_1", "painter", ("caption",)),
-            Node("image_2", "painter", ("caption",)),
-        ]
-        return System(("text",), nodes, components)
-
-    return make
-
-
-def data(system: System) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Six trajectories of three prompts, and a pair of each prompt."""
-    texts = ["cat", "big dog", "red cat"]
-    answers = ["runs", "sleeps big", "red dog runs", "blue", "small cat", "dog"]
-    variables = {
-        "text": [text for text in texts for _ in range(2)],
-        "caption": [completion(system.components["writer"], answer) for answer in answers],
-        "image_1": [picture(row) for row in range(6)],
-        "image_2": [picture(10 + row) for row in range(6)],
-    }
-    frame = as_frame([f"p{row // 2}" for row in range(6)], [0, 1] * 3, variables)
-    pairs = pd.DataFrame({"pair_id": list("abc"), "prompt_id": ["p0", "p1", "p2"], "margin": 1.0})
-    chosen, rejected = ["p0/0", "p1/1", "p2/0"], ["p0/1", "p1/0", "p2/1"]
-    return frame, pairs.assign(chosen_id=chosen, rejected_id=rejected)
-
-
 def trained(system: System, method: MethodSettings, output: Path, seed: int = 0) -> list[dict]:
-    frame, pairs = data(system)
+    frame, pairs = preference_data(system)
     align(system, lambda number: (frame, pairs), method, seed=seed, output=output)
     return [json.loads(line) for line in (output / "training.jsonl").read_text().splitlines()]
 
@@ -147,7 +106,7 @@ def test_every_round_starts_from_fresh_data_with_the_system_it_finds_as_its_refe
     make_system, tmp_path: Path
 ) -> None:
     system = make_system()
-    frame, pairs = data(system)
+    frame, pairs = preference_data(system)
     asked, found = [], []
 
     def collect(number: int):

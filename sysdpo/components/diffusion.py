@@ -32,7 +32,8 @@ class Estimator:
     """How the bound is estimated.
 
     weighting: `simple`, a constant `omega` on the error's mean over elements (Diffusion-DPO's), or `elbo`, the
-        variational bound's own weight on its sum over elements, in nats (`omega` scales it).
+        variational bound's own weight on its sum over elements: the bound's integral over `noise_range`, in nats
+        (`omega` scales it).
     draws: shared `(t, ε)` a row, averaged.
     antithetic: every second draw repeats the timestep of the one before with its noise negated.
     noise_range: the part of the schedule that timesteps are drawn from, 0 its cleanest and 1 its noisiest end.
@@ -154,7 +155,8 @@ class DiffusionModel:
         error = (prediction.float() - target.float()) ** 2
         if self.estimator.weighting == "simple":
             return -self.estimator.omega / 2 * error.flatten(1).mean(1)
-        weight = self.schedule.elbo_weight[step].to(noisy.device)
+        low, high = self.estimator.noise_range
+        weight = (high - low) * self.schedule.elbo_weight[step].to(noisy.device)
         return -self.estimator.omega / 2 * weight * error.flatten(1).sum(1)
 
     def _draws(self, draw: Sequence[int], shape: torch.Size) -> tuple[Tensor, Tensor]:
@@ -210,6 +212,21 @@ class DiffusionModel:
         size_and_crop = torch.tensor([[side, side, 0, 0, side, side]], device=self.device)
         time_ids = size_and_crop.repeat(len(condition["pooled"]), 1).to(condition["pooled"])
         return tokens | {"added_cond_kwargs": {"text_embeds": condition["pooled"], "time_ids": time_ids}}
+
+    @contextmanager
+    def in_nats(self) -> Iterator[None]:
+        """Within it `log_probs` is the variational bound itself, over the noise range that training looks at.
+
+        Over the whole schedule the bound of a small picture is nearly all fine grain that no eye sees (our choice).
+        """
+        training = self.estimator
+        self.estimator = Estimator(weighting="elbo", noise_range=training.noise_range)
+        self._references.clear()
+        try:
+            yield
+        finally:
+            self.estimator = training
+            self._references.clear()
 
     def trainable_parameters(self) -> list[torch.nn.Parameter]:
         """The policy adapter's weights."""

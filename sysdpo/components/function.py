@@ -1,6 +1,7 @@
 """Deterministic nodes: parsers, tools, frozen retrievers. They contribute a factor of 1."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,10 @@ class Function:
         """Zeros of shape `[batch]`: a deterministic value has probability 1."""
         zeros = torch.zeros(len(values))
         return LogProbs(zeros, zeros)
+
+    def in_nats(self) -> AbstractContextManager[None]:
+        """Zero is zero in any unit."""
+        return nullcontext()
 
     def trainable_parameters(self) -> list[torch.nn.Parameter]:
         """None."""

@@ -1,7 +1,7 @@
 """A causal language model at a node: transformers for the model, PEFT for what is trained."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +130,10 @@ class LanguageModel:
             return list(self.tokenizer(text)["input_ids"])
         messages = [{"role": "user", "content": text}]
         return list(self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
+
+    def in_nats(self) -> AbstractContextManager[None]:
+        """Its log-probabilities always are."""
+        return nullcontext()
 
     def trainable_parameters(self) -> list[torch.nn.Parameter]:
         """The policy adapter's weights."""

@@ -242,3 +242,32 @@ def test_pipelines_load_by_the_named_class(painter_folder) -> None:
     component = DiffusionModel.from_pretrained(painter_folder, pipeline=name, lora=lora)
     assert type(component.pipeline).__name__ == "SmallStableDiffusion3Pipeline"
     assert component.is_transformer
+
+
+def test_a_reference_once_computed_is_the_one_that_would_be_computed_again(make_diffusion) -> None:
+    component, fresh = make_diffusion("flow", draws=2), make_diffusion("flow", draws=2)
+    component.log_probs(CONDITIONS[:2], IMAGES[:2], draw=[5, 6])
+    perturb(component)
+    # Asked again together with new rows, and with rows that differ in their draw, image or prompt alone.
+    rows = [("red cat",), ("red cat",), ("red cat",), ("cat",)], [IMAGES[0], IMAGES[0], IMAGES[1], IMAGES[0]]
+    again = component.log_probs(*rows, draw=[5, 6, 5, 5])
+    expected = fresh.log_probs(*rows, draw=[5, 6, 5, 5]).reference
+    torch.testing.assert_close(again.reference, expected, rtol=1e-5, atol=0)
+    assert len(set(expected.tolist())) == 4
+    assert not again.reference.requires_grad
+
+
+def test_in_nats_is_the_bound_itself_whatever_training_uses(make_diffusion) -> None:
+    component = make_diffusion("flow", omega=30.0, draws=4, antithetic=True, noise_range=(0.4, 0.6))
+    bound = make_diffusion("flow", weighting="elbo")
+    for each in (component, bound):
+        perturb(each)
+    before = component.log_probs(CONDITIONS, IMAGES, draw=DRAWS)
+    expected = bound.log_probs(CONDITIONS, IMAGES, draw=DRAWS)
+    with component.in_nats():
+        measured = component.log_probs(CONDITIONS, IMAGES, draw=DRAWS)
+    torch.testing.assert_close(measured.policy, expected.policy)
+    torch.testing.assert_close(measured.reference, expected.reference)
+    after = component.log_probs(CONDITIONS, IMAGES, draw=DRAWS)
+    assert torch.equal(after.policy, before.policy)
+    assert torch.equal(after.reference, before.reference)

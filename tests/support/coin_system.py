@@ -5,6 +5,7 @@
 
 import random
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,9 @@ class Coin:
 
     def to(self, device):
         pass
+
+    def in_nats(self):
+        return nullcontext()
 
     def rebase_reference(self):
         self.reference = self.logit.detach().clone()

@@ -20,8 +20,9 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from sysdpo.foundation.painter import PainterSettings, make_painter
+from sysdpo.foundation.painter import make_painter
 from sysdpo.foundation.tokenizer import make_tokenizer
+from sysdpo.foundation.world import PainterSettings
 from sysdpo.values import Completion
 
 WORDS = ("cat", "dog", "red", "blue", "runs", "sleeps", "big", "small")

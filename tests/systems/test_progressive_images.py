@@ -1,0 +1,207 @@
+"""The progressive-images benchmark: its prompts, its graph, its scores."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny_models
+import yaml
+from PIL import Image
+
+from sysdpo.errors import UserError
+from sysdpo.foundation.grammar import join
+from sysdpo.foundation.renderer import ATTRIBUTES, render
+from sysdpo.preferences import as_frame
+from sysdpo.scoring.regressor import AttributeRegressor
+from sysdpo.systems.progressive_images import build, is_ordered, preference_score
+from sysdpo.values import Completion
+
+REPOSITORY = Path(__file__).parents[2]
+SHIPPED = yaml.safe_load((REPOSITORY / "config.yaml").read_text())["systems"]["progressive_images"]
+
+
+def settings(**over: Any) -> dict[str, Any]:
+    tiny = {
+        "writer": {"answers": 40, "steps": 3, "batch_size": 8, "width": 16, "layers": 1},
+        "painter": {"images": 64, "steps": 2, "batch_size": 8, "width": 32, "layers": 1, "components": 8},
+        "regressor": {"images": 40, "steps": 2, "batch_size": 8},
+    }
+    return copy.deepcopy(SHIPPED) | {"foundation": tiny} | over
+
+
+@pytest.fixture(scope="module")
+def foundation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("foundation")
+    benchmark = build(settings())
+    assert set(benchmark.foundations) == {"writer", "painter", "regressor"}
+    for name, make in benchmark.foundations.items():
+        make(0, folder / name)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("rising", "score"),
+    [
+        ([0.0, 0.5, 1.0], 1.0),  # 1 − |0.5 − 0.5|
+        ([0.2, 0.8, 0.4], -0.3),  # 0.2 − |0.8 − 0.3|
+        ([0.9, 0.5, 0.1], -0.8),  # −0.8 − |0.5 − 0.5|
+        ([0.3, 0.3, 0.3], 0.0),
+        ([0.1, 0.1, 0.9], 0.4),  # 0.8 − |0.1 − 0.5|
+    ],
+)
+def test_preference_score_by_hand(rising: list[float], score: float) -> None:
+    assert preference_score(np.array([rising])) == pytest.approx([score])
+
+
+def test_order_is_strict() -> None:
+    rows = [[0.1, 0.2, 0.3], [0.1, 0.1, 0.3], [0.1, 0.3, 0.3], [0.3, 0.2, 0.1], [0.1, 0.4, 0.3]]
+    assert is_ordered(np.array(rows)).tolist() == [1.0, 0.0, 0.0, 0.0, 0.0]
+
+
+def test_prompts_are_split_without_overlap_and_the_same_every_time() -> None:
+    prompts = build(settings()).prompts()
+    sizes = SHIPPED["prompts"]
+    assert prompts["split"].value_counts().to_dict() == {name: sizes[name] for name in ("train", "validation", "test")}
+    assert prompts["prompt_id"].is_unique
+    assert prompts["text"].is_unique
+    pd.testing.assert_frame_equal(prompts, build(settings()).prompts())
+    assert not prompts.equals(build(settings(prompts=sizes | {"seed": 1})).prompts())
+
+
+def test_the_held_out_prompts_of_the_shipped_configuration_are_at_least_200() -> None:
+    assert (build(settings()).prompts()["split"] == "test").sum() >= 200
+
+
+def test_unseen_contents_are_asked_in_the_test_split_alone() -> None:
+    prompts = build(settings()).prompts()
+    content = prompts["attribute"] + prompts["direction"].astype(str) + prompts["fur"]
+    unseen = set(content[prompts["unseen"]])
+    assert len(unseen) == SHIPPED["prompts"]["unseen_contents"]
+    assert set(prompts["split"][content.isin(unseen)]) == {"test"}
+    assert not prompts["unseen"][prompts["split"] != "test"].any()
+    assert not prompts["unseen"][prompts["split"] == "test"].all()
+
+
+@pytest.mark.parametrize("sizes", [{"train": 10_000}, {"test": 5, "unseen_contents": 40}])
+def test_more_prompts_than_there_are_is_refused(sizes: dict[str, int]) -> None:
+    with pytest.raises(UserError, match=r"systems.progressive_images.prompts: .* should add up to at most"):
+        build(settings(prompts=SHIPPED["prompts"] | sizes)).prompts()
+
+
+@pytest.mark.parametrize("part", ["writer", "painter", "regressor"])
+def test_an_unknown_foundation_setting_is_refused(part: str) -> None:
+    wrong = settings()
+    wrong["foundation"][part]["stepps"] = 3
+    with pytest.raises(UserError, match=rf"foundation.{part}: unknown key \['stepps'\]"):
+        build(wrong)
+
+
+@pytest.mark.parametrize("component", ["writer", "painter"])
+def test_an_unknown_component_setting_is_refused(component: str, foundation: Path) -> None:
+    wrong = settings()
+    wrong["components"][component]["temprature"] = 0.5
+    with pytest.raises(UserError, match=rf"components.{component}.*temprature"):
+        build(wrong).system(foundation)
+
+
+def test_the_graph_is_the_paper_s(foundation: Path) -> None:
+    system = build(settings()).system(foundation)
+    parents = {node.name: (node.component, node.parents) for node in system.nodes}
+    assert parents["captions"] == ("writer", ("text",))
+    for n in (1, 2, 3):
+        assert parents[f"caption_{n}"] == (f"parser_{n}", ("captions",))
+        assert parents[f"image_{n}"] == ("painter", (f"caption_{n}",))
+    assert system.trainable == ["writer", "painter"]
+
+
+def test_sampling_makes_captions_and_draws_them(foundation: Path) -> None:
+    system = build(settings()).system(foundation)
+    sampled = system.sample({"text": ["draw a grey cat getting progressively angrier"] * 2}, seeds=[1, 2])
+    for row in range(2):
+        parts = [part.strip() for part in str(sampled["captions"][row]).split(";")]
+        for n in (1, 2, 3):
+            assert sampled[f"caption_{n}"][row] == (parts[n - 1] if n <= len(parts) else "")
+            assert sampled[f"image_{n}"][row].size == (32, 32)
+
+
+def trajectories(levels: list[tuple[float, float, float]], prompts: pd.DataFrame, answers: list[str]) -> pd.DataFrame:
+    """Rendered cats that show these levels of the asked attribute."""
+    columns: dict[str, list] = {"captions": [Completion(text, (1,)) for text in answers]}
+    for n in range(3):
+        attributes = np.full((len(levels), 3), 0.5)
+        for row, kind in enumerate(prompts["attribute"]):
+            attributes[row, ATTRIBUTES.index(kind)] = levels[row][n]
+        columns[f"image_{n + 1}"] = [Image.fromarray(image) for image in render(attributes, prompts["fur"].tolist())]
+    return as_frame(prompts["prompt_id"].tolist(), [0] * len(levels), columns)
+
+
+class Told:
+    """A regressor that is told the answers: attribute values by the image's number."""
+
+    def __init__(self, values: np.ndarray):
+        self.values = list(values)
+
+    def score(self, images: list) -> np.ndarray:
+        return self.values.pop(0)
+
+
+PROMPTS = pd.DataFrame(
+    {
+        "prompt_id": ["p0", "p1"],
+        "attribute": ["size", "light"],
+        "direction": [1, -1],
+        "fur": ["ginger", "grey"],
+    }
+)
+GINGER = join(["a tiny ginger cat", "a medium ginger cat", "a huge ginger cat"])
+
+
+def test_scores_read_the_asked_attribute_in_the_asked_direction(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Columns anger, size, light; p0 asks for size to rise, p1 for light to fall. 0.99 must never be read.
+    values = np.array(
+        [
+            [[0.99, 0.1, 0.99], [0.99, 0.99, 0.9]],
+            [[0.99, 0.4, 0.99], [0.99, 0.99, 0.8]],
+            [[0.99, 0.9, 0.99], [0.99, 0.99, 0.2]],
+        ]
+    )
+    monkeypatch.setattr(AttributeRegressor, "load", lambda folder: Told(values))
+    frame = trajectories([(0.1, 0.4, 0.9), (0.9, 0.8, 0.2)], PROMPTS, [GINGER, GINGER])
+    scores = build(settings()).score(PROMPTS, frame, Path())
+    assert scores[["attribute_1", "attribute_2", "attribute_3"]].to_numpy().tolist() == [
+        [0.1, 0.4, 0.9],
+        [0.9, 0.8, 0.2],
+    ]
+    # 0.8 − |0.4 − 0.5| = 0.7; turned round 0.1, 0.2, 0.8: 0.7 − |0.2 − 0.45| = 0.45
+    assert scores["score"].tolist() == pytest.approx([0.7, 0.45])
+    assert scores["trajectory_id"].tolist() == frame["trajectory_id"].tolist()
+
+
+def test_metrics_of_rendered_cats_are_known() -> None:
+    frame = trajectories([(0.1, 0.4, 0.9), (0.9, 0.2, 0.8)], PROMPTS, [GINGER, GINGER])
+    scores = frame[["trajectory_id", "prompt_id"]].assign(
+        score=0.0, attribute_1=[0.1, 0.9], attribute_2=[0.4, 0.2], attribute_3=[0.9, 0.8]
+    )
+    metrics = build(settings()).metrics(PROMPTS, frame, scores, Path())
+    assert metrics["order_consistency"].tolist() == [1.0, 0.0]  # 0.1, 0.8, 0.2 is not in order
+    assert metrics["spread"].tolist() == pytest.approx([0.8, 0.1])
+    assert metrics["well_formed"].tolist() == [1.0, 0.0]  # ginger sizes were not asked of the second
+    assert metrics["readout_order_consistency"].tolist() == [1.0, 0.0]
+    assert metrics["readout_score"][0] == pytest.approx(0.7, abs=0.1)
+    assert (metrics["image_distance"] < 0.12).all()
+    noise = frame.assign(**{f"image_{n}": [tiny_models.picture(n), tiny_models.picture(n + 3)] for n in (1, 2, 3)})
+    assert (build(settings()).metrics(PROMPTS, noise, scores, Path())["image_distance"] > 0.2).all()
+
+
+def test_inspection_reports_all_that_was_asked(foundation: Path) -> None:
+    quality = build(settings(prompts=SHIPPED["prompts"] | {"validation": 4})).inspect(foundation, 0)
+    assert set(quality["regressor_r2_rendered"]) == set(quality["regressor_r2_generated"]) == set(ATTRIBUTES)
+    assert len(quality["painter_levels"]) == 15
+    assert {"attribute", "word", "level_asked", "level_drawn_mean", "level_drawn_std", "right_share"} == set(
+        quality["painter_levels"][0]
+    )
+    for name in ("captions_sorted", "captions_tied", "well_formed"):
+        assert 0 <= quality[name] <= 1

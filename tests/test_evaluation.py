@@ -1,0 +1,106 @@
+"""Sampling for evaluation and what is measured of it."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from coin_system import CONFIG, build, coins
+from tiny_models import perturb
+from tiny_system import preference_data
+
+from sysdpo.evaluation import drift, evaluate, sample_trajectories
+
+BENCHMARK = build(CONFIG["systems"]["coins"])
+PROMPTS = pd.DataFrame({"prompt_id": ["p0", "p1", "p2"], "split": "test", "text": ["a", "b", "c"]})
+ASKED = {"seed": 0, "purpose": "test"}
+
+
+def test_every_prompt_gets_its_number_of_samples() -> None:
+    frame = sample_trajectories(BENCHMARK, coins(), PROMPTS, 2, **ASKED)
+    assert frame["trajectory_id"].tolist() == ["p0/0", "p0/1", "p1/0", "p1/1", "p2/0", "p2/1"]
+    assert frame["sample"].tolist() == [0, 1] * 3
+    assert frame["text"].tolist() == ["a", "a", "b", "b", "c", "c"]
+    assert set(frame["left"]) <= {"heads", "tails"}
+
+
+def draws(seed: int, purpose: str, system=None) -> list[str]:
+    frame = sample_trajectories(BENCHMARK, system or coins(), PROMPTS, 20, seed=seed, purpose=purpose)
+    return (frame["left"] + frame["right"]).tolist()
+
+
+def test_methods_share_their_seeds_and_seeds_and_splits_do_not() -> None:
+    assert draws(0, "test") == draws(0, "test")
+    different = [draws(0, "test"), draws(1, "test"), draws(0, "train"), draws(0, "validation")]
+    assert all(different[i] != different[j] for i in range(4) for j in range(i))
+    # With common seeds a likelier head never turns into a tail.
+    biased = draws(0, "test", coins(1.0, 1.0))
+    fewer = [pair.count("heads") for pair in draws(0, "test")]
+    assert all(pair.count("heads") >= before for pair, before in zip(biased, fewer, strict=True))
+
+
+def measured(samples: int, best_of: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    return evaluate(BENCHMARK, coins(), PROMPTS, Path(), samples=samples, best_of=best_of, **ASKED)
+
+
+def test_one_row_for_every_sample_and_metric() -> None:
+    kept, metrics = measured(samples=2, best_of=1)
+    assert len(kept) == 6
+    assert kept["score"].between(0, 2).all()
+    assert set(metrics.columns) == {"prompt_id", "sample", "metric", "value"}
+    assert set(metrics["metric"]) == {"spread", "preference_score", "kl_first", "kl_second"}
+    assert not metrics.duplicated(["prompt_id", "sample", "metric"]).any()
+    assert len(metrics) == 6 * 4
+    assert metrics["value"].dtype == float
+    scores = metrics[metrics["metric"] == "preference_score"].set_index(["prompt_id", "sample"])["value"]
+    assert scores.to_dict() == kept.set_index(["prompt_id", "sample"])["score"].to_dict()
+    spread = metrics[metrics["metric"] == "spread"]["value"].tolist()
+    assert spread == (kept["left"] == "heads").astype(float).tolist()
+
+
+def test_best_of_n_keeps_the_highest_score_of_every_n() -> None:
+    best_of, samples = 3, 2
+    everything = sample_trajectories(BENCHMARK, coins(), PROMPTS, samples * best_of, **ASKED)
+    scores = BENCHMARK.score(PROMPTS, everything, Path())["score"].to_numpy()
+    expected = scores.reshape(len(PROMPTS) * samples, best_of).max(1)
+    kept, metrics = measured(samples, best_of)
+    assert kept["score"].tolist() == expected.tolist()
+    assert kept["sample"].tolist() == [0, 1] * 3
+    assert kept["prompt_id"].tolist() == ["p0", "p0", "p1", "p1", "p2", "p2"]
+    shown = kept.merge(everything, on="trajectory_id", suffixes=("", "_drawn"))
+    assert (shown["left"] == shown["left_drawn"]).all()
+    assert len(metrics) == 6 * 4
+
+
+def test_drift_is_the_log_ratio_of_every_row() -> None:
+    system = coins()
+    system.components["first"].logit.data += 1.0
+    frame = sample_trajectories(BENCHMARK, system, PROMPTS, 2, **ASKED)
+    measured = drift(system, frame, batch_size=4)
+    # log σ(1) − log ½ = −0.3132617 + 0.6931472 for heads, log σ(−1) − log ½ = −1.3132617 + 0.6931472 for tails
+    expected = np.where(frame["left"] == "heads", 0.3798855, -0.6201145)
+    assert measured["kl_first"] == pytest.approx(expected, abs=1e-6)
+    assert measured["kl_second"].tolist() == [0.0] * 6
+
+
+def test_drift_does_not_depend_on_the_size_of_batches(make_system) -> None:
+    system = make_system()
+    frame, _ = preference_data(system)
+    assert all((values == 0).all() for values in drift(system, frame).values())
+    for component in system.components.values():
+        perturb(component)
+    whole, parts = drift(system, frame), drift(system, frame, batch_size=4)
+    assert set(whole) == {"kl_writer", "kl_painter"}
+    for name, values in whole.items():
+        assert (values != 0).all()
+        assert parts[name] == pytest.approx(values, rel=1e-3, abs=1e-4)
+
+
+def test_evaluation_leaves_no_gradients(make_system) -> None:
+    system = make_system()
+    frame, _ = preference_data(system)
+    drift(system, frame)
+    weights = [weight for part in system.components.values() for weight in part.trainable_parameters()]
+    assert all(weight.grad is None for weight in weights)
+    assert torch.is_grad_enabled()
