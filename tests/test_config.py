@@ -96,19 +96,19 @@ def test_other_settings_are_typed_alike() -> None:
     assert typed(PainterSettings, None, "painter") == PainterSettings()
     with pytest.raises(UserError, match=r"painter: unknown key \['widht'\]"):
         typed(PainterSettings, {"widht": 3}, "painter")
-    with pytest.raises(UserError, match="estimator.weighting: 'elbow' should be 'simple' or 'elbo'"):
+    with pytest.raises(UserError, match=r"estimator.weighting: 'elbow' should be 'simple' or 'elbo'"):
         typed(Estimator, {"weighting": "elbow"}, "painter.estimator")
 
 
 @pytest.mark.parametrize("text", ["systems: [", "- a list", "seeds: [0]", ""])
 def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.yaml").write_text(text)
-    with pytest.raises(UserError, match="config: '.*config.yaml' should be a"):
+    with pytest.raises(UserError, match=r"config: '.*config.yaml' should be a"):
         load_config(tmp_path / "config.yaml")
 
 
 def test_an_absent_configuration_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="config: '.*none.yaml' should be a YAML file"):
+    with pytest.raises(UserError, match=r"config: '.*none.yaml' should be a YAML file"):
         load_config(tmp_path / "none.yaml")
 
 

@@ -197,3 +197,43 @@ def test_no_pairs_and_a_loss_that_explodes_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match=r"learning_rate: .* made the loss .*; lower it"):
         align(coins(), lambda number: (frame, pairs), method, seed=0, output=tmp_path)
+
+
+def drawn_noise(tmp_path: Path, steps: int, **more) -> list[list[tuple[str, str, int]]]:
+    """Of every step the pairs that were met and the draws they were met with: (chosen, rejected, draw)."""
+    frame, pairs = coin_data()
+    system, met = coins(), []
+    original = system.log_probs
+
+    def spy(variables, *, draw, components=None):
+        half = len(draw) // 2
+        assert draw[:half] == draw[half:]  # a pair's two rows share their noise
+        names = variables["left"], variables["right"]
+        sides = ["".join(side) for side in zip(*names, strict=True)]
+        met.append(list(zip(sides[:half], sides[half:], draw[:half], strict=True)))
+        return original(variables, draw=draw, components=components)
+
+    system.log_probs = spy
+    method = settings(**COIN | {"batch_size": 2}, steps=steps, **more)
+    align(system, lambda number: (frame, pairs), method, seed=0, output=tmp_path)
+    return met
+
+
+def test_every_pair_is_met_once_a_pass(tmp_path: Path) -> None:
+    met = [pair for step in drawn_noise(tmp_path, steps=10) for pair in step]
+    passes = [[pair[:2] for pair in met[start : start + 5]] for start in range(0, 20, 5)]
+    assert all(len(set(each)) == 5 for each in passes)
+    assert any(each != passes[0] for each in passes)
+
+
+def test_a_pair_meets_its_own_few_noises_in_turn(tmp_path: Path) -> None:
+    met = [pair for step in drawn_noise(tmp_path, steps=20, noise_bank=3) for pair in step]
+    by_pair: dict[tuple, list[int]] = {}
+    for chosen, rejected, draw in met:
+        by_pair.setdefault((chosen, rejected), []).append(draw)
+    assert len(by_pair) == 5
+    for draws in by_pair.values():
+        assert len(draws) == 8
+        assert len(set(draws[:3])) == 3
+        assert draws[3:6] == draws[:3]
+    assert len({draw for draws in by_pair.values() for draw in draws}) == 15

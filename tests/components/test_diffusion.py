@@ -259,7 +259,7 @@ def test_a_reference_once_computed_is_the_one_that_would_be_computed_again(make_
 
 def test_in_nats_is_the_bound_itself_whatever_training_uses(make_diffusion) -> None:
     component = make_diffusion("flow", omega=30.0, draws=4, antithetic=True, noise_range=(0.4, 0.6))
-    bound = make_diffusion("flow", weighting="elbo")
+    bound = make_diffusion("flow", weighting="elbo", noise_range=(0.4, 0.6))
     for each in (component, bound):
         perturb(each)
     before = component.log_probs(CONDITIONS, IMAGES, draw=DRAWS)
@@ -271,3 +271,14 @@ def test_in_nats_is_the_bound_itself_whatever_training_uses(make_diffusion) -> N
     after = component.log_probs(CONDITIONS, IMAGES, draw=DRAWS)
     assert torch.equal(after.policy, before.policy)
     assert torch.equal(after.reference, before.reference)
+
+
+def test_parts_of_the_schedule_add_up_to_the_whole_bound(make_diffusion) -> None:
+    """Only so is a part of the bound in nats."""
+    bounds = []
+    for noise_range in ((0.1, 0.9), (0.1, 0.5), (0.5, 0.9)):
+        component = make_diffusion("flow", weighting="elbo", noise_range=noise_range, draws=400)
+        with torch.no_grad():
+            bounds.append(component.log_probs([("cat",)], [picture(0)], draw=[3]).policy.item())
+    whole, low, high = bounds
+    assert low + high == pytest.approx(whole, rel=0.1)

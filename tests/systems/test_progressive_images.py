@@ -14,6 +14,7 @@ from PIL import Image
 from sysdpo.errors import UserError
 from sysdpo.foundation.grammar import join
 from sysdpo.foundation.renderer import ATTRIBUTES, render
+from sysdpo.foundation.world import NEUTRAL
 from sysdpo.preferences import as_frame
 from sysdpo.scoring.regressor import AttributeRegressor
 from sysdpo.systems.progressive_images import build, is_ordered, preference_score
@@ -131,7 +132,7 @@ def trajectories(levels: list[tuple[float, float, float]], prompts: pd.DataFrame
     """Rendered cats that show these levels of the asked attribute."""
     columns: dict[str, list] = {"captions": [Completion(text, (1,)) for text in answers]}
     for n in range(3):
-        attributes = np.full((len(levels), 3), 0.5)
+        attributes = np.tile([NEUTRAL[kind] for kind in ATTRIBUTES], (len(levels), 1))
         for row, kind in enumerate(prompts["attribute"]):
             attributes[row, ATTRIBUTES.index(kind)] = levels[row][n]
         columns[f"image_{n + 1}"] = [Image.fromarray(image) for image in render(attributes, prompts["fur"].tolist())]
@@ -190,8 +191,8 @@ def test_metrics_of_rendered_cats_are_known() -> None:
     assert metrics["spread"].tolist() == pytest.approx([0.8, 0.1])
     assert metrics["well_formed"].tolist() == [1.0, 0.0]  # ginger sizes were not asked of the second
     assert metrics["readout_order_consistency"].tolist() == [1.0, 0.0]
-    assert metrics["readout_score"][0] == pytest.approx(0.7, abs=0.1)
-    assert (metrics["image_distance"] < 0.12).all()
+    assert metrics["readout_score"][0] == pytest.approx(0.7, abs=0.05)
+    assert (metrics["image_distance"] < 0.05).all()
     noise = frame.assign(**{f"image_{n}": [tiny_models.picture(n), tiny_models.picture(n + 3)] for n in (1, 2, 3)})
     assert (build(settings()).metrics(PROMPTS, noise, scores, Path())["image_distance"] > 0.2).all()
 
@@ -205,3 +206,16 @@ def test_inspection_reports_all_that_was_asked(foundation: Path) -> None:
     )
     for name in ("captions_sorted", "captions_tied", "well_formed"):
         assert 0 <= quality[name] <= 1
+
+
+def test_trajectories_that_lack_an_image_are_refused(foundation: Path) -> None:
+    frame = trajectories([(0.1, 0.4, 0.9), (0.9, 0.8, 0.2)], PROMPTS, [GINGER, GINGER]).drop(columns="image_2")
+    with pytest.raises(UserError, match="image_2"):
+        build(settings()).score(PROMPTS, frame, foundation)
+
+
+@pytest.mark.parametrize("column", ["attribute", "direction"])
+def test_prompts_that_lack_a_column_are_refused(foundation: Path, column: str) -> None:
+    frame = trajectories([(0.1, 0.4, 0.9), (0.9, 0.8, 0.2)], PROMPTS, [GINGER, GINGER])
+    with pytest.raises(UserError, match=column):
+        build(settings()).score(PROMPTS.drop(columns=column), frame, foundation)
