@@ -98,11 +98,14 @@ def train(options: argparse.Namespace, config: Config) -> None:
     pairs = read_table(options.pairs, PAIR_COLUMNS)
     asked = read_table(options.prompts, PROMPT_COLUMNS).query("split == 'train'")
     benchmark = benchmark_of(options, config)
+    import torch
+
     from sysdpo.evaluation import sample_trajectories
     from sysdpo.preferences import make_pairs, read_trajectories
     from sysdpo.training import align
 
     trajectories = read_trajectories(options.trajectories)
+    torch.manual_seed(options.seed)  # adapters start at random
     samples = system_config(config, options.system)["trajectories"]["samples_per_prompt"]
     system = benchmark.system(options.foundation)
 
@@ -130,7 +133,14 @@ def evaluate(options: argparse.Namespace, config: Config) -> None:
 
     system = benchmark.system(options.foundation)
     if options.training is not None:
-        for folder in sorted((options.training / "adapters").iterdir()):
+        adapters = sorted((options.training / "adapters").glob("*/"))
+        named = [folder.name for folder in adapters]
+        if not named or set(named) - set(system.components):
+            raise UserError(
+                f"--training: '{options.training}' should hold adapters/{{component}} for some of "
+                f"{sorted(system.components)}; it has them for {named}"
+            )
+        for folder in adapters:
             system.components[folder.name].load(folder)
     samples, metrics = measure(
         benchmark,

@@ -16,9 +16,48 @@ from sysdpo.errors import UserError
 Settings = TypeVar("Settings")
 Config = dict[str, Any]
 
+TOP_LEVEL = ("results", "seeds", "systems", "experiments")
+REQUIRED_SECTIONS = ("factory", "components", "trajectories", "training", "methods", "evaluation")
+SECTIONS = (*REQUIRED_SECTIONS, "prompts", "foundation", "baselines")
 LINKS = ("sigmoid", "ipo", "hinge", "conservative", "robust")
 PAIRS = ("all", "random", "best_worst")
 LABELS = ("deterministic", "bradley_terry", "random")
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """How the bound is estimated.
+
+    weighting: `simple`, a constant `omega` on the error's mean over elements (Diffusion-DPO's), or `elbo`, the
+        variational bound's own weight on its sum over elements: the bound's integral over `noise_range`, in nats
+        (`omega` scales it).
+    draws: shared `(t, ε)` a row, averaged.
+    antithetic: every second draw repeats the timestep of the one before with its noise negated.
+    noise_range: the part of the schedule that timesteps are drawn from, 0 its cleanest and 1 its noisiest end.
+        Our choice: what a picture shows is decided where there is much noise; elsewhere a draw is mostly variance.
+    """
+
+    weighting: str = "simple"
+    omega: float = 1.0
+    draws: int = 1
+    antithetic: bool = False
+    noise_range: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if self.weighting not in ("simple", "elbo"):
+            raise UserError(f"estimator.weighting: '{self.weighting}' should be 'simple' or 'elbo'")
+        if not 0 <= self.noise_range[0] < self.noise_range[1] <= 1:
+            raise UserError(f"estimator.noise_range: {self.noise_range} should be two rising numbers in [0, 1]")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """`trajectories` and `evaluation`: how many trajectories are sampled for each prompt."""
+
+    samples_per_prompt: int
+
+    def __post_init__(self) -> None:
+        _at_least("samples_per_prompt", self.samples_per_prompt, 1)
 
 
 @dataclass(frozen=True)
@@ -85,15 +124,22 @@ def load_config(path: Path) -> Config:
         config = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"config: '{path}' should be a YAML file, but cannot be read ({error})") from error
-    if not isinstance(config, dict) or "systems" not in config:
+    if not isinstance(config, dict) or not isinstance(config.get("systems"), dict):
         raise UserError(f"config: '{path}' should be a mapping with the key 'systems'")
+    if unknown := sorted(set(config) - set(TOP_LEVEL)):
+        raise UserError(f"config: unknown key {unknown}; known are {list(TOP_LEVEL)}")
     return config
 
 
 def system_config(config: Config, system: str) -> Config:
     """The part of the configuration that describes one system."""
     _one_of("system", system, sorted(config["systems"]))
-    return config["systems"][system]
+    described = config["systems"][system]
+    if missing := [section for section in REQUIRED_SECTIONS if not described.get(section)]:
+        raise UserError(f"systems.{system}: the sections {missing} are missing")
+    for section in ("trajectories", "evaluation"):
+        typed(Sampling, described[section], f"systems.{system}.{section}")
+    return described
 
 
 def method_rows(config: Config, system: str) -> dict[str, dict[str, Any]]:
@@ -172,6 +218,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(_fits(value, each) for each in typing.get_args(hint))
     if origin is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if origin is Mapping and typing.get_args(hint):
+        return isinstance(value, Mapping) and all(_fits(each, typing.get_args(hint)[1]) for each in value.values())
     if origin is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return hint is Any or isinstance(value, origin)

@@ -38,8 +38,13 @@ def read_table(path: Path, columns: Collection[str], *, allow_empty: bool = Fals
         table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise UserError(f"'{path}' should be a {path.suffix} table, but cannot be read ({error})") from error
-    if missing := sorted(set(columns) - set(table.columns)):
-        raise UserError(f"'{path}' lacks the columns {missing}; it has {sorted(table.columns)}")
+    require_columns(table, columns, f"'{path}'")
     if table.empty and not allow_empty:
         raise UserError(f"'{path}' has no rows; this step needs at least one")
     return table
+
+
+def require_columns(table: pd.DataFrame, columns: Collection[str], name: str) -> None:
+    """Raises `UserError` if the table of this name lacks a column."""
+    if missing := sorted(set(columns) - set(table.columns)):
+        raise UserError(f"{name} lacks the columns {missing}; it has {sorted(map(str, table.columns))}")

@@ -128,6 +128,9 @@ class System:
 
     def _component_log_probs(self, name: str, trajectories: Trajectories, draw: Sequence[int]) -> LogProbs:
         nodes = [node for node in self.nodes if node.component == name]
+        needed = {variable for node in nodes for variable in (node.name, *node.parents)}
+        if missing := sorted(needed - set(trajectories)):
+            raise UserError(f"the trajectories lack the variables {missing}; they have {sorted(trajectories)}")
         conditions = [condition for node in nodes for condition in _conditions(node, trajectories)]
         values = [value for node in nodes for value in trajectories[node.name]]
         draws = [_mix(row, index) for index in range(len(nodes)) for row in draw]

@@ -70,6 +70,8 @@ def train_round(
     optimizer = accelerator.prepare(torch.optim.AdamW(groups, weight_decay=0.0))
     schedule = get_cosine_schedule_with_warmup(optimizer, settings.warmup_steps, settings.steps)
     rows = trajectories.set_index("trajectory_id")
+    if unknown := sorted({*pairs["chosen_id"], *pairs["rejected_id"]} - set(rows.index)):
+        raise UserError(f"pairs: {len(unknown)} trajectories are not among those given, '{unknown[0]}' the first")
     batches = _batches(len(pairs), settings.batch_size, np.random.default_rng([seed, number]))
     started = time.monotonic()
     with Progress(f"{title}, round {number + 1}/{settings.rounds}", settings.steps) as progress:

@@ -24,7 +24,9 @@ TRAINING = {"learning_rate": {"a": 0.1, "b": 0.2}, "chosen_weight": {"a": 0.0, "
 
 def config(**method: Any) -> dict[str, Any]:
     methods = {"tried": {"objective": "direct"} | method, "before": {"objective": "none"}}
-    return {"systems": {"toy": {"training": TRAINING, "methods": methods}}}
+    sampled = {"samples_per_prompt": 1}
+    toy = {"factory": "toy:build", "components": {"a": {}}, "trajectories": sampled, "evaluation": sampled}
+    return {"systems": {"toy": toy | {"training": TRAINING, "methods": methods}}}
 
 
 def test_a_method_is_its_row_over_the_defaults() -> None:

@@ -19,9 +19,7 @@ from sysdpo.statistics import (
 
 def table(rows: list[tuple[str, int, str, int, float]], metric: str = "preference_score") -> pd.DataFrame:
     """Rows are (method, seed, prompt, sample, value)."""
-    values = [
-        ("toy", method, seed, prompt, sample, metric, value) for method, seed, prompt, sample, value in rows
-    ]
+    values = [("toy", method, seed, prompt, sample, metric, value) for method, seed, prompt, sample, value in rows]
     return pd.DataFrame(values, columns=list(VALUE_COLUMNS))
 
 
@@ -90,18 +88,14 @@ def test_pairing_takes_the_hardness_of_prompts_out_of_the_interval() -> None:
     metrics = summarise(values).set_index("method")
     row = compare(values, ["before"], ["direct"]).iloc[0]
     assert row["ci_low"] > 0
-    assert row["ci_high"] - row["ci_low"] < 0.3 * (
-        metrics.loc["direct", "ci_high"] - metrics.loc["direct", "ci_low"]
-    )
+    assert row["ci_high"] - row["ci_low"] < 0.3 * (metrics.loc["direct", "ci_high"] - metrics.loc["direct", "ci_low"])
 
 
 def test_the_same_values_in_any_order_give_the_same_bytes() -> None:
     values = simulated(np.random.default_rng(0), {"before": 0, "direct": 1}, 3, 20)
     shuffled = values.sample(frac=1, random_state=1)
     assert summarise(values).to_csv() == summarise(values).to_csv() == summarise(shuffled).to_csv()
-    assert (
-        compare(values, ["before"], ["direct"]).to_csv() == compare(shuffled, ["before"], ["direct"]).to_csv()
-    )
+    assert compare(values, ["before"], ["direct"]).to_csv() == compare(shuffled, ["before"], ["direct"]).to_csv()
 
 
 def test_a_methods_row_does_not_depend_on_the_other_methods() -> None:
@@ -129,9 +123,7 @@ def test_seeds_weigh_the_same_whatever_their_number_of_prompts() -> None:
         (10, 1.0, 0.85, 0.97),
     ],
 )
-def test_coverage_is_what_the_docstring_says(
-    seeds: int, seed_deviation: float, least: float, most: float
-) -> None:
+def test_coverage_is_what_the_docstring_says(seeds: int, seed_deviation: float, least: float, most: float) -> None:
     # 50 prompts of deviation 1: a seed deviation of 0.14 is as much variance as the prompts' mean has.
     rng = np.random.default_rng(3)
     covered = 0
@@ -175,9 +167,7 @@ def test_metric_without_direction() -> None:
 
 
 def test_unmatched_prompts_are_named() -> None:
-    with pytest.raises(
-        UserError, match=r"prompt 'p3' of seed 1 was evaluated for 'direct' but not for 'before'"
-    ):
+    with pytest.raises(UserError, match=r"prompt 'p3' of seed 1 was evaluated for 'direct' but not for 'before'"):
         compare(table([*BY_HAND, ("direct", 1, "p3", 0, 1.0)]), ["before"], ["direct"])
 
 

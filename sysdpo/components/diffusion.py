@@ -7,7 +7,7 @@ its place: with the error `‖target − prediction‖²` at a sampled timestep 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,38 +19,13 @@ from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from PIL.Image import Image
 from torch import Tensor
 
-from sysdpo.components.loading import load_pretrained
+from sysdpo.components.loading import add_lora, check_same_weights, load_pretrained
 from sysdpo.components.noise import NoiseSchedule
-from sysdpo.errors import UserError
+from sysdpo.config import Estimator
 from sysdpo.system import LogProbs
 
 POLICY, REFERENCE = "default", "reference"
-
-
-@dataclass(frozen=True)
-class Estimator:
-    """How the bound is estimated.
-
-    weighting: `simple`, a constant `omega` on the error's mean over elements (Diffusion-DPO's), or `elbo`, the
-        variational bound's own weight on its sum over elements: the bound's integral over `noise_range`, in nats
-        (`omega` scales it).
-    draws: shared `(t, ε)` a row, averaged.
-    antithetic: every second draw repeats the timestep of the one before with its noise negated.
-    noise_range: the part of the schedule that timesteps are drawn from, 0 its cleanest and 1 its noisiest end.
-        Our choice: what a picture shows is decided where there is much noise; elsewhere a draw is mostly variance.
-    """
-
-    weighting: str = "simple"
-    omega: float = 1.0
-    draws: int = 1
-    antithetic: bool = False
-    noise_range: tuple[float, float] = (0.0, 1.0)
-
-    def __post_init__(self) -> None:
-        if self.weighting not in ("simple", "elbo"):
-            raise UserError(f"estimator.weighting: '{self.weighting}' should be 'simple' or 'elbo'")
-        if not 0 <= self.noise_range[0] < self.noise_range[1] <= 1:
-            raise UserError(f"estimator.noise_range: {self.noise_range} should be two rising numbers in [0, 1]")
+DRAWS = 1 << 40  # apart from every seed that pictures are sampled from, or a draw could be a picture's own noise
 
 
 class DiffusionModel:
@@ -77,7 +52,7 @@ class DiffusionModel:
         self.is_transformer = getattr(pipeline, "unet", None) is None
         self._part = "transformer" if self.is_transformer else "unet"
         self.denoiser = getattr(pipeline, self._part)
-        self.denoiser.add_adapter(LoraConfig(lora_dropout=0.0, **lora), adapter_name=POLICY)
+        add_lora(partial(self.denoiser.add_adapter, adapter_name=POLICY), LoraConfig(lora_dropout=0.0, **lora))
         self.schedule = NoiseSchedule.of(pipeline.scheduler)
         self.estimator = estimator or Estimator()
         self.sampling = dict(sampling or {})
@@ -166,7 +141,7 @@ class DiffusionModel:
             for repeat in range(self.estimator.draws):
                 mirrored = self.estimator.antithetic and repeat % 2 == 1
                 name = row * self.estimator.draws + repeat - mirrored
-                noise = torch.randn(shape, generator=torch.Generator().manual_seed(name))
+                noise = torch.randn(shape, generator=torch.Generator().manual_seed(DRAWS + name))
                 steps.append(self.schedule.stratified_step(name, *self.estimator.noise_range))
                 noises.append(-noise if mirrored else noise)
         return torch.tensor(steps), torch.stack(noises)
@@ -265,12 +240,14 @@ class DiffusionModel:
 
     def load(self, folder: Path) -> None:
         """Read an adapter in diffusers' LoRA format into the policy; raises `UserError` if it does not fit."""
-        before = {name: weight.shape for name, weight in self._policy_weights()}
+        before = self._policy_shapes()
         self.denoiser.delete_adapters(POLICY)
-        load_pretrained(self.pipeline.load_lora_weights, folder, adapter_name=POLICY, use_safetensors=True)
-        after = {name: weight.shape for name, weight in self._policy_weights()}
-        if after != before:  # weights under other names are ignored by the loader, silently
-            raise UserError(f"adapter: '{folder}' holds {len(after)} weights for this denoiser, not {len(before)}")
+        load = self.pipeline.load_lora_weights
+        load_pretrained(load, folder, adapter_name=POLICY, use_safetensors=True, what="adapter")
+        check_same_weights(before, self._policy_shapes(), folder)
+
+    def _policy_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(weight.shape) for name, weight in self._policy_weights()}
 
 
 def _digest(image: Image) -> bytes:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
     PreTrainedTokenizerBase,
 )
 
-from sysdpo.components.loading import load_pretrained
+from sysdpo.components.loading import add_lora, check_same_weights, load_pretrained
 from sysdpo.system import LogProbs
 from sysdpo.values import Completion
 
@@ -44,7 +46,8 @@ class LanguageModel:
         batch_size: int = 256,
     ):
         model.requires_grad_(False)
-        self.model: PeftModel = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", lora_dropout=0.0, **lora))
+        config = LoraConfig(task_type="CAUSAL_LM", lora_dropout=0.0, **lora)
+        self.model: PeftModel = add_lora(partial(get_peft_model, model), config)
         self.model.eval()  # dropout stays off in the policy too, or its log-ratio to the reference would be noise
         self.tokenizer = tokenizer
         self.template = template
@@ -85,19 +88,32 @@ class LanguageModel:
         noise = LogitsProcessorList()
         if self.temperature > 0:
             noise.append(_GumbelNoise(seeds, self.temperature))
-        output = self.model.generate(
-            input_ids=input_ids.to(self.device),
-            attention_mask=mask.long().to(self.device),
-            logits_processor=noise,
-            do_sample=False,
-            max_new_tokens=self.max_new_tokens,
-            pad_token_id=self.pad_id,
+        ends = self._end_tokens()
+        # A model's own generation settings (a repetition penalty, say) would bend the distribution that is trained.
+        plain = GenerationConfig(
+            do_sample=False, max_new_tokens=self.max_new_tokens, pad_token_id=self.pad_id, eos_token_id=ends
         )
-        return [self._completion(row.tolist()) for row in output[:, input_ids.shape[1] :].cpu()]
+        self.model.generation_config, shipped = plain, self.model.generation_config
+        try:
+            output = self.model.generate(
+                input_ids=input_ids.to(self.device),
+                attention_mask=mask.long().to(self.device),
+                logits_processor=noise,
+                generation_config=plain,
+            )
+        finally:
+            self.model.generation_config = shipped
+        return [self._completion(row.tolist(), ends) for row in output[:, input_ids.shape[1] :].cpu()]
 
-    def _completion(self, tokens: list[int]) -> Completion:
-        if self.tokenizer.eos_token_id in tokens:
-            tokens = tokens[: tokens.index(self.tokenizer.eos_token_id) + 1]
+    def _end_tokens(self) -> list[int]:
+        """The tokenizer's end token and every one that the model's generation settings name."""
+        shipped = self.model.generation_config.eos_token_id
+        named = [] if shipped is None else [shipped] if isinstance(shipped, int) else list(shipped)
+        return sorted({*named, self.tokenizer.eos_token_id} - {None})
+
+    def _completion(self, tokens: list[int], ends: list[int]) -> Completion:
+        length = next((place + 1 for place, token in enumerate(tokens) if token in ends), len(tokens))
+        tokens = tokens[:length]
         text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
         return Completion(text.strip(), tuple(tokens))
 
@@ -137,7 +153,10 @@ class LanguageModel:
 
     def trainable_parameters(self) -> list[torch.nn.Parameter]:
         """The policy adapter's weights."""
-        return [weight for name, weight in self.model.named_parameters() if f".{POLICY}." in name]
+        return [weight for _, weight in self._policy_weights()]
+
+    def _policy_weights(self) -> list[tuple[str, torch.nn.Parameter]]:
+        return [(name, weight) for name, weight in self.model.named_parameters() if f".{POLICY}." in name]
 
     @contextmanager
     def _as_reference(self) -> Iterator[None]:
@@ -164,9 +183,15 @@ class LanguageModel:
         self.model.save_pretrained(folder, selected_adapters=[POLICY], safe_serialization=True)
 
     def load(self, folder: Path) -> None:
-        """Read an adapter in PEFT's format into the policy."""
-        load_pretrained(self.model.load_adapter, folder, adapter_name=POLICY)
+        """Read an adapter in PEFT's format into the policy; raises `UserError` if it does not fit."""
+        before = self._policy_shapes()
+        self.model.delete_adapter(POLICY)
+        load_pretrained(self.model.load_adapter, folder, adapter_name=POLICY, is_trainable=True, what="adapter")
         self.model.set_adapter(POLICY)
+        check_same_weights(before, self._policy_shapes(), folder)
+
+    def _policy_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(weight.shape) for name, weight in self._policy_weights()}
 
 
 class _GumbelNoise(LogitsProcessor):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL.Image import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -54,7 +55,7 @@ class AttributeRegressor(nn.Module):
         try:
             regressor = cls(**json.loads((folder / "config.json").read_text()))
             regressor.load_state_dict(load_file(folder / "model.safetensors"))
-        except (OSError, ValueError, TypeError, RuntimeError) as error:
+        except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
             raise UserError(
                 f"regressor: '{folder}' should be a folder with config.json and model.safetensors ({error})"
             ) from error

@@ -4,7 +4,7 @@ A language model writes three captions, a diffusion model draws them; the parser
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ import pandas as pd
 from PIL import Image
 
 from sysdpo.components.function import Function
-from sysdpo.config import typed
+from sysdpo.config import SECTIONS, Estimator, typed
 from sysdpo.errors import UserError
+from sysdpo.files import require_columns
 from sysdpo.foundation.grammar import (
     CAPTIONS,
     LEVELS,
@@ -45,6 +46,32 @@ class PromptSettings:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class WriterComponent:
+    """The writer: `model` a hub id or folder (None: the foundation model), the rest as `LanguageModel` has it."""
+
+    lora: Mapping[str, Any]
+    model: str | None = None
+    template: str = "{0}"
+    max_new_tokens: int = 64
+    temperature: float = 1.0
+    batch_size: int = 256
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class PainterComponent:
+    """The painter: `model` a hub id or folder (None: the foundation model), the rest as `DiffusionModel` has it."""
+
+    lora: Mapping[str, Any]
+    model: str | None = None
+    pipeline: str = "diffusers:DiffusionPipeline"
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    estimator: Mapping[str, Any] = field(default_factory=dict)
+    batch_size: int = 128
+    dtype: str = "float32"
+
+
 class ProgressiveImages:
     """Prompt -> writer -> three captions -> painter -> three images."""
 
@@ -52,13 +79,21 @@ class ProgressiveImages:
 
     def __init__(self, settings: Mapping[str, Any]):
         where = "systems.progressive_images"
+        if unknown := sorted(set(settings) - set(SECTIONS)):
+            raise UserError(f"{where}: unknown key {unknown}; known are {sorted(SECTIONS)}")
+        if "foundation" not in settings:
+            raise UserError(f"{where}: the section 'foundation' is missing")
         self.prompt_settings = typed(PromptSettings, settings.get("prompts"), f"{where}.prompts")
         foundation = settings["foundation"]
         self.writer = typed(WriterSettings, foundation.get("writer"), f"{where}.foundation.writer")
         self.painter = typed(PainterSettings, foundation.get("painter"), f"{where}.foundation.painter")
         self.regressor = typed(RegressorSettings, foundation.get("regressor"), f"{where}.foundation.regressor")
         self.size = self.painter.size
-        self.components = settings["components"]
+        components = settings["components"]
+        self.writer_component = typed(WriterComponent, components.get("writer"), f"{where}.components.writer")
+        self.painter_component = typed(PainterComponent, components.get("painter"), f"{where}.components.painter")
+        where = f"{where}.components.painter.estimator"
+        self.estimator = typed(Estimator, self.painter_component.estimator, where)
         self.foundations = {
             "writer": self._make_writer,
             "painter": self._make_painter,
@@ -108,13 +143,12 @@ class ProgressiveImages:
 
     def system(self, foundation: Path) -> System:
         """The directed acyclic graph, with each component loaded from its configured model or from `foundation`."""
-        from sysdpo.components.diffusion import DiffusionModel, Estimator
+        from sysdpo.components.diffusion import DiffusionModel
         from sysdpo.components.language import LanguageModel
 
-        writer, painter = dict(self.components["writer"]), dict(self.components["painter"])
-        writer_model = writer.pop("model", None)
-        painter_model = painter.pop("model", None)
-        estimator = typed(Estimator, painter.pop("estimator", None), "components.painter.estimator")
+        writer, painter = dict(vars(self.writer_component)), dict(vars(self.painter_component))
+        writer_model, painter_model = writer.pop("model"), painter.pop("model")
+        painter["estimator"] = self.estimator
         if writer_model is None:
             writer_model = foundation / "writer"
             writer["template"] = "{0}" + PROMPT_END
@@ -124,7 +158,7 @@ class ProgressiveImages:
             painter["sampling"] = dict(painter["sampling"], height=self.size, width=self.size)
         components: dict[str, Component] = {
             "writer": LanguageModel.from_pretrained(writer_model, **writer),
-            "painter": DiffusionModel.from_pretrained(painter_model, estimator=estimator, **painter),
+            "painter": DiffusionModel.from_pretrained(painter_model, **painter),
             **{f"parser_{n}": Function(lambda answer, n=n: nth_caption(str(answer), n - 1)) for n in (1, 2, 3)},
         }
         nodes = [
@@ -136,6 +170,8 @@ class ProgressiveImages:
 
     def score(self, prompts: pd.DataFrame, trajectories: pd.DataFrame, foundation: Path) -> pd.DataFrame:
         """The preference score `q`, and `attribute_1..3`: the asked attribute of each image in [0, 1]."""
+        require_columns(prompts, ("attribute", "direction"), "the table of prompts")
+        require_columns(trajectories, IMAGES, "the table of trajectories")
         regressor = AttributeRegressor.load(foundation / "regressor")
         asked = trajectories[["prompt_id"]].merge(prompts, on="prompt_id", how="left")
         values = np.stack([_asked(regressor.score(trajectories[image].tolist()), asked) for image in IMAGES], 1)

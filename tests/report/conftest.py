@@ -30,13 +30,8 @@ def made_up_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     runs = results / "runs" / SYSTEM
     runs.mkdir(parents=True)
-    prompts = [
-        (f"p{i:02d}", "test", f"a cat getting angrier, <{i}>", "anger" if i % 2 else "size")
-        for i in range(12)
-    ]
-    pd.DataFrame(prompts, columns=["prompt_id", "split", "text", "attribute"]).to_parquet(
-        runs / "prompts.parquet"
-    )
+    prompts = [(f"p{i:02d}", "test", f"a cat getting angrier, <{i}>", "anger" if i % 2 else "size") for i in range(12)]
+    pd.DataFrame(prompts, columns=["prompt_id", "split", "text", "attribute"]).to_parquet(runs / "prompts.parquet")
     tables = []
     for seed in (0, 1):
         _write_foundation(runs / str(seed))
@@ -85,9 +80,7 @@ def _write_foundation(folder: Path) -> None:
     (folder / "foundation" / "quality.json").write_text(json.dumps(quality))
 
 
-def _write_evaluation(
-    folder: Path, prompts: list[str], share: float, rng: np.random.Generator
-) -> pd.DataFrame:
+def _write_evaluation(folder: Path, prompts: list[str], share: float, rng: np.random.Generator) -> pd.DataFrame:
     folder.mkdir(parents=True)
     samples, metrics = [], []
     for prompt in prompts:
@@ -142,8 +135,6 @@ def _write_experiments(folder: Path) -> None:
                     }
                 )
         against = {"method": "direct", "baseline": "separate", "metric": "order_consistency"}
-        differences.append(
-            {**point, **against, "difference": beta - 0.5, "ci_low": beta - 0.6, "ci_high": beta - 0.4}
-        )
+        differences.append({**point, **against, "difference": beta - 0.5, "ci_low": beta - 0.6, "ci_high": beta - 0.4})
     pd.DataFrame(rows).to_csv(folder / "beta.csv", index=False)
     pd.DataFrame(differences).to_csv(folder / "beta_comparisons.csv", index=False)

@@ -55,9 +55,7 @@ def test_runs_that_are_not_there(made_up_results: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "figures").exists()
 
 
-def test_figure_that_fails_to_be_written_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_figure_that_fails_to_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(self: Figure, path: Path, **_: object) -> None:
         Path(path).write_bytes(b"half a picture")
         raise KeyboardInterrupt
@@ -93,9 +91,7 @@ def test_gallery_takes_the_first_prompt_of_each_attribute_and_the_same_for_all(m
     ]
     series = exhibits[0].series
     assert list(series) == ["before", "direct"]
-    assert all(
-        one.in_order == (one.attribute[0] < one.attribute[1] < one.attribute[2]) for one in series.values()
-    )
+    assert all(one.in_order == (one.attribute[0] < one.attribute[1] < one.attribute[2]) for one in series.values())
 
 
 def test_experiment_figure_in_both_formats(made_up_figures: Path) -> None:

@@ -30,9 +30,7 @@ class References(HTMLParser):
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.found += [
-            value or "" for name, value in attributes if name in ("src", "href", "srcset", "action", "data")
-        ]
+        self.found += [value or "" for name, value in attributes if name in ("src", "href", "srcset", "action", "data")]
 
 
 def test_page_needs_nothing_from_outside(page: str) -> None:
@@ -49,9 +47,7 @@ def test_links_within_the_page_have_a_target(page: str) -> None:
 
 
 def test_page_shows_figures_pictures_and_provenance(page: str) -> None:
-    assert (
-        page.count("data:image/svg+xml;base64") == 6
-    )  # the gallery is shown as pictures, and one experiment is added
+    assert page.count("data:image/svg+xml;base64") == 6  # the gallery is shown as pictures, and one experiment is added
     assert page.count("data:image/png;base64") == 2 * 5 * 3
     assert config_hash({"seeds": [0, 1]}) in page
     assert "95 % bootstrap interval over prompts nested in seeds" in page
@@ -62,9 +58,7 @@ def test_text_from_the_data_is_escaped(page: str) -> None:
     assert "a calm cat &amp; co" in page
 
 
-def test_page_and_manifest_are_the_same_when_written_again(
-    page: str, made_up_results: Path, tmp_path: Path
-) -> None:
+def test_page_and_manifest_are_the_same_when_written_again(page: str, made_up_results: Path, tmp_path: Path) -> None:
     write_report(made_up_results, tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text() == page
     write_manifest(made_up_results, {"seeds": [0, 1]}, tmp_path / "manifest.json")
@@ -79,9 +73,7 @@ def test_page_from_the_tables_alone(made_up_results: Path, tmp_path: Path) -> No
 
 
 def test_missing_column_leaves_no_page(made_up_results: Path, tmp_path: Path) -> None:
-    pd.read_csv(made_up_results / "metrics.csv").drop(columns="mean").to_csv(
-        tmp_path / "metrics.csv", index=False
-    )
+    pd.read_csv(made_up_results / "metrics.csv").drop(columns="mean").to_csv(tmp_path / "metrics.csv", index=False)
     with pytest.raises(UserError, match="no column 'mean'"):
         write_report(tmp_path, tmp_path / "report.html")
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]

@@ -36,9 +36,7 @@ def test_best_trained_method_is_bold_and_untrained_and_controls_are_not() -> Non
 
 
 def test_methods_that_print_alike_are_both_bold() -> None:
-    table = build_table(
-        SYSTEM, rows(SYSTEM, {"separate": 0.6412, "direct": 0.6408}), differences(SYSTEM, 0, 0, 0)
-    )
+    table = build_table(SYSTEM, rows(SYSTEM, {"separate": 0.6412, "direct": 0.6408}), differences(SYSTEM, 0, 0, 0))
     assert all(row.cells[0].best for row in table.rows)
 
 
@@ -64,9 +62,7 @@ def test_unknown_system_and_metric_are_shown_under_their_names() -> None:
 def test_three_files_are_written_and_csv_holds_stored_units(made_up_results: Path, tmp_path: Path) -> None:
     output = tmp_path / f"{SYSTEM}.md"
     write_tables(SYSTEM, made_up_results / "metrics.csv", made_up_results / "comparisons.csv", output)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        f"{SYSTEM}.{kind}" for kind in ("csv", "md", "tex")
-    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{SYSTEM}.{kind}" for kind in ("csv", "md", "tex")]
     written = pd.read_csv(output.with_suffix(".csv")).set_index("method")
     metrics = pd.read_csv(made_up_results / "metrics.csv").set_index(["method", "metric"])
     assert written.loc["direct", "order_consistency"] == metrics.loc[("direct", "order_consistency"), "mean"]
@@ -74,19 +70,13 @@ def test_three_files_are_written_and_csv_holds_stored_units(made_up_results: Pat
 
 
 def test_missing_column_leaves_no_file(made_up_results: Path, tmp_path: Path) -> None:
-    pd.read_csv(made_up_results / "metrics.csv").drop(columns="ci_low").to_csv(
-        tmp_path / "m.csv", index=False
-    )
+    pd.read_csv(made_up_results / "metrics.csv").drop(columns="ci_low").to_csv(tmp_path / "m.csv", index=False)
     with pytest.raises(UserError, match="no column 'ci_low'"):
-        write_tables(
-            SYSTEM, tmp_path / "m.csv", made_up_results / "comparisons.csv", tmp_path / "tables" / "t.md"
-        )
+        write_tables(SYSTEM, tmp_path / "m.csv", made_up_results / "comparisons.csv", tmp_path / "tables" / "t.md")
     assert not (tmp_path / "tables").exists()
 
 
 def test_system_that_was_not_measured_is_named(made_up_results: Path, tmp_path: Path) -> None:
     shutil.copy(made_up_results / "metrics.csv", tmp_path)
     with pytest.raises(UserError, match="no rows for system 'debate'; it has progressive_images"):
-        write_tables(
-            "debate", tmp_path / "metrics.csv", made_up_results / "comparisons.csv", tmp_path / "t.md"
-        )
+        write_tables("debate", tmp_path / "metrics.csv", made_up_results / "comparisons.csv", tmp_path / "t.md")
