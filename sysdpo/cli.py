@@ -4,16 +4,23 @@ import argparse
 import json
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-# Torch's OpenMP threads spin at barriers; where cores are shared that costs a factor of ten and more.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 from sysdpo.config import Config, load_config, method_settings, system_config
 from sysdpo.errors import UserError
 from sysdpo.files import read_table, whole, write_table
+
+ENVIRONMENT = {
+    # Torch's OpenMP threads spin at barriers; where cores are shared that costs a factor of ten and more.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    # Progress bars and advice of the model libraries would bury a step's own log.
+    "TQDM_DISABLE": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DIFFUSERS_VERBOSITY": "error",
+}
 
 PROMPT_COLUMNS = ("prompt_id", "split", "text")
 SCORE_COLUMNS = ("trajectory_id", "prompt_id", "score")
@@ -21,8 +28,7 @@ PAIR_COLUMNS = ("pair_id", "prompt_id", "chosen_id", "rejected_id", "margin")
 
 
 def benchmark_of(options: argparse.Namespace, config: Config) -> Any:
-    """The benchmark of `--system`, with the model libraries quietened."""
-    _quieten_libraries()
+    """The benchmark of `--system`."""
     from sysdpo.systems.benchmark import load_benchmark
 
     return load_benchmark(options.system, system_config(config, options.system))
@@ -213,18 +219,8 @@ def experiment(options: argparse.Namespace, config: Config) -> None:
     gather(options.experiment, config, options.evaluations, options.output, options.figures)
 
 
-PATHS = (
-    "prompts",
-    "foundation",
-    "trajectories",
-    "scores",
-    "pairs",
-    "training",
-    "comparisons",
-    "runs",
-    "results",
-    "figures",
-)
+FILES = ("prompts", "foundation", "trajectories", "scores", "pairs", "training", "metrics", "comparisons", "output")
+FOLDERS = ("runs", "results", "figures")
 STEPS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "validate": (validate, ()),
     "prompts": (prompts, ("system", "output")),
@@ -269,7 +265,7 @@ def _add_option(step: argparse.ArgumentParser, name: str, *, required: bool) -> 
         step.add_argument("--evaluations", type=Path, nargs="+", required=required)
     elif name == "split":
         step.add_argument("--split", choices=("validation", "test"), default="test")
-    elif name in (*PATHS, "metrics", "output"):
+    elif name in (*FILES, *FOLDERS):
         step.add_argument(f"--{name}", type=Path, required=required)
     else:
         step.add_argument(f"--{name}", required=required)
@@ -278,24 +274,12 @@ def _add_option(step: argparse.ArgumentParser, name: str, *, required: bool) -> 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one step; returns 0, or 2 with one sentence on stderr for what the user can mend."""
     options = parser().parse_args(arguments)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    for variable, value in ENVIRONMENT.items():  # before a step imports the libraries that read them
+        os.environ.setdefault(variable, value)
     try:
         STEPS[options.step][0](options, load_config(options.config))
     except UserError as error:
         print(f"sysdpo {options.step}: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def _quieten_libraries() -> None:
-    """Progress bars and advice of the model libraries would bury a step's own log."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    import warnings
-
-    import diffusers
-    import transformers
-
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    transformers.utils.logging.disable_progress_bar()
-    diffusers.utils.logging.disable_progress_bar()
