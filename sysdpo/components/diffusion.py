@@ -235,7 +235,10 @@ class DiffusionModel:
     def save(self, folder: Path) -> None:
         """Write the policy's adapter in diffusers' LoRA format (safetensors), for `pipeline.load_lora_weights`."""
         weights = get_peft_model_state_dict(self.denoiser, adapter_name=POLICY)
-        metadata = {f"{self._part}_lora_adapter_metadata": self.denoiser.peft_config[POLICY].to_dict()}
+        settings = self.denoiser.peft_config[POLICY].to_dict()
+        # Sets have no order of their own: sorted, equal adapters are equal files.
+        settings = {key: sorted(value) if isinstance(value, set) else value for key, value in settings.items()}
+        metadata = {f"{self._part}_lora_adapter_metadata": settings}
         self.pipeline.save_lora_weights(folder, **{f"{self._part}_lora_layers": weights}, **metadata)
 
     def load(self, folder: Path) -> None:
