@@ -134,7 +134,7 @@ def attributes(samples: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
         for axes in list(grid.flat)[len(methods) :]:
             axes.set_visible(False)
         figure.supxlabel("image", fontsize=9.5)
-        figure.supylabel("asked attribute, by the regressor", fontsize=9.5)
+        figure.supylabel("what was asked for, by the regressor", fontsize=9.5)
     return figure
 
 

@@ -177,7 +177,7 @@ def write_experiment_figure(name: str, experiment_csv: Path, output: Path) -> No
 
 def _samples(runs: Path, methods: list[str]) -> pd.DataFrame:
     columns = ("prompt_id", "sample", "attribute_1", "attribute_2", "attribute_3")
-    return files.read_evaluations(runs, "samples.parquet", methods, columns)
+    return files.read_samples(runs, methods, columns)
 
 
 def _values(runs: Path, methods: list[str]) -> pd.DataFrame:

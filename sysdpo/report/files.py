@@ -108,6 +108,21 @@ def read_evaluations(
     return pd.concat(tables, ignore_index=True)
 
 
+def read_samples(
+    runs: Path, methods: Sequence[str], columns: Sequence[str], *, seeds: Sequence[int] | None = None
+) -> pd.DataFrame:
+    """`samples.parquet` of all seeds and methods; where a prompt asks for a fall (`direction` below 0), `attribute_k`
+    is turned to 1 minus its value, so that what was asked for is always a rise.
+    """
+    samples = read_evaluations(runs, "samples.parquet", methods, columns, seeds=seeds)
+    prompts = read_table(runs / "prompts.parquet", ("prompt_id",))
+    if "direction" in prompts.columns:
+        falls = samples["prompt_id"].map(prompts.set_index("prompt_id")["direction"]).to_numpy() < 0
+        for name in [name for name in samples.columns if name.startswith("attribute_")]:
+            samples[name] = samples[name].where(~falls, 1 - samples[name])
+    return samples
+
+
 def read_training(runs: Path, methods: Sequence[str]) -> pd.DataFrame:
     """All `training.jsonl` below `runs` as one table, with `seed` and `method`; `step` counts on across
     rounds.

@@ -49,8 +49,8 @@ class Exhibit:
 
 
 def pick(runs: Path, methods: Sequence[str], *, limit: int = 3) -> list[Exhibit]:
-    """The first test prompt of each attribute, at the first seed and first sample: a rule, so nothing is
-    hand-picked.
+    """Of each attribute the prompt on which the last method scores its median, at the first seed and first sample:
+    a rule for what is typical, so nothing is hand-picked.
 
     `runs` is `results/runs/{system}`. Only prompts that every method was evaluated on are shown.
     """
@@ -58,17 +58,22 @@ def pick(runs: Path, methods: Sequence[str], *, limit: int = 3) -> list[Exhibit]
     columns = [
         "prompt_id",
         "sample",
+        "score",
         *(f"{name}_{k}" for name in ("caption", "image", "attribute") for k in (1, 2, 3)),
     ]
     seed = files.seeds_of(runs)[0]
-    samples = files.read_evaluations(runs, "samples.parquet", methods, columns, seeds=[seed])
+    samples = files.read_samples(runs, methods, columns, seeds=[seed])
     first = samples.sort_values("sample").drop_duplicates(["method", "prompt_id"])
     tables = {str(name): part.set_index("prompt_id") for name, part in first.groupby("method")}
     shared = set.intersection(*(set(table.index) for table in tables.values()))
     shown = prompts[prompts["prompt_id"].isin(shared)].sort_values("prompt_id")
     if shown.empty:
         raise UserError(f"No prompt of {runs / 'prompts.parquet'} was evaluated for every method at seed {seed}.")
-    chosen = shown.drop_duplicates("attribute").head(limit)
+    typical = order_methods(tables)[-1]
+    ranked = shown.assign(score=tables[typical].loc[shown["prompt_id"], "score"].to_numpy())
+    ranked = ranked.sort_values(["score", "prompt_id"])
+    groups = [group.iloc[len(group) // 2] for _, group in ranked.groupby("attribute", sort=True)]
+    chosen = pd.DataFrame(groups).head(limit)
     return [
         Exhibit(str(text), {name: _series(tables[name].loc[prompt]) for name in order_methods(tables)})
         for prompt, text in zip(chosen["prompt_id"], chosen["text"], strict=True)

@@ -32,13 +32,14 @@ CAPTIONS: dict[str, tuple[str, str]] = {
     ),
     "gallery": (
         "What it looks like",
-        "The first test prompt of each kind, at the first seed: chosen by that rule, not by eye. The bar "
-        "under an image is how much of the asked attribute the regressor sees in it; ✓ means that it rises "
-        "from image to image.",
+        "Of each kind the prompt on which SysDPO-Direct scores its median, at the first seed: typical by that "
+        "rule, not picked by eye. The bar under an image is how much of what was asked for the regressor sees in "
+        "it; ✓ means that it rises from image to image.",
     ),
     "attributes": (
         "From the first image to the last",
-        "How much of the asked attribute the regressor sees in the first, second and third image. A steep, "
+        "How much of what was asked for (anger, or calm) the regressor sees in the first, second and third image. "
+        "A steep, "
         "even line is what the prompts ask for. The thin dashed line is the system before alignment; bars "
         "are 95 % intervals.",
     ),

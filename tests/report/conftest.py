@@ -88,6 +88,7 @@ def _write_evaluation(folder: Path, prompts: list[str], share: float, rng: np.ra
             levels = rng.random(3)
             levels = np.sort(levels) if rng.random() < share else levels
             row = {"trajectory_id": f"{prompt}-{sample}", "prompt_id": prompt, "sample": sample}
+            row |= {"score": float(levels[2] - levels[0])}
             for place, level in enumerate(levels, start=1):
                 row |= {f"caption_{place}": "a calm cat & co", f"image_{place}": png(rng)}
                 row |= {f"attribute_{place}": float(level)}

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from sysdpo.errors import UserError
 from sysdpo.report import files
 from sysdpo.report.experiments import experiment_figure, varied_settings
 from sysdpo.report.figures import total_drift, write_figures
+from sysdpo.report.files import read_samples
 from sysdpo.report.gallery import pick
 from sysdpo.report.style import LOOKS, save, styled
 
@@ -83,15 +85,31 @@ def test_total_drift_adds_the_components_of_a_sample() -> None:
     assert total_drift(values).to_numpy().tolist() == [["direct", 5.0, 5.0, 5.0]]
 
 
-def test_gallery_takes_the_first_prompt_of_each_attribute_and_the_same_for_all(made_up_results: Path) -> None:
-    exhibits = pick(made_up_results / "runs" / SYSTEM, ["direct", "before"])
-    assert [exhibit.prompt for exhibit in exhibits] == [
-        "a cat getting angrier, <0>",
-        "a cat getting angrier, <1>",
-    ]
-    series = exhibits[0].series
-    assert list(series) == ["before", "direct"]
-    assert all(one.in_order == (one.attribute[0] < one.attribute[1] < one.attribute[2]) for one in series.values())
+def test_gallery_takes_the_typical_prompt_of_each_attribute_and_the_same_for_all(made_up_results: Path) -> None:
+    runs = made_up_results / "runs" / SYSTEM
+    exhibits = pick(runs, ["direct", "before"])
+    prompts = pd.read_parquet(runs / "prompts.parquet").set_index("prompt_id")
+    samples = pd.read_parquet(runs / "0" / "direct" / "evaluation" / "samples.parquet").query("sample == 0")
+    samples = samples.assign(attribute=samples["prompt_id"].map(prompts["attribute"]))
+    for exhibit, (_, group) in zip(exhibits, samples.groupby("attribute"), strict=True):
+        score = group.loc[group["prompt_id"].map(prompts["text"]) == exhibit.prompt, "score"].item()
+        assert (group["score"] < score).sum() == len(group) // 2
+        assert list(exhibit.series) == ["before", "direct"]
+        for one in exhibit.series.values():
+            assert one.in_order == (one.attribute[0] < one.attribute[1] < one.attribute[2])
+
+
+def test_where_a_fall_is_asked_for_the_attribute_is_turned(made_up_results: Path, tmp_path: Path) -> None:
+    runs = shutil.copytree(made_up_results / "runs" / SYSTEM, tmp_path / "runs")
+    columns = ["prompt_id", "sample", "attribute_1"]
+    rising = read_samples(runs, ["direct"], columns)
+    prompts = pd.read_parquet(runs / "prompts.parquet").assign(direction=1)
+    turned = prompts["prompt_id"].iloc[0]
+    prompts.loc[prompts["prompt_id"] == turned, "direction"] = -1
+    prompts.to_parquet(runs / "prompts.parquet")
+    read = read_samples(runs, ["direct"], columns)
+    expected = rising["attribute_1"].where(rising["prompt_id"] != turned, 1 - rising["attribute_1"])
+    pd.testing.assert_series_equal(read["attribute_1"], expected)
 
 
 def test_experiment_figure_in_both_formats(made_up_figures: Path) -> None:
