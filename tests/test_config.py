@@ -145,10 +145,17 @@ def test_every_method_of_the_shipped_configuration_has_valid_settings() -> None:
             assert isinstance(settings, MethodSettings)
 
 
-def test_trained_methods_of_the_shipped_configuration_differ_in_nothing_but_what_they_compare() -> None:
+def test_trained_methods_differ_in_nothing_but_what_they_compare_and_their_point_of_the_tuning_grid() -> None:
     shipped = load_config(REPOSITORY / "config.yaml")
     rows = method_rows(shipped, "progressive_images")
     described = shipped["systems"]["progressive_images"]["methods"]
     trained = [rows[name] for name in described if rows[name]["objective"] != "none"]
-    budgets = [{key: value for key, value in row.items() if key not in ("objective", "labels")} for row in trained]
+    own = ("objective", "labels", "beta", "learning_rate")
+    budgets = [{key: value for key, value in row.items() if key not in own} for row in trained]
     assert all(budget == budgets[0] for budget in budgets)
+    grid = shipped["experiments"]["tune"]["grid"]
+    rates = [point["learning_rate"] for point in grid["learning_rate"].values()]
+    for row in trained:
+        assert row["beta"] in grid["beta"]
+        for component, rate in row["learning_rate"].items():
+            assert rate in [point[component] for point in rates]
