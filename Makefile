@@ -24,7 +24,7 @@ reproduce: $(INSTALLED)  ## run the default suite, from nothing to tables, figur
 	@echo "The whole report: $(CURDIR)/results/report.html"
 
 test: $(INSTALLED)  ## run the test suite
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(INSTALLED)  ## check style, types and the workflow
 	$(BIN)/ruff check .
