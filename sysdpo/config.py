@@ -22,6 +22,8 @@ SECTIONS = (*REQUIRED_SECTIONS, "prompts", "foundation", "baselines")
 LINKS = ("sigmoid", "ipo", "hinge", "conservative", "robust")
 PAIRS = ("all", "random", "best_worst")
 LABELS = ("deterministic", "bradley_terry", "random")
+GENERATORS = ("diverse_beam", "beam", "ancestral", "nucleus")
+MARGINALS = ("truncated", "importance", "single")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,56 @@ class Estimator:
             raise UserError(f"estimator.weighting: '{self.weighting}' should be 'simple' or 'elbo'")
         if not 0 <= self.noise_range[0] < self.noise_range[1] <= 1:
             raise UserError(f"estimator.noise_range: {self.noise_range} should be two rising numbers in [0, 1]")
+
+
+@dataclass(frozen=True)
+class CandidateSettings:
+    """How the sum over hidden intermediates is approximated (Wang et al., arXiv 2502.17721, SysDPO-Sampling).
+
+    estimator: `truncated`, the paper's sum of `p(y|x) p(z|x,y)` over distinct candidates, a lower bound of the
+        marginal; `importance`, the mean of `p(y|x) p(z|x,y) / g(y|x)` over draws from `g`, unbiased for the marginal
+        but not for its logarithm; `single`, `p(z|x,y)` at one ancestral draw.
+    count: candidates a prompt.
+    generator: `diverse_beam` (Vijayakumar et al., arXiv 1610.02424), `beam`, `ancestral` (draws at `temperature`) or
+        `nucleus` (draws from the smallest set of tokens whose probability reaches `top_p`).
+    groups: of diverse beams, a divisor of `count`; None is a group for each candidate.
+    diversity: what a token costs a beam for each earlier group that took it at the same step, in nats.
+    length_penalty: finished beams are ranked by `log p / length^length_penalty`; 0 ranks by probability.
+    refresh: updates between two generations of candidates, which come from the policy as it then is.
+    """
+
+    estimator: str = "truncated"
+    count: int = 4
+    generator: str = "diverse_beam"
+    groups: int | None = None
+    diversity: float = 0.5
+    length_penalty: float = 0.0
+    temperature: float = 1.0
+    top_p: float = 0.9
+    refresh: int = 4
+
+    def __post_init__(self) -> None:
+        _one_of("candidates.estimator", self.estimator, MARGINALS)
+        _one_of("candidates.generator", self.generator, GENERATORS)
+        for name in ("count", "refresh"):
+            _at_least(f"candidates.{name}", getattr(self, name), 1)
+        if self.groups is not None and (self.groups < 1 or self.count % self.groups):
+            raise UserError(f"candidates.groups: {self.groups} should be a divisor of candidates.count ({self.count})")
+        if self.diversity < 0:
+            raise UserError(f"candidates.diversity: {self.diversity} should be at least 0")
+        if self.temperature <= 0:
+            raise UserError(f"candidates.temperature: {self.temperature} should be above 0")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"candidates.top_p: {self.top_p} should be above 0 and at most 1")
+        if self.estimator != "truncated" and self.generator != "ancestral":
+            raise UserError(
+                f"candidates.generator: '{self.generator}' should be 'ancestral' where candidates.estimator is "
+                f"'{self.estimator}', which divides by the probability of a draw that any intermediate can be"
+            )
+        if self.estimator == "single" and (self.count != 1 or self.temperature != 1):
+            raise UserError(
+                f"candidates.count: {self.count} should be 1, at candidates.temperature 1, for the estimator 'single'"
+            )
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ is its log-ratio to the reference. A *link* turns a margin into a loss; an *obje
 to. All tensors have the shape `[batch]`; no function here averages over the batch.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 Margins = Mapping[str, Tensor]
+Marginal = Callable[[Tensor, Tensor], Tensor]
 Link = Callable[[Tensor], Tensor]
 Objective = Callable[[Margins, Link], Tensor]
 
@@ -78,6 +80,38 @@ def separate(margins: Margins, link: Link) -> Tensor:
 def chosen_only(margins: Margins, link: Link) -> Tensor:
     """`0`: no preference term, which leaves the likelihood of the chosen (an ablation, our choice)."""
     return torch.zeros_like(_stack(margins)[0])
+
+
+def truncated(joint: Tensor, proposal: Tensor) -> Tensor:
+    """`log Σ_{y∈Y} p(y|x) p(z|x,y)` over distinct candidates: a lower bound of `log p(z|x)` (Wang et al., SysDPO-Sampling).
+
+    joint: `log p(y|x) p(z|x,y)`, float32 `[batch, K]`, −inf where there are fewer than `K` candidates. `proposal`, of
+    the same shape, is not used. Returns `[batch]`.
+    """
+    return joint.logsumexp(-1)
+
+
+def importance(joint: Tensor, proposal: Tensor) -> Tensor:
+    """`log (1/K) Σ_k p(y_k|x) p(z|x,y_k) / g(y_k|x)` for draws `y_k ~ g`, repeats included (Burda et al., 1509.00519).
+
+    The mean is unbiased for `p(z|x)`; its logarithm, by Jensen's inequality, lies below `log p(z|x)` on average, the
+    less so the larger `K`. joint: `[batch, K]`; proposal: `log g(y_k|x)`, `[batch, K]`. Returns `[batch]`.
+    """
+    return (joint - proposal).logsumexp(-1) - math.log(joint.shape[-1])
+
+
+MARGINALS: dict[str, Marginal] = {"truncated": truncated, "importance": importance, "single": importance}
+"""The estimators of `log p(z|x)`; one ancestral draw, `single`, is importance sampling with `K = 1` and `g = p`."""
+
+
+def posterior(joint: Tensor) -> Tensor:
+    """`p(y|x,z)` over the candidates, `[batch, K]`, from `log p(y|x) p(z|x,y)`."""
+    return joint.softmax(-1)
+
+
+def effective_sample_size(weights: Tensor) -> Tensor:
+    """`1 / Σ_k w_k²` of normalised weights `[batch, K]`: 1 where one candidate explains all, `K` where all do alike."""
+    return 1 / weights.square().sum(-1)
 
 
 OBJECTIVES: dict[str, Objective] = {"direct": direct, "separate": separate, "chosen_only": chosen_only}
