@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sysdpo.config import Config, load_config, method_settings, system_config
+from sysdpo.config import (
+    Config,
+    evaluation_settings,
+    load_config,
+    load_function,
+    method_settings,
+    study_config,
+    system_config,
+)
 from sysdpo.errors import UserError
 from sysdpo.files import read_table, whole, write_table
 
@@ -148,15 +156,17 @@ def evaluate(options: argparse.Namespace, config: Config) -> None:
             )
         for folder in adapters:
             system.components[folder.name].load(folder)
+    wanted = evaluation_settings(described, options.system)
     samples, metrics = measure(
         benchmark,
         system,
         asked,
         options.foundation,
-        samples=described["evaluation"]["samples_per_prompt"],
+        samples=wanted.samples_per_prompt,
         best_of=settings.best_of,
         seed=options.seed,
         purpose=options.split,
+        greedy=wanted.greedy,
     )
     with whole(options.output) as folder:
         folder.mkdir()
@@ -170,9 +180,12 @@ def metrics(options: argparse.Namespace, config: Config) -> None:
 
     from sysdpo.config import method_rows
     from sysdpo.experiments import read_evaluations
-    from sysdpo.statistics import compare, summarise
+    from sysdpo.statistics import compare, summarise, win_rates
 
     values = read_evaluations(options.evaluations)
+    for name, described in config["systems"].items():
+        rivals = evaluation_settings(described, name).win_rates_against
+        values = pd.concat([values, win_rates(values[values["system"] == name], rivals)], ignore_index=True)
     comparisons = []
     for system, part in values.groupby("system", sort=False):
         present = part["method"].unique().tolist()
@@ -191,11 +204,25 @@ def tables(options: argparse.Namespace, config: Config) -> None:
     write_tables(options.system, options.metrics, options.comparisons, options.output)
 
 
-def figures(options: argparse.Namespace, config: Config) -> None:
-    """Draw a system's figures."""
-    from sysdpo.report.figures import write_figures
+def figure(options: argparse.Namespace, config: Config) -> None:
+    """Draw one figure of a system."""
+    from sysdpo.report.figures import write_figure
 
-    write_figures(options.system, options.metrics, options.comparisons, options.runs, options.output)
+    write_figure(options.system, options.figure, options.metrics, options.comparisons, options.runs, options.output)
+
+
+def study(options: argparse.Namespace, config: Config) -> None:
+    """Compute a study on systems small enough to enumerate."""
+    settings = study_config(config, options.study)
+    run = load_function(str(settings.pop("factory", "")), f"studies.{options.study}.factory")
+    write_table(run(settings), options.output)
+
+
+def draw(options: argparse.Namespace, config: Config) -> None:
+    """Draw a study's figure."""
+    from sysdpo.report.studies import write_study_figure
+
+    write_study_figure(options.study, options.table, options.output)
 
 
 def report(options: argparse.Namespace, config: Config) -> None:
@@ -219,7 +246,18 @@ def experiment(options: argparse.Namespace, config: Config) -> None:
     gather(options.experiment, config, options.evaluations, options.output, options.figures)
 
 
-FILES = ("prompts", "foundation", "trajectories", "scores", "pairs", "training", "metrics", "comparisons", "output")
+FILES = (
+    "table",
+    "prompts",
+    "foundation",
+    "trajectories",
+    "scores",
+    "pairs",
+    "training",
+    "metrics",
+    "comparisons",
+    "output",
+)
 FOLDERS = ("runs", "results", "figures")
 STEPS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "validate": (validate, ()),
@@ -239,7 +277,9 @@ STEPS: dict[str, tuple[Any, tuple[str, ...]]] = {
     ),
     "metrics": (metrics, ("evaluations", "comparisons", "output")),
     "tables": (tables, ("system", "metrics", "comparisons", "output")),
-    "figures": (figures, ("system", "metrics", "comparisons", "runs", "output")),
+    "figure": (figure, ("system", "figure", "metrics", "comparisons", "runs", "output")),
+    "study": (study, ("study", "output")),
+    "draw": (draw, ("study", "table", "output")),
     "report": (report, ("results", "output")),
     "manifest": (manifest, ("results", "output")),
     "experiment": (experiment, ("experiment", "evaluations", "figures", "output")),

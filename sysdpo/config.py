@@ -3,8 +3,9 @@
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
 from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,9 +17,9 @@ from sysdpo.errors import UserError
 Settings = TypeVar("Settings")
 Config = dict[str, Any]
 
-TOP_LEVEL = ("results", "seeds", "systems", "experiments")
+TOP_LEVEL = ("results", "seeds", "systems", "experiments", "studies")
 REQUIRED_SECTIONS = ("factory", "components", "trajectories", "training", "methods", "evaluation")
-SECTIONS = (*REQUIRED_SECTIONS, "prompts", "foundation", "baselines")
+SECTIONS = (*REQUIRED_SECTIONS, "prompts", "questions", "foundation", "baselines", "figures")
 LINKS = ("sigmoid", "ipo", "hinge", "conservative", "robust")
 PAIRS = ("all", "random", "best_worst")
 LABELS = ("deterministic", "bradley_terry", "random")
@@ -104,7 +105,7 @@ class CandidateSettings:
 
 @dataclass(frozen=True)
 class Sampling:
-    """`trajectories` and `evaluation`: how many trajectories are sampled for each prompt."""
+    """`trajectories`: how many are sampled for each prompt."""
 
     samples_per_prompt: int
 
@@ -113,10 +114,22 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class Evaluation(Sampling):
+    """`evaluation`: how held-out prompts are used.
+
+    greedy: the metrics that are also measured under greedy decoding, as `{metric}_greedy`.
+    win_rates_against: the methods whose outputs every method's are compared with, as `win_rate_vs_{method}`.
+    """
+
+    greedy: tuple[str, ...] = ()
+    win_rates_against: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class MethodSettings:
     """One method: a row of `methods`, merged over `training`.
 
-    objective: `none` (train nothing), `direct`, `separate`, `chosen_only` or `only_<component>`.
+    objective: `none` (train nothing), `direct`, `sampling`, `separate`, `chosen_only` or `only_<component>`.
     best_of: how many trajectories an answer is picked from, by score.
     steps: updates a round; batch_size: pairs an update.
     beta: inverse temperature of the preference; link, label_smoothing: the loss on a margin.
@@ -124,6 +137,7 @@ class MethodSettings:
     pairs, labels, label_temperature: which pairs are used and who is called their winner.
     noise_bank: how many Monte-Carlo draws a pair has, used in turn in the passes over the pairs.
     rounds: how often fresh trajectories are sampled from the system as trained so far.
+    candidates: how `sampling` sums over what is hidden, see `CandidateSettings`.
     """
 
     objective: str
@@ -142,6 +156,7 @@ class MethodSettings:
     noise_bank: int = 4
     rounds: int = 1
     best_of: int = 1
+    candidates: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _one_of("link", self.link, LINKS)
@@ -156,6 +171,7 @@ class MethodSettings:
         known = {
             "none",
             "direct",
+            "sampling",
             "separate",
             "chosen_only",
             *(f"only_{name}" for name in self.learning_rate),
@@ -163,6 +179,12 @@ class MethodSettings:
         _one_of("objective", self.objective, sorted(known))
         if missing := sorted(set(self.learning_rate) ^ set(self.chosen_weight)):
             raise UserError(f"learning_rate and chosen_weight should name the same components; {missing} differ")
+        _ = self.candidate_settings
+
+    @property
+    def candidate_settings(self) -> CandidateSettings:
+        """`candidates`, typed."""
+        return typed(CandidateSettings, self.candidates, "candidates")
 
     @property
     def trains(self) -> bool:
@@ -189,9 +211,30 @@ def system_config(config: Config, system: str) -> Config:
     described = config["systems"][system]
     if missing := [section for section in REQUIRED_SECTIONS if not described.get(section)]:
         raise UserError(f"systems.{system}: the sections {missing} are missing")
-    for section in ("trajectories", "evaluation"):
-        typed(Sampling, described[section], f"systems.{system}.{section}")
+    typed(Sampling, described["trajectories"], f"systems.{system}.trajectories")
+    evaluation_settings(described, system)
     return described
+
+
+def evaluation_settings(described: Config, system: str) -> Evaluation:
+    """The section `evaluation` of one system, typed."""
+    return typed(Evaluation, described["evaluation"], f"systems.{system}.evaluation")
+
+
+def study_config(config: Config, study: str) -> Config:
+    """The settings of one study."""
+    studies = config.get("studies") or {}
+    _one_of("study", study, sorted(studies))
+    return dict(studies[study])
+
+
+def load_function(name: str, where: str) -> Callable[..., Any]:
+    """The function that the setting `where` names as `package.module:function`; `UserError` if it cannot be found."""
+    module, _, function = name.partition(":")
+    try:
+        return getattr(import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{where}: '{name}' should name a function as 'package.module:function' ({error})") from error
 
 
 def method_rows(config: Config, system: str) -> dict[str, dict[str, Any]]:

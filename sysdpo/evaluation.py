@@ -1,13 +1,14 @@
 """Sampling from a system and measuring what it does."""
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
+from sysdpo.errors import UserError
 from sysdpo.preferences import as_frame
 from sysdpo.system import System
 from sysdpo.systems.benchmark import Benchmark
@@ -42,10 +43,12 @@ def evaluate(
     best_of: int,
     seed: int,
     purpose: str,
+    greedy: Collection[str] = (),
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Samples with their scores, and the long table `prompt_id, sample, metric, value`.
 
     With `best_of` above 1 that many trajectories are drawn for each sample and the one with the highest score kept.
+    The metrics `greedy` are measured once more, as `{metric}_greedy`, on one trajectory a prompt of likeliest tokens.
     """
     drawn = sample_trajectories(benchmark, system, prompts, samples * best_of, seed=seed, purpose=purpose)
     scores = benchmark.score(prompts, drawn, foundation)
@@ -56,7 +59,42 @@ def evaluate(
     wide = wide.assign(preference_score=scores["score"], **drift(system, drawn))
     wide = wide.assign(prompt_id=drawn["prompt_id"], sample=drawn["sample"])
     long = wide.melt(["prompt_id", "sample"], var_name="metric", value_name="value")
+    if greedy:
+        likeliest = _greedy_metrics(benchmark, system, prompts, foundation, greedy, seed=seed, purpose=purpose)
+        long = pd.concat([long, likeliest], ignore_index=True)
     return drawn.merge(scores.drop(columns="prompt_id"), on="trajectory_id"), long
+
+
+def _greedy_metrics(
+    benchmark: Benchmark,
+    system: System,
+    prompts: pd.DataFrame,
+    foundation: Path,
+    names: Collection[str],
+    *,
+    seed: int,
+    purpose: str,
+) -> pd.DataFrame:
+    with greedy_decoding(system):
+        drawn = sample_trajectories(benchmark, system, prompts, 1, seed=seed, purpose=purpose)
+    wide = benchmark.metrics(prompts, drawn, benchmark.score(prompts, drawn, foundation), foundation)
+    if unknown := sorted(set(names) - set(wide.columns)):
+        raise UserError(f"evaluation.greedy: {unknown} should be among the system's metrics {sorted(wide.columns)}")
+    wide = wide[list(names)].add_suffix("_greedy").assign(prompt_id=drawn["prompt_id"], sample=drawn["sample"])
+    return wide.melt(["prompt_id", "sample"], var_name="metric", value_name="value")
+
+
+@contextmanager
+def greedy_decoding(system: System) -> Iterator[None]:
+    """Within it every component with a `temperature` samples at 0: what it holds most likely, step by step."""
+    warm = {name: part.temperature for name, part in system.components.items() if hasattr(part, "temperature")}
+    try:
+        for name in warm:
+            system.components[name].temperature = 0.0  # type: ignore[attr-defined]
+        yield
+    finally:
+        for name, temperature in warm.items():
+            system.components[name].temperature = temperature  # type: ignore[attr-defined]
 
 
 def drift(system: System, trajectories: pd.DataFrame, batch_size: int = 128) -> dict[str, np.ndarray]:

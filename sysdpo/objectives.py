@@ -77,6 +77,11 @@ def separate(margins: Margins, link: Link) -> Tensor:
     return _stack({name: link(margin) for name, margin in margins.items()}).sum(0)
 
 
+def sampling(margins: Margins, link: Link) -> Tensor:
+    """`ℓ(R(w) − R(l))` of the one margin `marginal`, from estimates of `log p(z|x)`: SysDPO-Sampling."""
+    return link(margins["marginal"])
+
+
 def chosen_only(margins: Margins, link: Link) -> Tensor:
     """`0`: no preference term, which leaves the likelihood of the chosen (an ablation, our choice)."""
     return torch.zeros_like(_stack(margins)[0])
@@ -114,7 +119,12 @@ def effective_sample_size(weights: Tensor) -> Tensor:
     return 1 / weights.square().sum(-1)
 
 
-OBJECTIVES: dict[str, Objective] = {"direct": direct, "separate": separate, "chosen_only": chosen_only}
+OBJECTIVES: dict[str, Objective] = {
+    "direct": direct,
+    "separate": separate,
+    "sampling": sampling,
+    "chosen_only": chosen_only,
+}
 
 
 def trained_components(objective: str, components: list[str]) -> list[str]:

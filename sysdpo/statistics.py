@@ -173,6 +173,26 @@ def _prompt_means(values: pd.DataFrame) -> pd.DataFrame:
     return groups["value"].mean().reset_index()
 
 
+def win_rates(values: pd.DataFrame, rivals: Sequence[str], score: str = "preference_score") -> pd.DataFrame:
+    """How often a method's output scores higher than a rival's on the same prompt, seed and sample; ties count half.
+
+    `values` as in `summarise`, with the metric `score`. Returns rows like it, metrics `win_rate_vs_{rival}`, for every
+    method but the rival itself. Raises UserError for a rival that has no scores.
+    """
+    scores = values[values["metric"] == score]
+    keys = ["system", "seed", "prompt_id", "sample"]
+    parts = [values.iloc[:0]]
+    for rival in rivals:
+        theirs = scores[scores["method"] == rival]
+        if theirs.empty:
+            known = ", ".join(sorted(set(scores["method"])))
+            raise UserError(f"evaluation.win_rates_against: '{rival}' has no values of '{score}'; there are {known}.")
+        both = scores[scores["method"] != rival].merge(theirs[[*keys, "value"]], on=keys, suffixes=("", "_rival"))
+        won = (np.sign(both["value"] - both["value_rival"]) + 1) / 2
+        parts.append(both.assign(metric=f"win_rate_vs_{rival}", value=won)[list(values.columns)])
+    return pd.concat(parts, ignore_index=True)
+
+
 def summarise(values: pd.DataFrame) -> pd.DataFrame:
     """Mean and interval of every metric of every method, as `results/metrics.csv`.
 

@@ -92,6 +92,12 @@ class System:
                 )
 
     @property
+    def outputs(self) -> tuple[str, ...]:
+        """The variables that nothing else is generated from: what people see and judge."""
+        parents = {parent for node in self.nodes for parent in node.parents}
+        return tuple(node.name for node in self.nodes if node.name not in parents)
+
+    @property
     def trainable(self) -> list[str]:
         """Names of the components that have parameters to train."""
         return [name for name, component in self.components.items() if component.trainable_parameters()]
@@ -105,7 +111,7 @@ class System:
         for position, node in enumerate(self.nodes):
             node_seeds = [_mix(seed, position) for seed in seeds]
             component = self.components[node.component]
-            trajectories[node.name] = component.sample(_conditions(node, trajectories), seeds=node_seeds)
+            trajectories[node.name] = component.sample(conditions_of(node, trajectories), seeds=node_seeds)
         return trajectories
 
     def log_probs(
@@ -131,15 +137,35 @@ class System:
         needed = {variable for node in nodes for variable in (node.name, *node.parents)}
         if missing := sorted(needed - set(trajectories)):
             raise UserError(f"the trajectories lack the variables {missing}; they have {sorted(trajectories)}")
-        conditions = [condition for node in nodes for condition in _conditions(node, trajectories)]
+        conditions = [condition for node in nodes for condition in conditions_of(node, trajectories)]
         values = [value for node in nodes for value in trajectories[node.name]]
         draws = [_mix(row, index) for index in range(len(nodes)) for row in draw]
-        policy, reference = self.components[name].log_probs(conditions, values, draw=draws)
+        # Rows that differ elsewhere often share a factor (candidates of one prompt above all): it is computed once.
+        factors: dict[Any, int] = {}
+        places = [
+            factors.setdefault((tuple(map(_identity, condition)), _identity(value), noise), len(factors))
+            for condition, value, noise in zip(conditions, values, draws, strict=True)
+        ]
+        first = {place: row for row, place in reversed(list(enumerate(places)))}
+        rows = [first[place] for place in range(len(factors))]
+        policy, reference = self.components[name].log_probs(
+            [conditions[row] for row in rows], [values[row] for row in rows], draw=[draws[row] for row in rows]
+        )
         shape = (len(nodes), len(draw))
-        return LogProbs(policy.reshape(shape).sum(0), reference.reshape(shape).sum(0))
+        return LogProbs(policy[places].reshape(shape).sum(0), reference[places].reshape(shape).sum(0))
 
 
-def _conditions(node: Node, trajectories: Trajectories) -> list[tuple[Any, ...]]:
+def _identity(value: Any) -> Any:
+    """What equal values share: an unhashable one (an image) is equal to itself alone."""
+    try:
+        hash(value)
+    except TypeError:
+        return id(value)
+    return value
+
+
+def conditions_of(node: Node, trajectories: Trajectories) -> list[tuple[Any, ...]]:
+    """What the node is generated from: for each row the values of its parents, in order."""
     return list(zip(*(trajectories[parent] for parent in node.parents), strict=True))
 
 

@@ -16,10 +16,11 @@ from transformers import get_cosine_schedule_with_warmup
 
 from sysdpo.config import MethodSettings
 from sysdpo.errors import UserError
+from sysdpo.evidence import Evidence, witness
 from sysdpo.objectives import make_link, make_objective, margins, trained_components
 from sysdpo.preferences import label_pairs, select_pairs
 from sysdpo.progress import Progress
-from sysdpo.system import LogProbs, System
+from sysdpo.system import System
 
 Collect = Callable[[int], tuple[pd.DataFrame, pd.DataFrame]]
 """Trajectories and all their untied pairs for a round, sampled from the system as it then is."""
@@ -73,17 +74,28 @@ def train_round(
     if unknown := sorted({*pairs["chosen_id"], *pairs["rejected_id"]} - set(rows.index)):
         raise UserError(f"pairs: {len(unknown)} trajectories are not among those given, '{unknown[0]}' the first")
     batches = _batches(len(pairs), settings.batch_size, np.random.default_rng([seed, number]))
+    asked = witness(system, settings.objective, settings.candidate_settings)
+    seen = asked.variables(rows.columns)
+    ahead: list[tuple[np.ndarray, np.ndarray]] = []
     started = time.monotonic()
     with Progress(f"{title}, round {number + 1}/{settings.rounds}", settings.steps) as progress:
         for step in range(settings.steps):
-            places, passes = next(batches)
+            if not ahead:
+                ahead = list(itertools.islice(batches, min(asked.refresh, settings.steps - step)))
+                coming = pairs.iloc[np.concatenate([places for places, _ in ahead])]
+                first = rows.loc[coming["chosen_id"]]
+                seeds = np.random.default_rng([seed, number, step]).integers(1 << 62, size=len(coming)).tolist()
+                inputs = {name: first[name].tolist() for name in system.inputs}
+                asked.prepare(inputs, coming["prompt_id"].tolist(), seeds=seeds)
+            places, passes = ahead.pop(0)
             batch = pairs.iloc[places]
             # A pair meets the same few noises again and again: less variance, and the reference's part is known.
             draw = (seed * DRAWS_PER_RUN + places * settings.noise_bank + passes % settings.noise_bank).tolist() * 2
             both = rows.loc[[*batch["chosen_id"], *batch["rejected_id"]]]
-            variables = {str(name): both[name].tolist() for name in both.columns}
-            log_probs = system.log_probs(variables, draw=draw, components=components)
-            loss, record = pair_loss(log_probs, settings)
+            variables = {name: both[name].tolist() for name in seen}
+            prompts = batch["prompt_id"].tolist() * 2
+            evidence = asked.evidence(variables, prompts, draw=draw, components=components)
+            loss, record = pair_loss(evidence, settings)
             accelerator.backward(loss)
             # Each component is clipped by itself: one's large gradient must not slow the others.
             norms = [float(accelerator.clip_grad_norm_(weights[name], settings.max_grad_norm)) for name in components]
@@ -99,27 +111,34 @@ def train_round(
             progress.update(loss=record["loss"], accuracy=record["accuracy"])
 
 
-def pair_loss(log_probs: dict[str, LogProbs], settings: MethodSettings) -> tuple[Tensor, dict[str, Any]]:
+def pair_loss(evidence: Evidence, settings: MethodSettings) -> tuple[Tensor, dict[str, Any]]:
     """The mean loss of a batch of pairs, and what to log of it.
 
-    log_probs: for each trained component `[2·pairs]`, the chosen rows first. To the preference term is added
-    `Σ_k chosen_weight_k · (−log p_k(chosen))`, which keeps the chosen likely (RPO, Pang et al., arXiv 2404.19733).
+    To the preference term is added `Σ_k chosen_weight_k · (−log p_k(chosen))`, which keeps the chosen likely (RPO, Pang
+    et al., arXiv 2404.19733); of hidden intermediates it is the mean under their posterior, as in the EM algorithm.
     """
+    log_probs = evidence.components
     ratios = {name: (policy - reference).chunk(2) for name, (policy, reference) in log_probs.items()}
     chosen = {name: ratio[0] for name, ratio in ratios.items()}
     rejected = {name: ratio[1] for name, ratio in ratios.items()}
     margin = margins(chosen, rejected)
+    judged = margin
+    if evidence.marginal is not None:
+        likelier, unlikelier = (evidence.marginal.policy - evidence.marginal.reference).chunk(2)
+        judged = {"marginal": likelier - unlikelier}
     link = make_link(settings.link, beta=settings.beta, label_smoothing=settings.label_smoothing)
-    preference = make_objective(settings.objective)(margin, link)
+    preference = make_objective(settings.objective)(judged, link)
     likelihood = {name: policy.chunk(2)[0] for name, (policy, _) in log_probs.items()}
     anchors = sum(-settings.chosen_weight[name] * likelihood[name] for name in likelihood)
     loss = (preference + anchors).mean()
-    total = torch.stack(list(margin.values())).sum(0)
+    total = torch.stack(list(judged.values())).sum(0)
     record = {"loss": preference.mean(), "total_loss": loss, "accuracy": (total > 0).float().mean()}
+    record["margin"] = total.mean()
     for name in margin:
         record[f"margin_{name}"] = margin[name].mean()
         record[f"chosen_{name}"], record[f"rejected_{name}"] = chosen[name].mean(), rejected[name].mean()
         record[f"chosen_log_prob_{name}"] = likelihood[name].mean()
+    record |= {name: measure.mean() for name, measure in evidence.measures.items()}
     return loss, {key: float(value.detach()) for key, value in record.items()}
 
 

@@ -6,6 +6,7 @@ from tiny_models import perturb
 from tiny_system import preference_data
 
 from sysdpo.config import MethodSettings
+from sysdpo.evidence import Evidence
 from sysdpo.system import LogProbs, System
 from sysdpo.training import pair_loss
 
@@ -27,9 +28,9 @@ def test_the_loss_of_two_pairs_is_the_mean_of_the_two_single_losses(make_system,
     system, method = make_system(), settings(objective, beta=0.7)
     for component in system.components.values():
         perturb(component)
-    both, _ = pair_loss(batch_log_probs(system, [0, 1], [101, 102]), method)
-    first, _ = pair_loss(batch_log_probs(system, [0], [101]), method)
-    second, _ = pair_loss(batch_log_probs(system, [1], [102]), method)
+    both, _ = pair_loss(Evidence(batch_log_probs(system, [0, 1], [101, 102])), method)
+    first, _ = pair_loss(Evidence(batch_log_probs(system, [0], [101])), method)
+    second, _ = pair_loss(Evidence(batch_log_probs(system, [1], [102])), method)
     assert abs((first - second).item()) > 0.05
     assert both.item() == pytest.approx(((first + second) / 2).item(), rel=1e-5)
 
@@ -54,14 +55,26 @@ def test_the_loss_and_its_record_by_hand() -> None:
         "b": LogProbs(torch.tensor([1.0, -1.0, 0.0, 0.0]), torch.zeros(4)),
     }
     method = settings("direct", ("a", "b"), beta=1.0, chosen_weight={"a": 0.1, "b": 0.5})
-    loss, record = pair_loss(log_probs, method)
+    loss, record = pair_loss(Evidence(log_probs), method)
     # Margins: a 3 and −1, b 1 and −1; sums 4 and −2. ln(1 + e^−4) = 0.0181499, ln(1 + e^2) = 2.1269280.
     assert record["loss"] == pytest.approx((0.0181499 + 2.1269280) / 2, abs=1e-6)
     # Anchors: 0.1 · 1 − 0.5 · 1 = −0.4 and 0.1 · 3 + 0.5 · 1 = 0.8; their mean is 0.2.
     assert loss.item() == pytest.approx(1.0725390 + 0.2, abs=1e-6)
     assert record["total_loss"] == pytest.approx(loss.item())
     assert record["accuracy"] == 0.5
-    assert (record["margin_a"], record["margin_b"]) == (1.0, 0.0)
+    assert (record["margin"], record["margin_a"], record["margin_b"]) == (1.0, 1.0, 0.0)
     assert (record["chosen_a"], record["rejected_a"]) == (0.5, -0.5)
     assert (record["chosen_b"], record["rejected_b"]) == (0.0, 0.0)
     assert (record["chosen_log_prob_a"], record["chosen_log_prob_b"]) == (-2.0, 0.0)
+
+
+def test_with_hidden_intermediates_the_preference_is_of_the_marginal_and_the_anchors_of_posterior_means() -> None:
+    means = {"a": LogProbs(torch.tensor([-1.0, -3.0]), torch.tensor([-2.0, -3.0]))}
+    marginal = LogProbs(torch.tensor([-1.0, -4.0]), torch.tensor([-2.0, -3.0]))
+    method = settings("sampling", ("a",), beta=1.0, chosen_weight={"a": 0.1})
+    measures = {"effective_sample_size": torch.tensor([1.0, 2.0])}
+    loss, record = pair_loss(Evidence(means, marginal, measures), method)
+    # R(w) = 1 and R(l) = −1: ln(1 + e^−2) = 0.1269280; the anchor is 0.1 · 1.
+    assert record["loss"] == pytest.approx(0.1269280, abs=1e-6)
+    assert loss.item() == pytest.approx(0.2269280, abs=1e-6)
+    assert (record["margin"], record["margin_a"], record["effective_sample_size"]) == (2.0, 1.0, 1.5)

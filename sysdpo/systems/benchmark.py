@@ -4,13 +4,12 @@ The configuration names a function `settings -> Benchmark` as `package.module:fu
 """
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import pandas as pd
 
-from sysdpo.errors import UserError
+from sysdpo.config import load_function
 from sysdpo.system import System
 
 
@@ -48,12 +47,5 @@ class Benchmark(Protocol):
 
 def load_benchmark(name: str, settings: Mapping[str, Any]) -> Benchmark:
     """Build the benchmark that `settings['factory']` names; raises `UserError` if it cannot be found."""
-    factory = str(settings.get("factory", ""))
-    module, _, function = factory.partition(":")
-    try:
-        build = getattr(import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"systems.{name}.factory: '{factory}' should name a function as 'package.module:function' ({error})"
-        ) from error
+    build = load_function(str(settings.get("factory", "")), f"systems.{name}.factory")
     return cast(Benchmark, build(settings))

@@ -14,6 +14,7 @@ from torch.nn.functional import logsigmoid, mse_loss
 
 from sysdpo.components.diffusion import DiffusionModel
 from sysdpo.config import MethodSettings
+from sysdpo.evidence import Evidence
 from sysdpo.training import pair_loss
 
 BETA, OMEGA = 0.5, 4000.0
@@ -27,7 +28,7 @@ def ours(component: DiffusionModel):
     method = MethodSettings(
         objective="only_painter", learning_rate={"painter": 1.0}, chosen_weight={"painter": 0.0}, beta=BETA
     )
-    return pair_loss({"painter": log_probs}, method)
+    return pair_loss(Evidence({"painter": log_probs}), method)
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])

@@ -12,6 +12,7 @@ from trl import DPOConfig, DPOTrainer
 
 from sysdpo.components.language import LanguageModel
 from sysdpo.config import MethodSettings
+from sysdpo.evidence import Evidence
 from sysdpo.system import LogProbs
 from sysdpo.training import pair_loss
 from sysdpo.values import Completion
@@ -56,7 +57,7 @@ def our_loss(log_probs: LogProbs, **settings):
     method = MethodSettings(
         objective="only_writer", learning_rate={"writer": 1.0}, chosen_weight={"writer": 0.0}, beta=BETA, **settings
     )
-    return pair_loss({"writer": log_probs}, method)
+    return pair_loss(Evidence({"writer": log_probs}), method)
 
 
 def plain_copy(language: LanguageModel) -> torch.nn.Module:

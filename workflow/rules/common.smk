@@ -31,10 +31,13 @@ BENCHMARKS = f"{RESULTS}/benchmarks"
 RUN = f"{RESULTS}/runs/{{system}}/{{seed}}"
 RESOLVED_CONFIG = f"{RESULTS}/config.yaml"
 EXPERIMENT_TABLE = f"{RESULTS}/experiments/{{experiment}}.csv"
+STUDY_TABLE = f"{RESULTS}/studies/{{study}}.csv"
+STUDY_FIGURE = f"{RESULTS}/figures/study_{{study}}"
 
 SYSTEMS = config["systems"]
 SEEDS = config["seeds"]
 EXPERIMENTS = config.get("experiments") or {}
+STUDIES = config.get("studies") or {}
 
 # A variant is a point of an experiment's grid; its jobs are those of any method.
 VARIANTS = expand_experiments(config)
@@ -51,7 +54,9 @@ wildcard_constraints:
     seed=r"\d+",
     model=one_of(model for system in SYSTEMS.values() for model in system.get("foundation", {})),
     method=one_of(method for methods in METHODS.values() for method in methods),
+    figure=one_of(figure for system in SYSTEMS.values() for figure in system["figures"]),
     experiment=one_of(EXPERIMENTS),
+    study=one_of(STUDIES),
 
 
 def write_whole(path, text):
@@ -107,13 +112,24 @@ def runs_of(system):
     return evaluations_of(system, methods, SEEDS) + expand(f"{RUN}/{{part}}", system=system, seed=SEEDS, part=parts)
 
 
+def studies_shown():
+    """Of the studies the report always shows the theory's; the others are targets of their own."""
+    shown = [study for study in STUDIES if study == "theory"]
+    return expand([STUDY_TABLE, f"{STUDY_FIGURE}.png", f"{STUDY_FIGURE}.svg"], study=shown)
+
+
 def results_shown(wildcards):
     """Everything that the manifest and the report speak of."""
     return [
         f"{RESULTS}/metrics.csv",
         f"{RESULTS}/comparisons.csv",
         *expand(f"{RESULTS}/tables/{{system}}.{{kind}}", system=SYSTEMS, kind=["csv", "md", "tex"]),
-        *expand(f"{RESULTS}/figures/{{system}}_{{figure}}.png", system=SYSTEMS, figure=FIGURES),
-        *expand(f"{RESULTS}/figures/{{system}}_{{figure}}.svg", system=SYSTEMS, figure=FIGURES),
+        *[
+            f"{RESULTS}/figures/{system}_{figure}.{kind}"
+            for system in SYSTEMS
+            for figure in SYSTEMS[system]["figures"]
+            for kind in ("png", "svg")
+        ],
+        *studies_shown(),
         *[path for system in SYSTEMS for path in runs_of(system)],
     ]

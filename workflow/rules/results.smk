@@ -1,8 +1,5 @@
 # What people look at: tables, figures, the manifest of everything made, and the report.
 
-FIGURES = ["comparison", "training", "gallery", "attributes", "frontier", "words"]
-
-
 rule tables:
     input:
         metrics=f"{RESULTS}/metrics.csv",
@@ -35,26 +32,23 @@ rule tables:
         " --output {output.markdown} 2>&1 | tee -i {log} >&2"
 
 
-rule figures:
+rule figure:
     input:
         metrics=f"{RESULTS}/metrics.csv",
         comparisons=f"{RESULTS}/comparisons.csv",
         runs=lambda wildcards: runs_of(wildcards.system),
     output:
-        png=[
-            report(
-                f"{RESULTS}/figures/{{system}}_{figure}.png",
-                caption="../report/figure.rst",
-                category="Figures",
-                labels={"system": "{system}", "figure": figure},
-            )
-            for figure in FIGURES
-        ],
-        svg=expand(f"{RESULTS}/figures/{{{{system}}}}_{{figure}}.svg", figure=FIGURES),
+        report(
+            f"{RESULTS}/figures/{{system}}_{{figure}}.png",
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"system": "{system}", "figure": "{figure}"},
+        ),
+        f"{RESULTS}/figures/{{system}}_{{figure}}.svg",
     log:
-        f"{LOGS}/{{system}}/figures.log",
+        f"{LOGS}/{{system}}/figures/{{figure}}.log",
     benchmark:
-        f"{BENCHMARKS}/{{system}}/figures.tsv"
+        f"{BENCHMARKS}/{{system}}/figures/{{figure}}.tsv"
     conda:
         "../../envs/results.yaml"
     threads: 1
@@ -65,11 +59,11 @@ rule figures:
     params:
         config=RESOLVED_CONFIG,
         runs=f"{RESULTS}/runs/{{system}}",
-        folder=lambda wildcards, output: Path(output.png[0]).parent,
+        folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
-        "python -m sysdpo figures --config {params.config} --system {wildcards.system}"
-        " --metrics {input.metrics} --comparisons {input.comparisons} --runs {params.runs}"
-        " --output {params.folder} 2>&1 | tee -i {log} >&2"
+        "python -m sysdpo figure --config {params.config} --system {wildcards.system}"
+        " --figure {wildcards.figure} --metrics {input.metrics} --comparisons {input.comparisons}"
+        " --runs {params.runs} --output {params.folder} 2>&1 | tee -i {log} >&2"
 
 
 # Before the report, which shows it: commit, versions, machine, seeds, and a checksum of every other output.

@@ -47,15 +47,20 @@ def evaluation_settings(wildcards):
 
 
 def comparison_settings(wildcards):
-    return as_parameter({system: sections(system, "baselines") for system in SYSTEMS})
+    return as_parameter({system: sections(system, "baselines", "evaluation") for system in SYSTEMS})
 
 
 def experiment_settings(wildcards):
     return as_parameter(EXPERIMENTS[wildcards.experiment])
 
 
+def study_settings(wildcards):
+    return as_parameter(STUDIES[wildcards.study])
+
+
 def experiments_found(wildcards):
-    """Checksums of the experiments' tables that are there: as inputs, they would ask for all their runs."""
+    """Checksums of the tables of experiments and studies that are there: as inputs, they would ask for their runs."""
     tables = {name: Path(EXPERIMENT_TABLE.format(experiment=name)) for name in EXPERIMENTS}
+    tables |= {name: Path(STUDY_TABLE.format(study=name)) for name in STUDIES}
     found = {name: table for name, table in tables.items() if table.is_file()}
     return as_parameter({name: hashlib.sha256(table.read_bytes()).hexdigest() for name, table in found.items()})

@@ -8,7 +8,6 @@ import os
 import sys
 from pathlib import Path
 
-FIGURES = ["comparison", "training", "gallery", "attributes", "frontier", "words"]
 FOLDERS = {"foundation": ["model.txt"], "train": ["training.jsonl"], "evaluate": ["metrics.parquet"]}
 
 
@@ -19,8 +18,10 @@ def outputs(step: str, options: argparse.Namespace) -> list[Path]:
         return [options.output, options.comparisons]
     if step == "tables":
         return [options.output.with_suffix(suffix) for suffix in (".csv", ".md", ".tex")]
-    if step == "figures":
-        return [options.output / f"{options.system}_{name}.{kind}" for name in FIGURES for kind in ("png", "svg")]
+    if step == "figure":
+        return [options.output / f"{options.system}_{options.figure}.{kind}" for kind in ("png", "svg")]
+    if step == "draw":
+        return [options.output / f"study_{options.study}.{kind}" for kind in ("png", "svg")]
     if step == "experiment":
         figure = options.figures / f"experiment_{options.experiment}"
         return [options.output, figure.with_suffix(".png"), figure.with_suffix(".svg")]
@@ -30,11 +31,11 @@ def outputs(step: str, options: argparse.Namespace) -> list[Path]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("step")
-    for option in ("config", "output", "comparisons", "prompts", "foundation", "trajectories", "scores"):
+    for option in ("config", "output", "comparisons", "prompts", "foundation", "trajectories", "scores", "table"):
         parser.add_argument(f"--{option}", type=Path)
     for option in ("pairs", "training", "metrics", "runs", "results", "figures"):
         parser.add_argument(f"--{option}", type=Path)
-    for option in ("system", "seed", "method", "model", "experiment", "split"):
+    for option in ("system", "seed", "method", "model", "experiment", "split", "figure", "study"):
         parser.add_argument(f"--{option}")
     parser.add_argument("--evaluations", type=Path, nargs="+")
     options = parser.parse_args()

@@ -1,0 +1,59 @@
+# Studies: exact computations on systems small enough to enumerate; no preference data, no seeds of their own.
+
+
+rule study:
+    output:
+        report(
+            STUDY_TABLE,
+            caption="../report/study.rst",
+            category="Studies",
+            labels={"study": "{study}"},
+        ),
+    log:
+        f"{LOGS}/studies/{{study}}.log",
+    benchmark:
+        f"{BENCHMARKS}/studies/{{study}}.tsv"
+    priority: 70
+    conda:
+        "../../envs/training.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=2000,
+        runtime=60,
+    params:
+        config=RESOLVED_CONFIG,
+        settings=study_settings,
+    shell:
+        "python -m sysdpo study --config {params.config} --study {wildcards.study}"
+        " --output {output} 2>&1 | tee -i {log} >&2"
+
+
+rule draw:
+    input:
+        table=STUDY_TABLE,
+    output:
+        report(
+            f"{STUDY_FIGURE}.png",
+            caption="../report/study.rst",
+            category="Figures",
+            labels={"study": "{study}"},
+        ),
+        f"{STUDY_FIGURE}.svg",
+    log:
+        f"{LOGS}/studies/{{study}}_figure.log",
+    benchmark:
+        f"{BENCHMARKS}/studies/{{study}}_figure.tsv"
+    conda:
+        "../../envs/results.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=1000,
+        runtime=10,
+    params:
+        config=RESOLVED_CONFIG,
+        folder=lambda wildcards, output: Path(output[0]).parent,
+    shell:
+        "python -m sysdpo draw --config {params.config} --study {wildcards.study}"
+        " --table {input.table} --output {params.folder} 2>&1 | tee -i {log} >&2"
