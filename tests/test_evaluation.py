@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from coin_system import CONFIG, build, coins
+from coin_system import CONFIG, Coin, build, coins
 from tiny_models import perturb
 from tiny_system import preference_data
 
+from sysdpo.errors import UserError
 from sysdpo.evaluation import drift, evaluate, sample_trajectories
 
 BENCHMARK = build(CONFIG["systems"]["coins"])
@@ -104,3 +105,29 @@ def test_evaluation_leaves_no_gradients(make_system) -> None:
     weights = [weight for part in system.components.values() for weight in part.trainable_parameters()]
     assert all(weight.grad is None for weight in weights)
     assert torch.is_grad_enabled()
+
+
+class WarmCoin(Coin):
+    """A coin with a temperature: at 0 it always falls on the likelier side."""
+
+    temperature = 1.0
+
+    def sample(self, conditions, *, seeds):
+        if self.temperature == 0:
+            return ["heads" if self.logit > 0 else "tails"] * len(seeds)
+        return super().sample(conditions, seeds=seeds)
+
+
+def test_greedy_metrics_are_those_of_the_likeliest_tokens_and_leave_the_temperature_as_it_was() -> None:
+    system = coins()
+    system.components = {"first": WarmCoin(0.1), "second": WarmCoin(-0.1)}
+    _, metrics = evaluate(BENCHMARK, system, PROMPTS, Path(), samples=2, best_of=1, greedy=["spread"], **ASKED)
+    likeliest = metrics[metrics["metric"] == "spread_greedy"]
+    assert likeliest["prompt_id"].tolist() == ["p0", "p1", "p2"]
+    assert likeliest["value"].tolist() == [1.0, 1.0, 1.0]
+    sampled = metrics[metrics["metric"] == "spread"]["value"]
+    assert len(sampled) == 6
+    assert 0 < sampled.mean() < 1
+    assert system.components["first"].temperature == 1.0
+    with pytest.raises(UserError, match=r"evaluation.greedy: \['accuracy'\] should be among"):
+        evaluate(BENCHMARK, system, PROMPTS, Path(), samples=1, best_of=1, greedy=["accuracy"], **ASKED)

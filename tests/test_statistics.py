@@ -14,6 +14,7 @@ from sysdpo.statistics import (
     compare,
     describe_metric,
     summarise,
+    win_rates,
 )
 
 
@@ -180,3 +181,27 @@ def test_metric_that_one_of_the_two_lacks_is_skipped() -> None:
     only_direct = table([("direct", 0, "p1", 0, 1.0)], metric="spread")
     pairs = compare(pd.concat([table(BY_HAND), only_direct]), ["before"], ["direct"])
     assert list(pairs["metric"]) == ["preference_score"]
+
+
+def test_win_rates_count_ties_half_and_pair_by_seed_prompt_and_sample() -> None:
+    scores = {"before": [0.0, 1.0, 0.0], "direct": [1.0, 1.0, 0.0], "separate": [0.0, 0.0, 1.0]}
+    values = pd.DataFrame(
+        [
+            ("qa", method, 0, f"p{prompt}", 0, "preference_score", score)
+            for method, row in scores.items()
+            for prompt, score in enumerate(row)
+        ],
+        columns=list(VALUE_COLUMNS),
+    )
+    won = win_rates(values, ["before", "separate"])
+    means = won.groupby(["method", "metric"])["value"].mean().to_dict()
+    assert means == {
+        ("direct", "win_rate_vs_before"): pytest.approx((1 + 0.5 + 0.5) / 3),
+        ("separate", "win_rate_vs_before"): pytest.approx((0.5 + 0 + 1) / 3),
+        ("direct", "win_rate_vs_separate"): pytest.approx((1 + 1 + 0) / 3),
+        ("before", "win_rate_vs_separate"): pytest.approx((0.5 + 1 + 0) / 3),
+    }
+    assert list(won.columns) == list(values.columns)
+    assert win_rates(values, []).empty
+    with pytest.raises(UserError, match="'nobody' has no values of 'preference_score'"):
+        win_rates(values, ["nobody"])

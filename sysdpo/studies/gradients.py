@@ -1,0 +1,239 @@
+"""How good is a marginal's gradient from a few candidates? Against exact enumeration, on tables and on language models.
+
+With `joint_y = log p(y|x) p(z|x,y)` the exact gradient of `log p(z|x)` is `Σ_y p(y|x,z) ∇joint_y`. Every estimator of
+`sysdpo.objectives` has the gradient `Σ_k w_k ∇joint_{y_k}` with its own candidates and weights `w`, so the exact rows
+`∇joint_y`, computed once, serve them all; the candidates come from the code that training uses.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from sysdpo.candidates import Decoder
+from sysdpo.components.language import LanguageModel
+from sysdpo.config import CandidateSettings, typed
+from sysdpo.errors import UserError
+from sysdpo.evidence import DRAWN, Hidden
+from sysdpo.foundation.small_llama import small_llama
+from sysdpo.foundation.tokenizer import make_tokenizer
+from sysdpo.objectives import MARGINALS, posterior
+from sysdpo.system import Node, System
+from sysdpo.systems import tabular
+
+LANGUAGE = "language"
+WORDS = ("red", "blue", "green", "cat", "dog")
+
+
+@dataclass(frozen=True)
+class GradientSettings:
+    """`studies.gradients`.
+
+    systems: of `sysdpo.systems.tabular.SYSTEMS`, or `language`, a chain of two tiny language models.
+    counts: candidates. diversities: of diverse beams. temperatures: of importance sampling's proposal.
+    replicates: independent sets of draws; beams need one. spread: how far the policy is from its reference (standard
+        deviation added to each weight). seed: of all that is drawn.
+    """
+
+    systems: tuple[str, ...] = ("chain", "diamond", LANGUAGE)
+    counts: tuple[int, ...] = (1, 2, 4, 8)
+    diversities: tuple[float, ...] = (0.5, 2.0)
+    temperatures: tuple[float, ...] = (1.0, 2.0)
+    replicates: int = 200
+    spread: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        known = (*tabular.SYSTEMS, LANGUAGE)
+        if unknown := sorted(set(self.systems) - set(known)):
+            raise UserError(f"studies.gradients.systems: {unknown} should be among {list(known)}")
+        if self.replicates < 2:
+            raise UserError(f"studies.gradients.replicates: {self.replicates} should be at least 2")
+
+
+@dataclass(frozen=True)
+class Exact:
+    """Everything about one prompt `x`, float64: `priors` (`p(y|x)`) `[Y]`, `joints` `[Z, Y]`, `gradients` `[Z, Y,
+    parameters]`; `places` says where an assignment of the hidden variables stands.
+    """
+
+    inputs: Mapping[str, Any]
+    places: Mapping[tuple[Any, ...], int]
+    priors: Tensor
+    joints: Tensor
+    gradients: Tensor
+
+
+def run(section: Mapping[str, Any]) -> pd.DataFrame:
+    """The study's table, a row for each system, generator, estimator and number of candidates.
+
+    bias: `‖E ĝ − g‖ / ‖g‖` over all prompts and outputs, the replicates' own noise taken off; bias_se: that noise;
+    spread: `sqrt(E‖ĝ − E ĝ‖²) / ‖g‖`; value_bias: mean of the estimate of `log p(z|x)` minus its true value, in nats;
+    mass: share of `p(y|x)` that distinct candidates hold.
+    """
+    settings = typed(GradientSettings, section, "studies.gradients")
+    rows = []
+    for name in settings.systems:
+        system, exact = _enumerate(name, settings)
+        for candidates in _grid(settings, max(len(each.places) for each in exact)):
+            rows.append({"system": name} | _described(candidates) | measure(system, exact, candidates, settings))
+    return pd.DataFrame(rows)
+
+
+def measure(
+    system: System, exact: list[Exact], candidates: CandidateSettings, settings: GradientSettings
+) -> dict[str, float]:
+    """The errors of one way to sum over candidates."""
+    hidden = Hidden(system, candidates)
+    replicates = settings.replicates if candidates.generator in DRAWN else 1
+    squared = {"exact": 0.0, "bias": 0.0, "noise": 0.0, "spread": 0.0}
+    values, masses = [], []
+    for number, each in enumerate(exact):
+        rows = {name: [value] * replicates for name, value in each.inputs.items()}
+        seeds = [settings.seed + number * replicates + replicate for replicate in range(replicates)]
+        sets = hidden.propose(rows, seeds=seeds)
+        truth = (each.joints.softmax(-1)[..., None] * each.gradients).sum(1)
+        found = []
+        for assignments in sets:
+            keys = [tuple(chosen.values[node.name] for node in hidden.hidden) for chosen in assignments]
+            places = [each.places[key] for key in keys]
+            joint = each.joints[:, places]
+            proposal = torch.tensor([chosen.log_prob for chosen in assignments], dtype=torch.float64).expand_as(joint)
+            estimate = MARGINALS[candidates.estimator](joint, proposal)
+            values.append((estimate - each.joints.logsumexp(-1)).mean().item())
+            weights = posterior(joint if candidates.estimator == "truncated" else joint - proposal)
+            found.append((weights[..., None] * each.gradients[:, places]).sum(1))
+            masses.append(each.priors[sorted(set(places))].sum().item())
+        draws = torch.stack(found)
+        mean = draws.mean(0)
+        variance = draws.var(0).sum().item() if replicates > 1 else 0.0
+        squared["exact"] += truth.square().sum().item()
+        squared["bias"] += (mean - truth).square().sum().item()
+        squared["noise"] += variance / replicates
+        squared["spread"] += variance
+    scale = squared["exact"]
+    return {
+        "bias": float(np.sqrt(max(squared["bias"] - squared["noise"], 0.0) / scale)),
+        "bias_se": float(np.sqrt(squared["noise"] / scale)),
+        "spread": float(np.sqrt(squared["spread"] / scale)),
+        "value_bias": float(np.mean(values)),
+        "mass": float(np.mean(masses)),
+    }
+
+
+def _grid(settings: GradientSettings, most: int) -> Iterator[CandidateSettings]:
+    for count in settings.counts:
+        if count > most:
+            continue
+        yield CandidateSettings(count=count, generator="beam")
+        if count > 1:
+            for diversity in settings.diversities:
+                yield CandidateSettings(count=count, generator="diverse_beam", diversity=diversity)
+        for generator in DRAWN:
+            yield CandidateSettings(count=count, generator=generator)
+        for temperature in settings.temperatures:
+            yield CandidateSettings(count=count, generator="ancestral", estimator="importance", temperature=temperature)
+
+
+def _described(candidates: CandidateSettings) -> dict[str, Any]:
+    diverse = candidates.generator == "diverse_beam"
+    return {
+        "generator": candidates.generator,
+        "estimator": candidates.estimator,
+        "candidates": candidates.count,
+        "diversity": candidates.diversity if diverse else np.nan,
+        "temperature": candidates.temperature if candidates.estimator == "importance" else np.nan,
+    }
+
+
+def _enumerate(name: str, settings: GradientSettings) -> tuple[System, list[Exact]]:
+    torch.manual_seed(settings.seed)
+    if name == LANGUAGE:
+        system = _language_chain()
+    else:
+        found = tabular.build(name, seed=settings.seed)
+        system = found.system
+    for component in system.components.values():
+        for weight in component.trainable_parameters():
+            weight.data += settings.spread * torch.randn_like(weight)
+    if name == LANGUAGE:
+        first, second = (system.components[part] for part in ("first", "second"))
+        prompts = [{"text": "red cat"}, {"text": "blue dog"}]
+        drafts = {"draft": completions(first.decoder([("red",)]))}  # type: ignore[attr-defined]
+        answers = {"answer": completions(second.decoder([("red", "cat")]))[::4]}  # type: ignore[attr-defined]
+        return system, [_exact(system, prompt, drafts, answers) for prompt in prompts]
+    hidden = {node.name: None for node in system.nodes if node.name not in system.outputs}
+    values = {name: sorted(set(found.trajectories[name])) for name in (*hidden, *system.outputs)}
+    prompts = [{"x": prompt} for prompt in tabular.PROMPTS]
+    parts = [{name: values[name] for name in names} for names in (hidden, system.outputs)]
+    return system, [_exact(system, prompt, *parts) for prompt in prompts]
+
+
+def _exact(
+    system: System, inputs: Mapping[str, Any], hidden: Mapping[str, list[Any]], outputs: Mapping[str, list[Any]]
+) -> Exact:
+    assignments = list(product(*hidden.values()))
+    parameters = [weight for part in system.components.values() for weight in part.trainable_parameters()]
+    given = {name: [value] * len(assignments) for name, value in inputs.items()}
+    given |= dict(zip(hidden, map(list, zip(*assignments, strict=True)), strict=True))
+    nodes = [node for node in system.nodes if node.name in hidden]
+    owners = {node.component: system.components[node.component] for node in nodes}
+    before = System(system.inputs, nodes, owners)
+    with torch.no_grad():
+        prior = _joint(before, given)
+    joints, gradients = [], []
+    for output in product(*outputs.values()):
+        joint = _joint(
+            system, given | {name: [value] * len(assignments) for name, value in zip(outputs, output, strict=True)}
+        )
+        slopes = [torch.autograd.grad(each, parameters, retain_graph=True, allow_unused=True) for each in joint]
+        filled = [
+            torch.cat(
+                [
+                    torch.zeros_like(w).flatten() if s is None else s.flatten()
+                    for s, w in zip(row, parameters, strict=True)
+                ]
+            )
+            for row in slopes
+        ]
+        joints.append(joint.detach())
+        gradients.append(torch.stack(filled).double())
+    places = {assignment: place for place, assignment in enumerate(assignments)}
+    return Exact(inputs, places, prior.exp(), torch.stack(joints), torch.stack(gradients))
+
+
+def _joint(system: System, rows: Mapping[str, list[Any]]) -> Tensor:
+    log_probs = system.log_probs(rows, draw=[0] * len(rows[system.inputs[0]]))
+    return torch.stack([policy.double() for policy, _ in log_probs.values()]).sum(0)
+
+
+def _language_chain() -> System:
+    """Two untrained Llamas of strong opinions: a draft of at most two tokens, an answer of one."""
+    tokenizer = make_tokenizer([" ".join(WORDS)], template="<s> $A", max_length=32)
+    lora = {"r": 2, "lora_alpha": 4, "target_modules": "all-linear"}
+
+    def component(template: str, length: int) -> LanguageModel:
+        model = small_llama(tokenizer, width=16, layers=1, initializer_range=0.5)
+        return LanguageModel(model, tokenizer, lora=lora, template=template, max_new_tokens=length)
+
+    components = {"first": component("{0}", 2), "second": component("{0} {1}", 1)}
+    return System(
+        ("text",), [Node("draft", "first", ("text",)), Node("answer", "second", ("text", "draft"))], components
+    )
+
+
+def completions(decoder: Decoder) -> list[Any]:
+    """Every value that a decoder of one condition can generate."""
+    vocabulary = decoder.start().shape[-1]
+    found = []
+    for length in range(1, decoder.max_length + 1):
+        for tokens in product(range(vocabulary), repeat=length):
+            ended = [token in decoder.ends for token in tokens]
+            if not any(ended[:-1]) and (ended[-1] or length == decoder.max_length):
+                found.append(decoder.value(tokens))
+    return found

@@ -1,0 +1,60 @@
+"""The gradient's errors, where they are known."""
+
+import pandas as pd
+import pytest
+import torch
+
+from sysdpo.errors import UserError
+from sysdpo.studies.gradients import LANGUAGE, GradientSettings, _enumerate, run
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    return run({"systems": ["diamond"], "counts": [1, 4, 8, 16], "replicates": 300})
+
+
+def rows(table: pd.DataFrame, generator: str, estimator: str) -> pd.DataFrame:
+    found = table[(table["generator"] == generator) & (table["estimator"] == estimator)]
+    return found.drop_duplicates("candidates").set_index("candidates")
+
+
+def test_over_every_intermediate_there_is_no_error(table: pd.DataFrame) -> None:
+    for generator in ("beam", "diverse_beam"):
+        full = rows(table, generator, "truncated").loc[8]
+        assert full[["bias", "spread", "value_bias"]].abs().max() < 1e-6
+        assert full["mass"] == pytest.approx(1, abs=1e-6)
+    assert table["candidates"].max() == 8  # there are no more
+
+
+def test_fewer_candidates_cost_bias_and_mass(table: pd.DataFrame) -> None:
+    beams = rows(table, "beam", "truncated")
+    assert beams["bias"].is_monotonic_decreasing
+    assert beams["mass"].is_monotonic_increasing
+    assert (beams.loc[[1, 4], "value_bias"] < 0).all()
+    draws = rows(table, "ancestral", "importance")
+    assert draws["value_bias"].is_monotonic_increasing
+    assert (draws["value_bias"] < 0).all()
+    assert draws["spread"].is_monotonic_decreasing
+    assert draws["bias"].is_monotonic_decreasing
+
+
+def test_the_exact_rows_are_the_system_s_own() -> None:
+    for name in ("diamond", LANGUAGE):
+        system, exact = _enumerate(name, GradientSettings())
+        parameters = [weight for part in system.components.values() for weight in part.trainable_parameters()]
+        for each in exact:
+            assert each.priors.sum().item() == pytest.approx(1, abs=1e-5)
+            assert each.gradients.shape == (*each.joints.shape, sum(weight.numel() for weight in parameters))
+            # A distribution over drafts: the mean of its score is zero where the answer is summed over too.
+        if name == "diamond":
+            score = sum((each.joints.exp()[..., None] * each.gradients).sum((0, 1)) for each in exact)
+            torch.testing.assert_close(score, torch.zeros_like(score), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [({"systems": ["chian"]}, r"'chian'\] should be among"), ({"replicates": 1}, "replicates: 1 should be at least 2")],
+)
+def test_bad_settings_are_named(section: dict, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        run(section)
