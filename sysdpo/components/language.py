@@ -20,6 +20,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from sysdpo.components.decoding import CachedDecoder
 from sysdpo.components.loading import add_lora, check_same_weights, load_pretrained
 from sysdpo.system import LogProbs
 from sysdpo.values import Completion
@@ -81,10 +82,7 @@ class LanguageModel:
         return completions
 
     def _sample_batch(self, conditions: Sequence[tuple[Any, ...]], seeds: Sequence[int]) -> list[Completion]:
-        prompts = [torch.tensor(self._encode_prompt(condition)) for condition in conditions]
-        input_ids = pad_sequence(prompts, batch_first=True, padding_value=self.pad_id, padding_side="left")
-        lengths = torch.tensor([len(prompt) for prompt in prompts])
-        mask = torch.arange(input_ids.shape[1]) >= input_ids.shape[1] - lengths[:, None]
+        input_ids, mask = self._pad_prompts(conditions)
         noise = LogitsProcessorList()
         if self.temperature > 0:
             noise.append(_GumbelNoise(seeds, self.temperature))
@@ -96,14 +94,32 @@ class LanguageModel:
         self.model.generation_config, shipped = plain, self.model.generation_config
         try:
             output = self.model.generate(
-                input_ids=input_ids.to(self.device),
-                attention_mask=mask.long().to(self.device),
+                input_ids=input_ids,
+                attention_mask=mask.long(),
                 logits_processor=noise,
                 generation_config=plain,
             )
         finally:
             self.model.generation_config = shipped
         return [self._completion(row.tolist(), ends) for row in output[:, input_ids.shape[1] :].cpu()]
+
+    def decoder(self, conditions: Sequence[tuple[Any, ...]]) -> CachedDecoder:
+        """The policy's completions of these prompts, token by token at temperature 1, without gradients."""
+        ends = self._end_tokens()
+        return CachedDecoder(
+            self.model,
+            *self._pad_prompts(conditions),
+            ends=ends,
+            max_length=self.max_new_tokens,
+            value=partial(self._completion, ends=ends),
+        )
+
+    def _pad_prompts(self, conditions: Sequence[tuple[Any, ...]]) -> tuple[Tensor, Tensor]:
+        prompts = [torch.tensor(self._encode_prompt(condition)) for condition in conditions]
+        input_ids = pad_sequence(prompts, batch_first=True, padding_value=self.pad_id, padding_side="left")
+        lengths = torch.tensor([len(prompt) for prompt in prompts])
+        mask = torch.arange(input_ids.shape[1]) >= input_ids.shape[1] - lengths[:, None]
+        return input_ids.to(self.device), mask.to(self.device)
 
     def _end_tokens(self) -> list[int]:
         """The tokenizer's end token and every one that the model's generation settings name."""

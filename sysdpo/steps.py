@@ -1,0 +1,232 @@
+"""The steps of the workflow: each reads its inputs, does one thing, and writes its output whole or not at all.
+
+Every step imports what it needs by itself: the model libraries take seconds, and some environments have none of them.
+"""
+
+import argparse
+import json
+from typing import Any
+
+from sysdpo.config import (
+    Config,
+    evaluation_settings,
+    load_function,
+    method_rows,
+    method_settings,
+    study_config,
+    system_config,
+)
+from sysdpo.errors import UserError
+from sysdpo.files import read_table, whole, write_table
+
+PROMPT_COLUMNS = ("prompt_id", "split", "text")
+SCORE_COLUMNS = ("trajectory_id", "prompt_id", "score")
+PAIR_COLUMNS = ("pair_id", "prompt_id", "chosen_id", "rejected_id", "margin")
+
+
+def benchmark_of(options: argparse.Namespace, config: Config) -> Any:
+    """The benchmark of `--system`."""
+    from sysdpo.systems.benchmark import load_benchmark
+
+    return load_benchmark(options.system, system_config(config, options.system))
+
+
+def validate(options: argparse.Namespace, config: Config) -> None:
+    """Check every system and every method's settings, building no model."""
+    for system in config["systems"]:
+        options.system = system
+        benchmark_of(options, config).prompts()
+        for method in method_rows(config, system):
+            method_settings(config, system, method)
+
+
+def prompts(options: argparse.Namespace, config: Config) -> None:
+    """Write the prompts and their splits."""
+    write_table(benchmark_of(options, config).prompts(), options.output)
+
+
+def foundation(options: argparse.Namespace, config: Config) -> None:
+    """Make one foundation model."""
+    made = benchmark_of(options, config).foundations
+    if options.model not in made:
+        raise UserError(f"--model: '{options.model}' should be one of {sorted(made)}")
+    with whole(options.output) as folder:
+        made[options.model](options.seed, folder)
+
+
+def inspect(options: argparse.Namespace, config: Config) -> None:
+    """Measure the foundation models."""
+    quality = benchmark_of(options, config).inspect(options.foundation, options.seed)
+    with whole(options.output) as path:
+        path.write_text(json.dumps(quality, indent=1))
+
+
+def sample(options: argparse.Namespace, config: Config) -> None:
+    """Sample the training prompts' trajectories from the system before alignment."""
+    benchmark = benchmark_of(options, config)
+    from sysdpo.evaluation import sample_trajectories
+    from sysdpo.preferences import write_trajectories
+
+    asked = read_table(options.prompts, PROMPT_COLUMNS).query("split == 'train'")
+    samples = system_config(config, options.system)["trajectories"]["samples_per_prompt"]
+    system = benchmark.system(options.foundation)
+    trajectories = sample_trajectories(benchmark, system, asked, samples, seed=options.seed, purpose="train")
+    write_trajectories(trajectories, options.output)
+
+
+def score(options: argparse.Namespace, config: Config) -> None:
+    """Score trajectories."""
+    benchmark = benchmark_of(options, config)
+    from sysdpo.preferences import read_trajectories
+
+    asked = read_table(options.prompts, PROMPT_COLUMNS)
+    scores = benchmark.score(asked, read_trajectories(options.trajectories), options.foundation)
+    write_table(scores, options.output)
+
+
+def pair(options: argparse.Namespace, config: Config) -> None:
+    """Make all untied preference pairs."""
+    from sysdpo.preferences import make_pairs
+
+    write_table(make_pairs(read_table(options.scores, SCORE_COLUMNS)), options.output)
+
+
+def train(options: argparse.Namespace, config: Config) -> None:
+    """Train the system by one method."""
+    settings = method_settings(config, options.system, options.method)
+    if not settings.trains:
+        raise UserError(f"--method: '{options.method}' has the objective 'none' and nothing to train")
+    pairs = read_table(options.pairs, PAIR_COLUMNS)
+    asked = read_table(options.prompts, PROMPT_COLUMNS).query("split == 'train'")
+    benchmark = benchmark_of(options, config)
+    import torch
+
+    from sysdpo.evaluation import sample_trajectories
+    from sysdpo.preferences import make_pairs, read_trajectories
+    from sysdpo.training import align
+
+    trajectories = read_trajectories(options.trajectories)
+    torch.manual_seed(options.seed)  # adapters start at random
+    samples = system_config(config, options.system)["trajectories"]["samples_per_prompt"]
+    system = benchmark.system(options.foundation)
+
+    def collect(number: int) -> tuple[Any, Any]:
+        if number == 0:
+            return trajectories, pairs
+        fresh_seed = options.seed + 1000 * number
+        fresh = sample_trajectories(benchmark, system, asked, samples, seed=fresh_seed, purpose="train")
+        return fresh, make_pairs(benchmark.score(asked, fresh, options.foundation))
+
+    with whole(options.output) as folder:
+        title = f"{options.method}, seed {options.seed}"
+        align(system, collect, settings, seed=options.seed, output=folder, title=title)
+
+
+def evaluate(options: argparse.Namespace, config: Config) -> None:
+    """Sample and measure the system as a method left it."""
+    described = system_config(config, options.system)
+    settings = method_settings(config, options.system, options.method)
+    asked = read_table(options.prompts, PROMPT_COLUMNS)
+    asked = asked[asked["split"] == options.split].reset_index(drop=True)
+    benchmark = benchmark_of(options, config)
+    from sysdpo.evaluation import evaluate as measure
+    from sysdpo.preferences import write_trajectories
+
+    system = benchmark.system(options.foundation)
+    if options.training is not None:
+        adapters = sorted((options.training / "adapters").glob("*/"))
+        named = [folder.name for folder in adapters]
+        if not named or set(named) - set(system.components):
+            raise UserError(
+                f"--training: '{options.training}' should hold adapters/{{component}} for some of "
+                f"{sorted(system.components)}; it has them for {named}"
+            )
+        for folder in adapters:
+            system.components[folder.name].load(folder)
+    wanted = evaluation_settings(described, options.system)
+    samples, metrics = measure(
+        benchmark,
+        system,
+        asked,
+        options.foundation,
+        samples=wanted.samples_per_prompt,
+        best_of=settings.best_of,
+        seed=options.seed,
+        purpose=options.split,
+        greedy=wanted.greedy,
+    )
+    with whole(options.output) as folder:
+        folder.mkdir()
+        write_trajectories(samples, folder / "samples.parquet")
+        write_table(metrics, folder / "metrics.parquet")
+
+
+def metrics(options: argparse.Namespace, config: Config) -> None:
+    """Gather all evaluations into the two tables that everything shown is made from."""
+    import pandas as pd
+
+    from sysdpo.experiments import read_evaluations
+    from sysdpo.statistics import compare, summarise, win_rates
+
+    values = read_evaluations(options.evaluations)
+    for name, described in config["systems"].items():
+        rivals = evaluation_settings(described, name).win_rates_against
+        values = pd.concat([values, win_rates(values[values["system"] == name], rivals)], ignore_index=True)
+    comparisons = []
+    for system, part in values.groupby("system", sort=False):
+        present = part["method"].unique().tolist()
+        rows = method_rows(config, str(system))
+        trained = [method for method in present if rows[method]["objective"] != "none"]
+        baselines = [name for name in system_config(config, str(system))["baselines"] if name in present]
+        comparisons.append(compare(part, baselines, trained))
+    write_table(summarise(values), options.output)
+    write_table(pd.concat(comparisons, ignore_index=True), options.comparisons)
+
+
+def tables(options: argparse.Namespace, config: Config) -> None:
+    """Write a system's paper-style tables."""
+    from sysdpo.report.tables import write_tables
+
+    write_tables(options.system, options.metrics, options.comparisons, options.output)
+
+
+def figure(options: argparse.Namespace, config: Config) -> None:
+    """Draw one figure of a system."""
+    from sysdpo.report.figures import write_figure
+
+    write_figure(options.system, options.figure, options.metrics, options.comparisons, options.runs, options.output)
+
+
+def study(options: argparse.Namespace, config: Config) -> None:
+    """Compute a study on systems small enough to enumerate."""
+    settings = study_config(config, options.study)
+    run = load_function(str(settings.pop("factory", "")), f"studies.{options.study}.factory")
+    write_table(run(settings), options.output)
+
+
+def draw(options: argparse.Namespace, config: Config) -> None:
+    """Draw a study's figure."""
+    from sysdpo.report.studies import write_study_figure
+
+    write_study_figure(options.study, options.table, options.output)
+
+
+def report(options: argparse.Namespace, config: Config) -> None:
+    """Write the report page."""
+    from sysdpo.report.html import write_report
+
+    write_report(options.results, options.output)
+
+
+def manifest(options: argparse.Namespace, config: Config) -> None:
+    """Write the provenance of the results."""
+    from sysdpo.report.manifest import write_manifest
+
+    write_manifest(options.results, config, options.output)
+
+
+def experiment(options: argparse.Namespace, config: Config) -> None:
+    """Gather an experiment's runs into one table, and draw it."""
+    from sysdpo.experiments import gather
+
+    gather(options.experiment, config, options.evaluations, options.output, options.figures)
