@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from sysdpo.config import CandidateSettings
+from sysdpo.settings import CandidateSettings
 
 NEVER = float("-inf")
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from sysdpo.candidates import propose
 from sysdpo.components.function import Function
-from sysdpo.config import CandidateSettings
 from sysdpo.errors import UserError
 from sysdpo.objectives import MARGINALS, effective_sample_size, posterior
+from sysdpo.settings import CandidateSettings
 from sysdpo.system import LogProbs, Node, System, Trajectories, conditions_of
 
 DRAWN = ("ancestral", "nucleus")

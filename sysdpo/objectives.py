@@ -88,7 +88,7 @@ def chosen_only(margins: Margins, link: Link) -> Tensor:
 
 
 def truncated(joint: Tensor, proposal: Tensor) -> Tensor:
-    """`log Σ_{y∈Y} p(y|x) p(z|x,y)` over distinct candidates: a lower bound of `log p(z|x)` (Wang et al., SysDPO-Sampling).
+    """`log Σ_{y∈Y} p(y|x) p(z|x,y)` over distinct candidates: a lower bound of `log p(z|x)` (SysDPO-Sampling).
 
     joint: `log p(y|x) p(z|x,y)`, float32 `[batch, K]`, −inf where there are fewer than `K` candidates. `proposal`, of
     the same shape, is not used. Returns `[batch]`.

@@ -14,12 +14,12 @@ from accelerate import Accelerator
 from torch import Tensor
 from transformers import get_cosine_schedule_with_warmup
 
-from sysdpo.config import MethodSettings
 from sysdpo.errors import UserError
 from sysdpo.evidence import Evidence, witness
 from sysdpo.objectives import make_link, make_objective, margins, trained_components
 from sysdpo.preferences import label_pairs, select_pairs
 from sysdpo.progress import Progress
+from sysdpo.settings import MethodSettings
 from sysdpo.system import System
 
 Collect = Callable[[int], tuple[pd.DataFrame, pd.DataFrame]]

@@ -10,7 +10,7 @@ from tiny_models import perturb
 
 from sysdpo.candidates import propose
 from sysdpo.components.language import LanguageModel
-from sysdpo.config import CandidateSettings
+from sysdpo.settings import CandidateSettings
 
 A, B, END = 0, 1, 2
 CONDITIONS = [("cat",), ("big red cat runs",), ("dog sleeps",), ("small blue dog sleeps big red cat",)]

@@ -11,7 +11,7 @@ from transformers import GenerationConfig
 
 from sysdpo.candidates import propose
 from sysdpo.components.language import LanguageModel
-from sysdpo.config import CandidateSettings
+from sysdpo.settings import CandidateSettings
 from sysdpo.values import Completion
 
 A, B, END = 0, 1, 2

@@ -7,16 +7,10 @@ import pytest
 import yaml
 
 from sysdpo.components.diffusion import Estimator
-from sysdpo.config import (
-    MethodSettings,
-    expand_experiments,
-    load_config,
-    method_rows,
-    method_settings,
-    typed,
-)
+from sysdpo.config import expand_experiments, load_config, method_rows, method_settings
 from sysdpo.errors import UserError
 from sysdpo.foundation.world import PainterSettings
+from sysdpo.settings import MethodSettings, typed
 
 REPOSITORY = Path(__file__).parents[1]
 TRAINING = {"learning_rate": {"a": 0.1, "b": 0.2}, "chosen_weight": {"a": 0.0, "b": 0.0}, "beta": 0.5}
@@ -150,7 +144,7 @@ def test_trained_methods_differ_in_nothing_but_what_they_compare_and_their_point
     rows = method_rows(shipped, "progressive_images")
     described = shipped["systems"]["progressive_images"]["methods"]
     trained = [rows[name] for name in described if rows[name]["objective"] != "none"]
-    own = ("objective", "labels", "beta", "learning_rate")
+    own = ("objective", "labels", "candidates", "beta", "learning_rate")
     budgets = [{key: value for key, value in row.items() if key not in own} for row in trained]
     assert all(budget == budgets[0] for budget in budgets)
     grid = shipped["experiments"]["tune"]["grid"]
@@ -159,3 +153,24 @@ def test_trained_methods_differ_in_nothing_but_what_they_compare_and_their_point
         assert row["beta"] in grid["beta"]
         for component, rate in row["learning_rate"].items():
             assert rate in [point[component] for point in rates]
+
+
+@pytest.mark.parametrize(
+    ("candidates", "said"),
+    [
+        ({"count": 0}, "candidates.count: 0 should be at least 1"),
+        ({"refresh": 0}, "candidates.refresh: 0 should be at least 1"),
+        ({"generator": "beams"}, "candidates.generator: 'beams' should be one of"),
+        ({"estimator": "exact"}, "candidates.estimator: 'exact' should be one of"),
+        ({"count": 4, "groups": 3}, r"candidates.groups: 3 should be a divisor of candidates.count \(4\)"),
+        ({"diversity": -1.0}, "candidates.diversity: -1.0 should be at least 0"),
+        ({"temperature": 0.0}, "candidates.temperature: 0.0 should be above 0"),
+        ({"top_p": 1.5}, "candidates.top_p: 1.5 should be above 0 and at most 1"),
+        ({"estimator": "importance"}, "candidates.generator: 'diverse_beam' should be 'ancestral'"),
+        ({"estimator": "single", "generator": "ancestral"}, "candidates.count: 4 should be 1"),
+        ({"cuont": 4}, r"candidates: unknown key \['cuont'\]"),
+    ],
+)
+def test_candidates_that_make_no_sense_are_refused(candidates: dict, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        MethodSettings("sampling", {"a": 0.1}, {"a": 0.0}, candidates=candidates)

@@ -8,9 +8,9 @@ from coin_system import coins
 from tiny_models import completion, perturb, picture
 
 from sysdpo.components.function import Function
-from sysdpo.config import CandidateSettings, MethodSettings
 from sysdpo.errors import UserError
 from sysdpo.evidence import Hidden, Known, witness
+from sysdpo.settings import CandidateSettings, MethodSettings
 from sysdpo.system import Node, System
 from sysdpo.systems import tabular
 from sysdpo.training import pair_loss

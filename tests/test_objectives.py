@@ -3,8 +3,20 @@
 import pytest
 import torch
 
-from sysdpo import config
-from sysdpo.objectives import LINKS, OBJECTIVES, make_link, make_objective, margins, trained_components
+from sysdpo import settings
+from sysdpo.objectives import (
+    LINKS,
+    MARGINALS,
+    OBJECTIVES,
+    effective_sample_size,
+    importance,
+    make_link,
+    make_objective,
+    margins,
+    posterior,
+    trained_components,
+    truncated,
+)
 
 
 @pytest.mark.parametrize(
@@ -111,4 +123,39 @@ def test_which_components_an_objective_trains() -> None:
 
 
 def test_configuration_and_objectives_know_the_same_links() -> None:
-    assert set(config.LINKS) == set(LINKS)
+    assert set(settings.LINKS) == set(LINKS)
+    assert set(settings.MARGINALS) == set(MARGINALS)
+
+
+def test_marginals_by_hand() -> None:
+    # Three candidates with p(y|x) p(z|x,y) = 0.1, 0.2 and 0.3, drawn with probabilities 0.5, 0.25 and 0.75.
+    joint = torch.tensor([[0.1, 0.2, 0.3]], dtype=torch.float64).log()
+    proposal = torch.tensor([[0.5, 0.25, 0.75]], dtype=torch.float64).log()
+    assert truncated(joint, proposal).exp().item() == pytest.approx(0.6)
+    # (0.1/0.5 + 0.2/0.25 + 0.3/0.75) / 3 = (0.2 + 0.8 + 0.4) / 3
+    assert importance(joint, proposal).exp().item() == pytest.approx(1.4 / 3)
+    assert posterior(joint).tolist()[0] == pytest.approx([1 / 6, 1 / 3, 1 / 2])
+    # 1 / (1/36 + 1/9 + 1/4) = 36/14
+    assert effective_sample_size(posterior(joint)).item() == pytest.approx(36 / 14)
+
+
+def test_a_missing_candidate_adds_nothing_to_the_sum_and_gets_no_gradient() -> None:
+    joint = torch.tensor([[-1.0, -2.0, -torch.inf], [-1.0, -torch.inf, -torch.inf]], requires_grad=True)
+    marginal = truncated(joint, torch.zeros(2, 3))
+    assert marginal.tolist() == pytest.approx([-0.6867383, -1.0])  # ln(e^-1 + e^-2) = -1 + ln(1 + e^-1)
+    (gradient,) = torch.autograd.grad(marginal.sum(), joint)
+    assert gradient[0].tolist() == pytest.approx([0.7310586, 0.2689414, 0.0])
+    assert gradient[1].tolist() == [1.0, 0.0, 0.0]
+    assert effective_sample_size(posterior(joint.detach())).tolist() == pytest.approx(
+        [1 / (0.7310586**2 + 0.2689414**2), 1]
+    )
+
+
+def test_one_draw_of_the_component_itself_is_the_likelihood_given_it() -> None:
+    prior, likelihood = torch.tensor([[0.25]]).log(), torch.tensor([[0.5]]).log()
+    assert MARGINALS["single"](prior + likelihood, prior).exp().item() == pytest.approx(0.5)
+
+
+def test_sampling_is_the_link_on_the_marginal_s_margin() -> None:
+    loss = make_objective("sampling")({"marginal": torch.tensor([2.0])}, make_link("sigmoid", beta=0.5))
+    assert loss.item() == pytest.approx(0.3132617, abs=1e-6)

@@ -5,8 +5,8 @@ import torch
 from tiny_models import perturb
 from tiny_system import preference_data
 
-from sysdpo.config import MethodSettings
 from sysdpo.evidence import Evidence
+from sysdpo.settings import MethodSettings
 from sysdpo.system import LogProbs, System
 from sysdpo.training import pair_loss
 

@@ -12,9 +12,9 @@ from coin_system import coins
 from tiny_models import weights
 from tiny_system import preference_data
 
-from sysdpo.config import MethodSettings
 from sysdpo.errors import UserError
 from sysdpo.preferences import as_frame
+from sysdpo.settings import MethodSettings
 from sysdpo.system import System
 from sysdpo.training import align, train_round
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sysdpo.components.loading import add_lora, check_same_weights, load_pretrained
 from sysdpo.components.noise import NoiseSchedule
-from sysdpo.config import Estimator
+from sysdpo.settings import Estimator
 from sysdpo.system import LogProbs
 
 POLICY, REFERENCE = "default", "reference"

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from sysdpo.candidates import Decoder
 from sysdpo.components.language import LanguageModel
-from sysdpo.config import CandidateSettings, typed
 from sysdpo.errors import UserError
 from sysdpo.evidence import DRAWN, Hidden
 from sysdpo.foundation.small_llama import small_llama
 from sysdpo.foundation.tokenizer import make_tokenizer
 from sysdpo.objectives import MARGINALS, posterior
+from sysdpo.settings import CandidateSettings, typed
 from sysdpo.system import Node, System
 from sysdpo.systems import tabular
 

@@ -13,7 +13,7 @@ import pandas as pd
 from PIL import Image
 
 from sysdpo.components.function import Function
-from sysdpo.config import SECTIONS, Estimator, typed
+from sysdpo.config import SECTIONS
 from sysdpo.errors import UserError
 from sysdpo.files import require_columns
 from sysdpo.foundation.grammar import (
@@ -30,6 +30,7 @@ from sysdpo.foundation.renderer import ATTRIBUTES, FURS, render
 from sysdpo.foundation.world import NEUTRAL, PainterSettings, RegressorSettings, WriterSettings, random_cats
 from sysdpo.scoring.nearest_render import NearestRender
 from sysdpo.scoring.regressor import AttributeRegressor
+from sysdpo.settings import Estimator, typed
 from sysdpo.system import Component, Node, System
 
 IMAGES = ("image_1", "image_2", "image_3")

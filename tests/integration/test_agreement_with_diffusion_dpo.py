@@ -13,8 +13,8 @@ from tiny_models import perturb, picture
 from torch.nn.functional import logsigmoid, mse_loss
 
 from sysdpo.components.diffusion import DiffusionModel
-from sysdpo.config import MethodSettings
 from sysdpo.evidence import Evidence
+from sysdpo.settings import MethodSettings
 from sysdpo.training import pair_loss
 
 BETA, OMEGA = 0.5, 4000.0

@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 
 from sysdpo.components.language import LanguageModel
-from sysdpo.config import MethodSettings
 from sysdpo.evidence import Evidence
+from sysdpo.settings import MethodSettings
 from sysdpo.system import LogProbs
 from sysdpo.training import pair_loss
 from sysdpo.values import Completion

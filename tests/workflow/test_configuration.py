@@ -103,13 +103,15 @@ def test_every_setting_of_the_schema_is_described() -> None:
 
 def test_schema_and_library_know_the_same_settings() -> None:
     from sysdpo.components.diffusion import Estimator
-    from sysdpo.config import MethodSettings
     from sysdpo.foundation.world import PainterSettings, RegressorSettings, WriterSettings
+    from sysdpo.settings import CandidateSettings, Evaluation, MethodSettings
     from sysdpo.systems.progressive_images import PromptSettings
 
     definitions = SCHEMA["$defs"]
     pairs = {
         MethodSettings: definitions["method"],
+        CandidateSettings: definitions["candidates"],
+        Evaluation: definitions["system"]["properties"]["evaluation"],
         WriterSettings: definitions["writer_foundation"],
         PainterSettings: definitions["painter_foundation"],
         RegressorSettings: definitions["regressor_foundation"],
