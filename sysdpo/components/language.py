@@ -55,6 +55,7 @@ class LanguageModel:
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature
         self.batch_size = batch_size
+        self._references: dict[tuple[int, ...], Tensor] = {}
         self.pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
     @classmethod
@@ -138,9 +139,22 @@ class LanguageModel:
     ) -> LogProbs:
         """Sums over the completion's tokens, its end token included, in float32; exact, so `draw` changes nothing."""
         prompts = [self._encode_prompt(condition) for condition in conditions]
-        with torch.no_grad(), self._as_reference():
-            reference = self._completion_log_probs(prompts, values)
-        return LogProbs(self._completion_log_probs(prompts, values), reference)
+        return LogProbs(self._completion_log_probs(prompts, values), self._reference_log_probs(prompts, values))
+
+    @torch.no_grad()
+    def _reference_log_probs(self, prompts: list[list[int]], values: Sequence[Completion]) -> Tensor:
+        """The reference stands still: what it says of a completion is computed once.
+
+        Not in half precision, where a batch's padding alone moves a log-probability by tenths of a nat: there policy
+        and reference are computed on the same batch.
+        """
+        keys = [(*prompt, -1, *value.tokens) for prompt, value in zip(prompts, values, strict=True)]
+        known = self._references if self.model.dtype == torch.float32 else {}
+        if new := [row for row, key in enumerate(keys) if key not in known]:
+            with self._as_reference():
+                computed = self._completion_log_probs([prompts[row] for row in new], [values[row] for row in new])
+            known.update(zip([keys[row] for row in new], computed, strict=True))
+        return torch.stack([known[key] for key in keys])
 
     def _completion_log_probs(self, prompts: list[list[int]], values: Sequence[Completion]) -> Tensor:
         rows = [torch.tensor([*prompt, *value.tokens]) for prompt, value in zip(prompts, values, strict=True)]
@@ -193,6 +207,7 @@ class LanguageModel:
         weights = get_peft_model_state_dict(self.model, adapter_name=POLICY)
         set_peft_model_state_dict(self.model, weights, adapter_name=REFERENCE)
         self.model.set_adapter(POLICY)
+        self._references.clear()
 
     def save(self, folder: Path) -> None:
         """Write the policy's adapter in PEFT's format (safetensors)."""

@@ -14,9 +14,9 @@ from pandas.api.types import is_numeric_dtype
 
 from sysdpo.errors import UserError
 from sysdpo.report.files import read_table
-from sysdpo.report.style import INK, SOFT, legend_below, line_style, styled
+from sysdpo.report.style import INK, SOFT, legend_below, legend_of, line_style, series_style, styled
 from sysdpo.report.views import method_view, metric_view, order_methods, system_view
-from sysdpo.statistics import COMPARISON_COLUMNS, METRIC_COLUMNS
+from sysdpo.statistics import COMPARISON_COLUMNS, METRIC_COLUMNS, Metric
 
 _NOT_SETTINGS = {*METRIC_COLUMNS, *COMPARISON_COLUMNS, "experiment", "variant", "seed", "split"}
 MOST_FACETS = 4
@@ -32,18 +32,20 @@ def experiment_figure(table: pd.DataFrame, differences: pd.DataFrame | None) -> 
     """Lines over the setting with most values, a row of panels for each value of the others; a ranking when
     they are many.
 
-    `table`: columns variant, method, one a setting, metric, mean, ci_low, ci_high. `differences`: the same
-    settings, metric, method, baseline, difference, ci_low, ci_high. Raises UserError when no setting varies.
+    `table`: columns variant, system, method, one a setting, metric, mean, ci_low, ci_high. `differences`: the same
+    settings, metric, method, baseline, difference, ci_low, ci_high. With one method the lines of a panel are the values
+    of the second setting. Raises UserError when no setting varies.
     """
     varied = varied_settings(table)
     if not varied:
         raise UserError(
             "The experiment's table varies no setting: its grid needs at least one setting with two values."
         )
-    system = str(table["system"].iloc[0]) if "system" in table.columns else "progressive_images"
-    headline = list(system_view(system, table["metric"]).headline)
+    headline = list(system_view(str(table["system"].iloc[0]), table["metric"]).headline)
     across = max(varied, key=lambda name: (is_numeric_dtype(table[name]), table[name].nunique()))
     others = [name for name in varied if name != across]
+    if table["method"].nunique() == 1 and len(others) == 1 and table[others[0]].notna().all():
+        return _series(table, across, others[0], headline)
     facets = list(product(*(table[name].dropna().unique() for name in others)))
     if len(facets) > MOST_FACETS or table[others].isna().any(axis=None):
         return _ranking(table, varied, headline[0])
@@ -56,19 +58,18 @@ def _lines(
 ) -> Figure:  # fmt: skip
     methods = order_methods(table["method"])
     drifts = [name for name in table["metric"].unique() if name.startswith("kl_")]
-    columns = [
-        *headline,
-        *(["difference"] if differences is not None else []),
-        *(["frontier"] if drifts else []),
-    ]
+    pairs = [] if differences is None else differences[["method", "baseline"]].drop_duplicates().to_numpy().tolist()
+    subjects = order_methods(method for method, _ in pairs)
+    columns = [*headline, *(f"{name} minus" for name in subjects), *(["frontier"] if drifts else [])]
     with styled():
         figure = Figure(figsize=(3.1 * len(columns) + 0.3, 2.7 * len(facets) + 0.8), layout="constrained")
         grid = np.atleast_2d(figure.subplots(len(facets), len(columns), sharex="col", sharey="col", squeeze=False))
         for row, facet in enumerate(facets):
             here = _at(table, others, facet)
             for axes, column in zip(grid[row], columns, strict=True):
-                if column == "difference" and differences is not None:
-                    _difference(axes, _at(differences, others, facet), across, headline[0])
+                if differences is not None and column.removesuffix(" minus") in subjects:
+                    minuends = differences[differences["method"] == column.removesuffix(" minus")]
+                    _difference(axes, _at(minuends, others, facet), across, headline[0])
                 elif column == "frontier":
                     _frontier(axes, here, across, drifts, headline[-1], methods)
                 else:
@@ -80,9 +81,24 @@ def _lines(
                 if row:
                     axes.set_title("")
             if others:
-                said = ", ".join(f"{_human(name)}: {_said(value)}" for name, value in zip(others, facet, strict=True))
-                grid[row, 0].set_ylabel(said, fontweight="bold")
-        legend_below(figure, methods)
+                said = [f"{setting_name(name)}: {_said(value)}" for name, value in zip(others, facet, strict=True)]
+                grid[row, 0].set_ylabel(", ".join(said), fontweight="bold")
+        legend_below(figure, order_methods([*methods, *(baseline for _, baseline in pairs)]))
+    return figure
+
+
+def _series(table: pd.DataFrame, across: str, other: str, headline: list[str]) -> Figure:
+    """A panel a headline metric, a line a value of the setting `other`."""
+    values = list(table[other].unique())
+    styles = {_said(value): series_style(place, size=6) for place, value in enumerate(values)}
+    with styled():
+        figure = Figure(figsize=(4.2 * len(headline) + 0.3, 3.5), layout="constrained")
+        for axes, metric in zip(figure.subplots(1, len(headline), squeeze=False)[0], headline, strict=True):
+            for value in values:
+                rows = table[(table["metric"] == metric) & (table[other] == value)]
+                _line(axes, rows, across, metric_view(metric), styles[_said(value)])
+            _title(axes, metric_view(metric))
+        legend_of(figure, styles)
     return figure
 
 
@@ -96,7 +112,7 @@ def _places(axes: Axes, values: pd.Series, across: str) -> np.ndarray:
     """Where a setting's values lie on the x axis: numbers spanning a decade on a log axis, words at equal
     steps.
     """
-    axes.set_xlabel(_human(across))
+    axes.set_xlabel(setting_name(across))
     if not is_numeric_dtype(values):
         names = sorted(values.unique())
         axes.set_xticks(range(len(names)), [_said(name) for name in names])
@@ -112,23 +128,43 @@ def _places(axes: Axes, values: pd.Series, across: str) -> np.ndarray:
 def _over(axes: Axes, table: pd.DataFrame, across: str, metric: str, methods: list[str]) -> None:
     view = metric_view(metric)
     for method in methods:
-        rows = table[(table["metric"] == metric) & (table["method"] == method)].sort_values(across)
-        if len(rows):
-            style: dict[str, Any] = line_style(method, size=6)
-            x, (mean, low, high) = _places(axes, rows[across], across), _scaled(rows, "mean", view.scale)
-            axes.errorbar(x, mean, yerr=[mean - low, high - mean], elinewidth=1, capsize=2, **style)
+        rows = table[(table["metric"] == metric) & (table["method"] == method)]
+        _line(axes, rows, across, view, line_style(method, size=6))
+    _title(axes, view)
+
+
+def _line(axes: Axes, rows: pd.DataFrame, across: str, view: Metric, style: dict[str, Any]) -> None:
+    if len(rows):
+        rows = rows.sort_values(across)
+        x, (mean, low, high) = _places(axes, rows[across], across), _scaled(rows, "mean", view.scale)
+        axes.errorbar(x, mean, yerr=[mean - low, high - mean], elinewidth=1, capsize=2, **style)
+
+
+def _title(axes: Axes, view: Metric) -> None:
     axes.set_title(view.label + (f" ({view.unit})" if view.unit else ""))
 
 
 def _difference(axes: Axes, differences: pd.DataFrame, across: str, metric: str) -> None:
+    """One method minus its baseline; minus several, each in its own look and a little beside the others."""
     view = metric_view(metric)
-    rows = differences[differences["metric"] == metric]
-    rows = rows[(rows["method"] == "direct") & (rows["baseline"] == "separate")].sort_values(across)
+    differences = differences[differences["metric"] == metric]
+    baselines = order_methods(differences["baseline"])
     axes.axhline(0, color=SOFT, linewidth=1)
-    if len(rows):
+    for place, baseline in enumerate(baselines):
+        rows = differences[differences["baseline"] == baseline].sort_values(across)
         x, (mean, low, high) = _places(axes, rows[across], across), _scaled(rows, "difference", view.scale)
-        axes.errorbar(x, mean, yerr=[mean - low, high - mean], color=INK, marker="o", linestyle="", capsize=3)
-    axes.set_title("Direct − separate" + (" (points)" if view.unit == "%" else ""))
+        beside = place - (len(baselines) - 1) / 2
+        x = x * 1.06**beside if axes.get_xscale() == "log" else x + 0.02 * beside * (np.ptp(x) or 1)
+        style: dict[str, Any] = line_style(baseline, size=6) if len(baselines) > 1 else {"color": INK, "marker": "o"}
+        style |= {"linestyle": ""}
+        axes.errorbar(x, mean, yerr=[mean - low, high - mean], capsize=3, elinewidth=1.3, **style)
+    subject = _short(str(differences["method"].iloc[0])) if baselines else "Difference"
+    rival = "" if not baselines else " − each" if len(baselines) > 1 else f" − {_short(baselines[0]).lower()}"
+    axes.set_title(subject + rival + (" (points)" if view.unit == "%" else ""))
+
+
+def _short(method: str) -> str:
+    return method_view(method).label.removeprefix("SysDPO-").removesuffix(" DPO")
 
 
 def _frontier(
@@ -184,11 +220,14 @@ def _scaled(rows: pd.DataFrame, middle: str, scale: float) -> tuple[np.ndarray, 
 
 
 def _point(row: pd.Series, varied: list[str]) -> str:
-    return ", ".join(f"{_human(name)} {_said(row[name])}" for name in varied if pd.notna(row[name]))
+    return ", ".join(f"{setting_name(name)} {_said(row[name])}" for name in varied if pd.notna(row[name]))
 
 
-def _human(setting: str) -> str:
-    return {"beta": "β", "omega": "ω"}.get(setting, setting.replace("_", " ").replace(".", " "))
+def setting_name(setting: str) -> str:
+    """What a setting is called on an axis or in a sentence."""
+    return {"beta": "β", "omega": "ω", "count": "candidates K"}.get(
+        setting, setting.replace("_", " ").replace(".", " ")
+    )
 
 
 def _said(value: Any) -> str:
@@ -196,10 +235,8 @@ def _said(value: Any) -> str:
 
 
 def read_experiment(path: Path) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """An experiment's csv and, where it lies beside it, `{stem}_comparisons.csv`: direct minus separate at
-    each point.
-    """
-    table = read_table(path, ("variant", "method", "metric", "mean", "ci_low", "ci_high"))
+    """An experiment's csv and, where it lies beside it, `{stem}_comparisons.csv`: differences at each point."""
+    table = read_table(path, ("variant", "system", "method", "metric", "mean", "ci_low", "ci_high"))
     beside = path.with_name(f"{path.stem}_comparisons.csv")
     columns = ("metric", "method", "baseline", "difference", "ci_low", "ci_high")
     return table, read_table(beside, columns) if beside.is_file() else None

@@ -1,4 +1,4 @@
-"""The figures of a system, each one function from data frames to a `Figure`, and the writer of them all."""
+"""The figures of a system, each one function from data frames to a `Figure`, and their writer."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from matplotlib.figure import Figure
 
 from sysdpo.errors import UserError
 from sysdpo.report import files
-from sysdpo.report.curves import attributes, training
+from sysdpo.report.credit import credit_figure
+from sysdpo.report.curves import attributes, sampling, training
 from sysdpo.report.experiments import experiment_figure, read_experiment
 from sysdpo.report.gallery import gallery, pick
 from sysdpo.report.style import INK, SOFT, label_points, line_style, look, save, styled
-from sysdpo.report.views import method_view, metric_view, order_methods, show, system_view
+from sysdpo.report.views import SUBJECTS, method_view, metric_view, order_methods, show, system_view
 from sysdpo.statistics import bootstrap_series
 
 
@@ -33,7 +34,7 @@ def comparison(metrics: pd.DataFrame, headline: list[str]) -> Figure:
         panels[0].invert_yaxis()
         for label, name in zip(panels[0].get_yticklabels(), methods, strict=True):
             label.set_color(INK)
-            label.set_fontweight("bold" if name == "direct" else "normal")
+            label.set_fontweight("bold" if name in SUBJECTS else "normal")
     return figure
 
 
@@ -46,7 +47,7 @@ def _bars(axes: Axes, metrics: pd.DataFrame, metric: str, methods: list[str]) ->
             continue
         mean, low, high = (float(row[name]) * view.scale for name in ("mean", "ci_low", "ci_high"))
         colour, hatch = look(method).colour, look(method).hatch
-        axes.barh(place, mean, height=0.66, facecolor=colour, alpha=1 if method == "direct" else 0.28, linewidth=0)
+        axes.barh(place, mean, height=0.66, facecolor=colour, alpha=1 if method in SUBJECTS else 0.28, linewidth=0)
         axes.barh(place, mean, height=0.66, facecolor="none", edgecolor=colour, hatch=hatch, linewidth=0.9)
         axes.plot([low, high], [place, place], color=INK, linewidth=1.5, solid_capstyle="butt")
         axes.plot([low, high], [place, place], color=INK, linestyle="", marker="|", markersize=7)
@@ -139,10 +140,11 @@ def words(quality: dict[int, dict[str, Any]]) -> Figure:
     return figure
 
 
-def write_figures(system: str, metrics_csv: Path, comparisons_csv: Path, runs: Path, output: Path) -> None:
-    """Writes `{system}_{figure}.png` and `.svg` into the folder `output`, every figure of the system's view.
+def write_figure(system: str, name: str, metrics_csv: Path, comparisons_csv: Path, runs: Path, output: Path) -> None:
+    """Writes `{system}_{name}.png` and `.svg` into the folder `output`.
 
-    `runs` is `results/runs/{system}`. Raises UserError where a file or column that a figure needs is missing.
+    `runs` is `results/runs/{system}`. Raises UserError where a file or column that the figure needs is missing, or for
+    a name that no figure has.
     """
     metrics = files.read_metrics(metrics_csv, system)
     files.read_comparisons(comparisons_csv, system)
@@ -155,21 +157,18 @@ def write_figures(system: str, metrics_csv: Path, comparisons_csv: Path, runs: P
         "gallery": lambda: gallery(pick(runs, methods)),
         "frontier": lambda: frontier(metrics, total_drift(_values(runs, methods)), view.headline[-1]),
         "words": lambda: words(files.read_quality(runs)),
+        "credit": lambda: credit_figure(files.read_training(runs, methods), view.components),
+        "sampling": lambda: sampling(files.read_training(runs, methods)),
     }
-    unknown = [name for name in view.figures if name not in makers]
-    if unknown:
-        raise UserError(f"System '{system}' asks for a figure '{unknown[0]}'; there are {', '.join(makers)}.")
-    # All are drawn before the first is written, so that a missing file leaves no half set.
-    drawn = {name: makers[name]() for name in view.figures}
-    for name, figure in drawn.items():
-        save(figure, output, f"{system}_{name}")
+    if name not in makers:
+        raise UserError(f"systems.{system}.figures: '{name}' should be one of {', '.join(makers)}.")
+    save(makers[name](), output, f"{system}_{name}")
 
 
 def write_experiment_figure(name: str, experiment_csv: Path, output: Path) -> None:
     """Writes `experiment_{name}.png` and `.svg` into the folder `output`.
 
-    Beside `experiment_csv` there may be `{stem}_comparisons.csv` with `direct` minus `separate` at every grid
-    point.
+    Beside `experiment_csv` there may be `{stem}_comparisons.csv` with differences of methods at every grid point.
     """
     table, differences = read_experiment(experiment_csv)
     save(experiment_figure(table, differences), output, f"experiment_{name}")

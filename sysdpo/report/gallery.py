@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from sysdpo.errors import UserError
 from sysdpo.report import files
 from sysdpo.report.style import FAINT, INK, look, styled
-from sysdpo.report.views import method_view, order_methods
+from sysdpo.report.views import SUBJECTS, method_view, order_methods
 
 IMAGES = 3
 
@@ -49,8 +49,8 @@ class Exhibit:
 
 
 def pick(runs: Path, methods: Sequence[str], *, limit: int = 3) -> list[Exhibit]:
-    """Of each attribute the prompt on which the last method scores its median, at the first seed and first sample:
-    a rule for what is typical, so nothing is hand-picked.
+    """Of each attribute the prompt on which `direct`, or without it the last method, scores its median, at the first
+    seed and first sample: a rule for what is typical, so nothing is hand-picked.
 
     `runs` is `results/runs/{system}`. Only prompts that every method was evaluated on are shown.
     """
@@ -69,7 +69,7 @@ def pick(runs: Path, methods: Sequence[str], *, limit: int = 3) -> list[Exhibit]
     shown = prompts[prompts["prompt_id"].isin(shared)].sort_values("prompt_id")
     if shown.empty:
         raise UserError(f"No prompt of {runs / 'prompts.parquet'} was evaluated for every method at seed {seed}.")
-    typical = order_methods(tables)[-1]
+    typical = "direct" if "direct" in tables else order_methods(tables)[-1]
     ranked = shown.assign(score=tables[typical].loc[shown["prompt_id"], "score"].to_numpy())
     ranked = ranked.sort_values(["score", "prompt_id"])
     groups = [group.iloc[len(group) // 2] for _, group in ranked.groupby("attribute", sort=True)]
@@ -141,7 +141,7 @@ def _draw(cells: list[Axes], series: Series) -> None:
 def _name(axes: Axes, method: str) -> None:
     axes.text(
         -0.16, 0.5, method_view(method).label, transform=axes.transAxes, ha="right", va="center", fontsize=9,
-        fontweight="bold" if method == "direct" else "normal", color=INK,
+        fontweight="bold" if method in SUBJECTS else "normal", color=INK,
     )  # fmt: skip
     axes.add_patch(
         Rectangle(

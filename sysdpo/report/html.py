@@ -5,80 +5,38 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jinja2
 import pandas as pd
 
 from sysdpo.errors import UserError
-from sysdpo.report import files
+from sysdpo.report import captions, files
 from sysdpo.report import story as sentences
-from sysdpo.report.experiments import read_experiment, varied_settings
+from sysdpo.report.experiments import read_experiment, setting_name, varied_settings
 from sysdpo.report.gallery import Exhibit, pick
+from sysdpo.report.hidden import sampling_against_all
+from sysdpo.report.studies import STUDIES
 from sysdpo.report.tables import Table, build_table
-from sysdpo.report.views import METHODS, MethodView, method_view, order_methods, system_view
+from sysdpo.report.transcripts import Transcript, pick_transcripts
+from sysdpo.report.views import METHODS, SINGLE_MODELS, SUBJECTS, MethodView, method_view, order_methods, system_view
 from sysdpo.statistics import COMPARISON_COLUMNS, METRIC_COLUMNS
 
-# What to see in each figure; a figure without an entry is shown under its name.
-CAPTIONS: dict[str, tuple[str, str]] = {
-    "comparison": (
-        "All methods",
-        "Each bar is a mean over held-out prompts and seeds, the black line its 95 % interval. The dashed "
-        "line is the system before alignment; the solid orange bar is SysDPO-Direct, which trains all "
-        "models with one loss.",
-    ),
-    "gallery": (
-        "What it looks like",
-        "Of each kind the prompt on which SysDPO-Direct scores its median, at the first seed: typical by that "
-        "rule, not picked by eye. The bar under an image is how much of what was asked for the regressor sees in "
-        "it; ✓ means that it rises from image to image.",
-    ),
-    "attributes": (
-        "From the first image to the last",
-        "How much of what was asked for (anger, or calm) the regressor sees in the first, second and third image. "
-        "A steep, "
-        "even line is what the prompts ask for. The thin dashed line is the system before alignment; bars "
-        "are 95 % intervals.",
-    ),
-    "training": (
-        "While training",
-        "Loss, the share of pairs ranked right, and how far each model has come to prefer the chosen output "
-        "over the rejected one (its margin). Lines are means over seeds, bands their range. A vertical "
-        "dotted line starts a new round: fresh outputs are sampled and margins start at zero again. A model "
-        "that is not trained stays at zero.",
-    ),
-    "frontier": (
-        "Score against drift",
-        "Every preference method buys score with distance from the system it started from. Of two methods "
-        "at the same height the one further left paid less. Best of n changes no model, so it stands at "
-        "zero: it pays in samples at every use instead.",
-    ),
-    "words": (
-        "How the painter reads words, before alignment",
-        "For each word the level it means (across) and the level drawn (up); a perfect painter would follow "
-        "the dashed line. Bars are one standard deviation; percentages say how often the drawn level is the "
-        "right one.",
-    ),
-}
-
-
-EXPERIMENT_CAPTION = (
-    "Every point is one setting, bars are 95 % intervals. Where direct minus separate lies above zero and "
-    "its bar does not touch it, training all models with one loss was better at that setting."
-)
+Shown = TypeVar("Shown")
 
 # Figures set 9.5-point text; this shows it at the size of the page's captions.
 PIXELS_PER_INCH = 110
+# A longer table of a study would outweigh the page.
+MOST_ROWS = 300
 
 
 @dataclass(frozen=True)
 class Picture:
     """A figure on the page; `source` is a data URI, `width` its widest in CSS pixels."""
 
-    name: str
     title: str
     caption: str
     source: str
@@ -95,12 +53,29 @@ class SystemPage:
     numbers: Sequence[sentences.KeyNumber]
     result: Sequence[str]
     rivals: Sequence[str]
+    hidden: Sequence[str]
     checks: Sequence[str]
-    pictures: Sequence[Picture]
+    pictures: dict[str, Picture]
     exhibits: Sequence[Exhibit]
+    transcripts: Sequence[Transcript]
     table: Table
     methods: Sequence[tuple[str, MethodView]]
     foundation: pd.DataFrame | None
+    credit: pd.DataFrame | None
+
+
+@dataclass(frozen=True)
+class StudyPage:
+    """One study: its figure, sentences computed from its table, a summary of it, and where it is short the table."""
+
+    name: str
+    title: str
+    intro: str
+    picture: Picture | None
+    sentences: Sequence[str]
+    summary: pd.DataFrame | None
+    table: pd.DataFrame | None
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -114,15 +89,16 @@ class ExperimentPage:
 
 
 def write_report(results: Path, output: Path) -> None:
-    """Writes the page from `metrics.csv`, `comparisons.csv`, `figures/`, `experiments/`, `manifest.json` and
-    `runs/`.
+    """Writes the page from `metrics.csv`, `comparisons.csv`, `tables/{system}_credit.csv`, `figures/`, `studies/`,
+    `experiments/`, `manifest.json` and `runs/`.
 
     The tables are required; whatever else is missing is left out of the page. Raises UserError on a missing
     table or column.
     """
     metrics = files.read_table(results / "metrics.csv", METRIC_COLUMNS)
     comparisons = files.read_table(results / "comparisons.csv", COMPARISON_COLUMNS)
-    systems = [_system_page(results, str(name), metrics, comparisons) for name in sorted(metrics["system"].unique())]
+    names = sorted(metrics["system"].unique())
+    systems = [_system_page(results, name, names, metrics, comparisons) for name in names]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -131,26 +107,31 @@ def write_report(results: Path, output: Path) -> None:
         lstrip_blocks=True,
     )
     environment.globals |= {"data_uri": data_uri, "method_view": method_view, "plain_table": plain_table}
+    environment.globals |= {"subjects": SUBJECTS, "captions": captions}
     page = environment.get_template("template.html.j2").render(
         systems=systems,
+        studies=_studies(results),
         experiments=_experiments(results),
         metrics=metrics,
         comparisons=comparisons,
         manifest=_manifest(results / "manifest.json"),
-        gallery_caption=CAPTIONS["gallery"],
     )
     files.write_text(output, page)
 
 
-def _system_page(results: Path, name: str, metrics: pd.DataFrame, comparisons: pd.DataFrame) -> SystemPage:
+def _system_page(
+    results: Path, name: str, names: Sequence[str], metrics: pd.DataFrame, comparisons: pd.DataFrame
+) -> SystemPage:
     metrics = metrics[metrics["system"] == name].reset_index(drop=True)
     comparisons = comparisons[comparisons["system"] == name].reset_index(drop=True)
     view = system_view(name, metrics["metric"])
     methods = order_methods(metrics["method"])
     runs = results / "runs" / name
-    exhibits = _exhibits(runs, methods) if "gallery" in view.figures else []
-    shown = [figure for figure in view.figures if not (figure == "gallery" and exhibits)]
-    pictures = [_picture(results / "figures", f"{name}_{figure}", figure) for figure in shown]
+    credit = results / "tables" / f"{name}_credit.csv"
+    exhibits = _there(pick, runs, methods)
+    pictures = _pictures(results / "figures", name, names)
+    if exhibits:
+        pictures.pop("gallery", None)
     return SystemPage(
         name=name,
         title=view.title,
@@ -158,33 +139,51 @@ def _system_page(results: Path, name: str, metrics: pd.DataFrame, comparisons: p
         numbers=sentences.key_numbers(view, metrics, comparisons),
         result=sentences.main_result(view, metrics, comparisons),
         rivals=sentences.direct_against_separate(view, metrics, comparisons),
+        hidden=sampling_against_all(view, metrics, comparisons),
         checks=sentences.checks(view, metrics, comparisons),
-        pictures=[picture for picture in pictures if picture is not None],
+        pictures=pictures,
         exhibits=exhibits,
+        transcripts=_there(pick_transcripts, runs, methods),
         table=build_table(name, metrics, comparisons),
-        methods=[(method, method_view(method)) for method in methods if method in METHODS or method[:5] == "only_"],
-        foundation=_foundation(runs) if "words" in view.figures else None,
+        methods=[(name, method_view(name)) for name in methods if name in METHODS or name.startswith(SINGLE_MODELS)],
+        foundation=_foundation(runs),
+        credit=files.read_table(credit, ("method", "component", "margin")) if credit.is_file() else None,
     )
 
 
-def _exhibits(runs: Path, methods: Sequence[str]) -> Sequence[Exhibit]:
-    """The gallery's pictures; none where the runs were not kept: the page then shows the figure."""
+def _there(pick_from: Callable[[Path, Sequence[str]], list[Shown]], runs: Path, methods: Sequence[str]) -> list[Shown]:
+    """What is picked from the runs; nothing where they were not kept, or are another kind of system's."""
     try:
-        return pick(runs, methods)
+        return pick_from(runs, methods)
     except UserError:
         return []
 
 
-def _picture(folder: Path, stem: str, figure: str) -> Picture | None:
-    unnamed = (figure.replace("_", " ").capitalize(), EXPERIMENT_CAPTION if "experiment" in figure else "")
-    title, caption = CAPTIONS.get(figure, unnamed)
+def _pictures(folder: Path, name: str, names: Sequence[str]) -> dict[str, Picture]:
+    """A system's figures by name, in the order of `CAPTIONS`, others last."""
+    found = set()
+    for path in [*folder.glob("*.svg"), *folder.glob("*.png")]:
+        # One system's name may begin another's.
+        owners = [other for other in names if path.stem.startswith(f"{other}_")]
+        if name == max(owners, key=len, default=None):
+            found.add(path.stem.removeprefix(f"{name}_"))
+    places = {figure: place for place, figure in enumerate(captions.CAPTIONS)}
+    pictures = {}
+    for figure in sorted(found, key=lambda figure: (places.get(figure, len(places)), figure)):
+        title, caption = captions.CAPTIONS.get(figure, (figure.replace("_", " ").capitalize(), ""))
+        if (picture := _picture(folder / f"{name}_{figure}", title, caption)) is not None:
+            pictures[figure] = picture
+    return pictures
+
+
+def _picture(stem: Path, title: str, caption: str) -> Picture | None:
     for kind, media in (("svg", "image/svg+xml"), ("png", "image/png")):
-        path = folder / f"{stem}.{kind}"
+        path = stem.with_name(f"{stem.name}.{kind}")
         if path.is_file():
             content = path.read_bytes()
             points = re.search(rb'<svg[^>]*? width="([0-9.]+)pt"', content)
             width = round(float(points.group(1)) / 72 * PIXELS_PER_INCH) if points else None
-            return Picture(figure, title, caption, data_uri(content, media), width)
+            return Picture(title, caption, data_uri(content, media), width)
     return None
 
 
@@ -194,11 +193,31 @@ def data_uri(content: bytes, media: str) -> str:
 
 
 def plain_table(table: pd.DataFrame) -> list[list[str]]:
-    """A raw table's cells as text, floats to four significant digits."""
-    return [
-        [f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row]
-        for row in table.itertuples(index=False)
-    ]
+    """A raw table's cells as text, floats to four significant digits, a dash where there is none."""
+    return [[_plain(cell) for cell in row] for row in table.itertuples(index=False)]
+
+
+def _plain(cell: Any) -> str:
+    if pd.isna(cell):
+        return "–"
+    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+
+
+def _studies(results: Path) -> list[StudyPage]:
+    """Known studies in the order of `STUDIES`, then others under their names."""
+    paths = {path.stem: path for path in sorted((results / "studies").glob("*.csv"))}
+    pages = []
+    for name in [*(name for name in STUDIES if name in paths), *(name for name in paths if name not in STUDIES)]:
+        table = files.read_table(paths[name], ())
+        study = STUDIES.get(name)
+        title = study.title if study else name.replace("_", " ").capitalize()
+        picture = _picture(results / "figures" / f"study_{name}", title, study.caption if study else "")
+        found = study.sentences(table) if study else []
+        summary = study.table(table) if study else None
+        whole = table if len(table) <= MOST_ROWS else None
+        intro = study.intro if study else ""
+        pages.append(StudyPage(name, title, intro, picture, found, summary, whole, len(table)))
+    return pages
 
 
 def _experiments(results: Path) -> list[ExperimentPage]:
@@ -207,8 +226,9 @@ def _experiments(results: Path) -> list[ExperimentPage]:
         if path.stem.endswith("_comparisons"):
             continue
         table, differences = read_experiment(path)
-        picture = _picture(results / "figures", f"experiment_{path.stem}", f"experiment_{path.stem}")
-        settings = [name.replace("_", " ") for name in varied_settings(table)]
+        caption = f"{captions.EXPERIMENT} {captions.DIFFERENCES}" if differences is not None else captions.EXPERIMENT
+        picture = _picture(results / "figures" / f"experiment_{path.stem}", path.stem, caption)
+        settings = [setting_name(name) for name in varied_settings(table)]
         sentence = f"{table['variant'].nunique()} trained variants over {', '.join(settings) or 'nothing'}."
         if differences is not None:
             sentence += f" {sentences.count_of_verdicts(differences)}"

@@ -12,8 +12,10 @@ from sysdpo.report import files
 from sysdpo.report.views import (
     SystemView,
     best_trained,
+    component_name,
     method_view,
     metric_view,
+    order_components,
     order_methods,
     order_metrics,
     show,
@@ -30,7 +32,7 @@ class KeyNumber:
     interval: str
 
 
-def _unit(metric: Metric, *, difference: bool = False) -> str:
+def unit_of(metric: Metric, *, difference: bool = False) -> str:
     """What follows a number in a sentence, with its space."""
     unit = "points" if difference and metric.unit == "%" else metric.unit
     return f" {unit}" if unit else ""
@@ -46,7 +48,7 @@ def verdict(row: pd.Series, higher_is_better: bool) -> str:
 def interval_of(metric: Metric, row: pd.Series, *, difference: bool = False) -> str:
     """`a to b`, shown in the metric's unit."""
     low, high = (show(metric, float(row[name]), signed=difference) for name in ("ci_low", "ci_high"))
-    return f"{low} to {high}{_unit(metric, difference=difference)}"
+    return f"{low} to {high}{unit_of(metric, difference=difference)}"
 
 
 def key_numbers(view: SystemView, metrics: pd.DataFrame, comparisons: pd.DataFrame) -> list[KeyNumber]:
@@ -56,10 +58,11 @@ def key_numbers(view: SystemView, metrics: pd.DataFrame, comparisons: pd.DataFra
     name = view.headline[0]
     metric = metric_view(name)
     numbers = []
-    for method, words in (("before", "before alignment"), ("direct", "after SysDPO-Direct")):
+    shown = {"before": "before alignment", "direct": "after SysDPO-Direct", "sampling": "after SysDPO-Sampling"}
+    for method, words in shown.items():
         row = files.value_of(metrics, method, name)
         if row is not None:
-            value = show(metric, float(row["mean"])) + _unit(metric)
+            value = show(metric, float(row["mean"])) + unit_of(metric)
             numbers.append(KeyNumber(value, f"{metric.label.lower()} {words}", interval_of(metric, row)))
     rivals = [
         (best_single(metrics, name), "the best single model trained alone"),
@@ -68,7 +71,7 @@ def key_numbers(view: SystemView, metrics: pd.DataFrame, comparisons: pd.DataFra
     for rival, words in rivals:
         row = None if rival is None else files.difference_of(comparisons, "direct", rival, name)
         if row is not None:
-            value = show(metric, float(row["difference"]), signed=True) + _unit(metric, difference=True)
+            value = show(metric, float(row["difference"]), signed=True) + unit_of(metric, difference=True)
             numbers.append(KeyNumber(value, f"direct minus {words}", interval_of(metric, row, difference=True)))
     return numbers
 
@@ -93,29 +96,30 @@ def main_result(view: SystemView, metrics: pd.DataFrame, comparisons: pd.DataFra
         meaning = f" ({metric.meaning})" if metric.meaning else ""
         said = {"better": "improves", "worse": "gets worse", "tie": "does not change measurably"}
         change = f"{metric.label}{meaning} {said[verdict(gain, metric.higher_is_better)]}"
-        values = [show(metric, float(row["mean"])) + _unit(metric) for row in (before, after)]
-        size = show(metric, float(gain["difference"]), signed=True) + _unit(metric, difference=True)
+        values = [show(metric, float(row["mean"])) + unit_of(metric) for row in (before, after)]
+        size = show(metric, float(gain["difference"]), signed=True) + unit_of(metric, difference=True)
         sentences.append(
             f"{change}: from {values[0]} before alignment to {values[1]} under SysDPO-Direct "
             f"(difference {size}, 95 % interval {interval_of(metric, gain, difference=True)})."
         )
-    sentences += [sentence for name in view.headline[:1] if (sentence := _against_all(name, comparisons))]
+    sentences += [sentence for name in view.headline[:1] if (sentence := against_all("direct", name, comparisons))]
     return sentences
 
 
-def _against_all(name: str, comparisons: pd.DataFrame) -> str:
+def against_all(method: str, name: str, comparisons: pd.DataFrame) -> str:
+    """In one sentence what a method is better than, worse than, and not told apart from, in one metric."""
     metric = metric_view(name)
-    rows = comparisons[(comparisons["method"] == "direct") & (comparisons["metric"] == name)]
+    rows = comparisons[(comparisons["method"] == method) & (comparisons["metric"] == name)]
     groups: dict[str, list[str]] = {"better": [], "tie": [], "worse": []}
     for rival in order_methods(rows["baseline"]):
-        row = files.difference_of(rows, "direct", rival, name)
+        row = files.difference_of(rows, method, rival, name)
         if row is not None:
             groups[verdict(row, metric.higher_is_better)].append(method_view(rival).phrase)
     heads = {
         "better": "is better than {}", "tie": "cannot be told apart from {}", "worse": "is worse than {}",
     }  # fmt: skip
-    parts = [heads[kind].format(_listed(names)) for kind, names in groups.items() if names]
-    return f"In {metric.label.lower()}, SysDPO-Direct {_listed(parts, '; it ')}." if parts else ""
+    parts = [heads[kind].format(listed(names)) for kind, names in groups.items() if names]
+    return f"In {metric.label.lower()}, {method_view(method).phrase} {listed(parts, '; it ')}." if parts else ""
 
 
 def direct_against_separate(view: SystemView, metrics: pd.DataFrame, comparisons: pd.DataFrame) -> list[str]:
@@ -126,7 +130,7 @@ def direct_against_separate(view: SystemView, metrics: pd.DataFrame, comparisons
         if row is None:
             continue
         metric = metric_view(name)
-        size = show(metric, float(row["difference"]), signed=True) + _unit(metric, difference=True)
+        size = show(metric, float(row["difference"]), signed=True) + unit_of(metric, difference=True)
         interval = f"95 % interval {interval_of(metric, row, difference=True)}"
         subject = f"In {metric.label.lower()} SysDPO-Direct"
         said = {
@@ -136,13 +140,15 @@ def direct_against_separate(view: SystemView, metrics: pd.DataFrame, comparisons
             f"{size}, and its {interval} includes zero.",
         }
         sentences.append(said[verdict(row, metric.higher_is_better)])
-    drift = _drift(metrics, comparisons)
+    drift = _drift(view, metrics, comparisons)
     return [*sentences, drift] if sentences and drift else sentences
 
 
-def _drift(metrics: pd.DataFrame, comparisons: pd.DataFrame) -> str:
+def _drift(view: SystemView, metrics: pd.DataFrame, comparisons: pd.DataFrame) -> str:
     parts = []
-    for name in sorted(metric for metric in set(metrics["metric"]) if metric.startswith("kl_")):
+    moved = [name.removeprefix("kl_") for name in set(metrics["metric"]) if name.startswith("kl_")]
+    for component in order_components(moved, view.components):
+        name = f"kl_{component}"
         row = files.difference_of(comparisons, "direct", "separate", name)
         values = [files.value_of(metrics, method, name) for method in ("direct", "separate")]
         if row is None or values[0] is None or values[1] is None:
@@ -150,10 +156,9 @@ def _drift(metrics: pd.DataFrame, comparisons: pd.DataFrame) -> str:
         words = {"better": "less far than", "worse": "farther than", "tie": "about as far as"}[verdict(row, False)]
         metric = metric_view(name)
         direct, separate = (show(metric, float(value["mean"])) for value in values if value is not None)
-        parts.append(
-            f"moves the {name.removeprefix('kl_')} {words} separate DPO does ({direct} against {separate} nats)"
-        )
-    return f"To get there, SysDPO-Direct {_listed(parts)}." if parts else ""
+        said = component_name(component, view.components)
+        parts.append(f"moves {said} {words} separate DPO does ({direct} against {separate} nats)")
+    return f"To get there, SysDPO-Direct {listed(parts)}." if parts else ""
 
 
 def checks(view: SystemView, metrics: pd.DataFrame, comparisons: pd.DataFrame) -> list[str]:
@@ -167,7 +172,7 @@ def checks(view: SystemView, metrics: pd.DataFrame, comparisons: pd.DataFrame) -
             values = [show(metric, float(row["mean"])) for row in (before, after)]
             sentences.append(
                 f"{metric.label} ({metric.meaning}; {better} is better): {values[0]} before, {values[1]}"
-                f"{_unit(metric)} under SysDPO-Direct."
+                f"{unit_of(metric)} under SysDPO-Direct."
             )
     return [sentence for sentence in [*sentences, _second_judge(metrics)] if sentence]
 
@@ -182,7 +187,7 @@ def _null_control(name: str, comparisons: pd.DataFrame) -> str:
         "worse": "makes the system worse",
         "tie": "changes nothing measurable",
     }[verdict(row, metric.higher_is_better)]
-    size = show(metric, float(row["difference"]), signed=True) + _unit(metric, difference=True)
+    size = show(metric, float(row["difference"]), signed=True) + unit_of(metric, difference=True)
     interval = interval_of(metric, row, difference=True)
     return f"The null control, trained alike on random labels, {words} ({size}, 95 % interval {interval})."
 
@@ -204,21 +209,21 @@ def _second_judge(metrics: pd.DataFrame) -> str:
 
 
 def count_of_verdicts(differences: pd.DataFrame) -> str:
-    """Over an experiment's grid: where direct is better, worse, or not told apart from separate."""
-    rows = differences[(differences["method"] == "direct") & (differences["baseline"] == "separate")]
+    """Over an experiment's grid: where a method is better, worse, or not told apart from a baseline, in two metrics."""
+    names = [name for name in order_metrics(differences["metric"]) if not name.startswith("kl_")][:2]
     sentences = []
-    for name in order_metrics(rows["metric"]):
-        if name.startswith("kl_"):
-            continue
-        view = metric_view(name)
-        found = [verdict(row, view.higher_is_better) for _, row in rows[rows["metric"] == name].iterrows()]
-        sentences.append(
-            f"In {view.label.lower()}, SysDPO-Direct is better than separate DPO at {found.count('better')} "
-            f"of {len(found)} grid points, worse at {found.count('worse')}, not told apart at "
-            f"{found.count('tie')}."
-        )
-    return " ".join(sentences[:2])
+    for (method, rival), pair in differences.groupby(["method", "baseline"], sort=True):
+        for name in names:
+            view = metric_view(name)
+            found = [verdict(row, view.higher_is_better) for _, row in pair[pair["metric"] == name].iterrows()]
+            sentences.append(
+                f"In {view.label.lower()}, {method_view(str(method)).phrase} is better than "
+                f"{method_view(str(rival)).phrase} at {found.count('better')} of {len(found)} grid points, worse at "
+                f"{found.count('worse')}, not told apart at {found.count('tie')}."
+            )
+    return " ".join(sentences)
 
 
-def _listed(names: list[str], last: str = " and ") -> str:
+def listed(names: list[str], last: str = " and ") -> str:
+    """`a, b and c`."""
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + last + names[-1]

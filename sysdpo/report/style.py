@@ -18,9 +18,12 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
 from sysdpo.report.files import write_whole
-from sysdpo.report.views import method_view
+from sysdpo.report.views import SUBJECTS, method_view
 
 matplotlib.use("Agg")
+
+NEAR = 14
+"""A name within so many points of what it names needs no line that leads to it."""
 
 INK, SOFT, FAINT = "#1b1f24", "#5b6470", "#d9dde2"
 
@@ -78,6 +81,7 @@ LOOKS: dict[str, Look] = {
     "sampling": Look("#8c4a00", "h", (0, (2, 1)), "++"),
     "single_sample": Look("#e69f00", "p", (0, (1, 1)), "oo"),
 }
+# Two systems' counterparts look alike.
 _KIN = {"only_first": "only_writer", "only_second": "only_painter"}
 _SPARE = [name for name in LOOKS if name not in ("before", "direct", "separate", "shuffled")]
 
@@ -88,31 +92,51 @@ def look(method: str) -> Look:
     return LOOKS[name] if name in LOOKS else LOOKS[_SPARE[zlib.crc32(name.encode()) % len(_SPARE)]]
 
 
+_SERIES = ("separate", "direct", "only_painter", "chosen_only", "only_writer", "single_sample", "sampling", "best_of_n")
+# What is no method, such as a generator of candidates, takes these in turn.
+SERIES = [LOOKS[name] for name in _SERIES]
+
+
 def line_style(method: str, *, size: float = 5.0) -> dict[str, Any]:
     """Keyword arguments for `Axes.plot` and `Axes.errorbar`."""
-    drawn = look(method)
+    return styled_line(look(method), size=size, foremost=method == "direct")
+
+
+def series_style(place: int, *, size: float = 5.0) -> dict[str, Any]:
+    """As `line_style`, for the series at this place among others that are no methods."""
+    return styled_line(SERIES[place % len(SERIES)], size=size)
+
+
+def styled_line(drawn: Look, *, size: float, foremost: bool = False) -> dict[str, Any]:
+    """A look as keyword arguments for `Axes.plot`; the `foremost` line lies on the others."""
     return {
         "color": drawn.colour,
         "linestyle": drawn.dash,
-        "linewidth": 2.2 if method == "direct" else 1.6,
+        "linewidth": 2.2 if foremost else 1.6,
         "marker": drawn.marker,
         "markersize": size * (1.5 if drawn.marker == "*" else 1.0),
         "markeredgecolor": drawn.colour if drawn.marker == "x" else "white",
         "markeredgewidth": 1.6 if drawn.marker == "x" else 0.6,
-        "zorder": 4 if method == "direct" else 3,
+        "zorder": 4 if foremost else 3,
     }
 
 
 def legend_below(figure: Figure, methods: list[str]) -> None:
-    """One legend for all panels, under them, as many columns as the figure is wide enough for."""
-    columns = min(len(methods), max(1, int(figure.get_figwidth() / 2.3)))
-    handles = [Line2D([], [], label=method_view(name).label, **line_style(name)) for name in methods]
+    """One legend of methods for all panels, under them."""
+    legend_of(figure, {method_view(name).label: line_style(name) for name in methods})
+
+
+def legend_of(figure: Figure, styles: dict[str, dict[str, Any]]) -> None:
+    """A legend of labels and their styles below all panels, as many columns as the figure is wide enough for."""
+    inches = max(2.3, 0.8 + 0.068 * max(map(len, styles)))
+    columns = min(len(styles), max(1, int(figure.get_figwidth() / inches)))
+    handles = [Line2D([], [], label=label, **style) for label, style in styles.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=3.4, columnspacing=1.8)
 
 
 def label_points(figure: Figure, axes: Axes, points: dict[str, tuple[float, float, float, float]]) -> None:
     """Names each method's point `(x, y, low, high)` beside it, at the first place that hides no bar and no
-    other name.
+    other name, or else where it hides least.
     """
     figure.draw_without_rendering()
     taken = []
@@ -124,9 +148,10 @@ def label_points(figure: Figure, axes: Axes, points: dict[str, tuple[float, floa
             Bbox.from_extents(across - 2, bottom, across + 2, top),
         ]
     places = [(9, 5), (9, -12), (-9, 5), (-9, -12), (0, 12), (0, -19), (9, 18), (9, -26), (-9, 18), (-9, -26)]
-    places += [(0, 26), (0, -34), (0, 40), (0, -48), (9, 5)]
+    places += [(0, 26), (0, -34), (0, 40), (0, -48), (24, 30), (24, -36), (-24, 30), (-24, -36)]
     for method, (at, height, *_) in points.items():
-        for attempt, (x, y) in enumerate(places, start=1):
+        tried = []
+        for x, y in places:
             label = axes.annotate(
                 method_view(method).label,
                 (at, height),
@@ -134,15 +159,28 @@ def label_points(figure: Figure, axes: Axes, points: dict[str, tuple[float, floa
                 textcoords="offset points",
                 fontsize=9,
                 ha="center" if x == 0 else "left" if x > 0 else "right",
-                fontweight="bold" if method == "direct" else "normal",
+                fontweight="bold" if method in SUBJECTS else "normal",
                 zorder=5,
             )
             box = label.get_window_extent()
-            inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
-            if attempt == len(places) or (inside and not any(box.overlaps(other) for other in taken)):
-                taken.append(box)
+            outside = max(axes.bbox.x0 - box.x0, 0) + max(box.x1 - axes.bbox.x1, 0)
+            hidden = outside * box.height + sum(_overlap(box, other) for other in taken)
+            tried.append((hidden, label, box, (x, y)))
+            if hidden == 0:
                 break
-            label.remove()
+        _, best, box, beside = min(tried, key=lambda each: each[0])
+        taken.append(box)
+        for _, label, *_ in tried:
+            if label is not best:
+                label.remove()
+        if max(map(abs, beside)) > NEAR:
+            lead = {"arrowstyle": "-", "color": look(method).colour, "lw": 0.8, "shrinkA": 0, "shrinkB": 5}
+            axes.annotate("", (at, height), xytext=beside, textcoords="offset points", arrowprops=lead)
+
+
+def _overlap(box: Bbox, other: Bbox) -> float:
+    shared = Bbox.intersection(box, other)
+    return 0.0 if shared is None else float(shared.width * shared.height)
 
 
 @contextmanager

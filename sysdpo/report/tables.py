@@ -10,6 +10,7 @@ import pandas as pd
 
 from sysdpo.report import files
 from sysdpo.report.views import (
+    SUBJECTS,
     best_trained,
     method_view,
     metric_view,
@@ -18,8 +19,6 @@ from sysdpo.report.views import (
     show,
     system_view,
 )
-
-SUBJECT = "direct"
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One method's cells: a metric each, then the paired differences of `direct` to it."""
+    """One method's cells: a metric each, then the paired differences of the paper's methods to it."""
 
     method: str
     label: str
@@ -61,7 +60,7 @@ def build_table(system: str, metrics: pd.DataFrame, comparisons: pd.DataFrame) -
     """The table of one system, from its rows of `metrics.csv` and `comparisons.csv`."""
     view = system_view(system, metrics["metric"])
     best = {name: _best_shown(metrics[metrics["metric"] == name], name) for name in view.table if _judged(name)}
-    compared = [name for name in view.headline if SUBJECT in set(metrics["method"])]
+    compared = _compared(metrics, view.headline)
     rows = []
     for method in order_methods(metrics["method"]):
         cells = [
@@ -74,28 +73,41 @@ def build_table(system: str, metrics: pd.DataFrame, comparisons: pd.DataFrame) -
             for name in view.table
         ]
         cells += [
-            _cell(files.difference_of(comparisons, SUBJECT, method, name), "difference", name) for name in compared
+            _cell(files.difference_of(comparisons, subject, method, name), "difference", name)
+            for subject, name in compared
         ]
         rows.append(Row(method, method_view(method).label, cells))
     headings = [_heading(name) for name in view.table]
-    headings += [f"Direct − this, {_heading(name, difference=True)}" for name in compared]
+    headings += [f"{subject.capitalize()} − this, {_heading(name, difference=True)}" for subject, name in compared]
     return Table(headings, rows, caption(view.title, metrics))
+
+
+def _compared(metrics: pd.DataFrame, headline: Sequence[str]) -> list[tuple[str, str]]:
+    """The differences shown, a method of the paper and a metric each: more than two would not fit on a page."""
+    subjects = [name for name in SUBJECTS if name in set(metrics["method"])]
+    return [(subject, name) for subject in subjects for name in (headline if len(subjects) == 1 else headline[:1])]
 
 
 def caption(title: str, metrics: pd.DataFrame) -> str:
     """What is shown, on how many prompts and seeds, and what the brackets mean."""
     seeds = int(metrics["n_seeds"].max())
+    subjects = [name for name in SUBJECTS if name in set(metrics["method"])]
+    minus = " ".join(
+        f"{name.capitalize()} − this: {method_view(name).label} minus the row's method, paired by prompt and seed."
+        for name in subjects
+    )
     return (
         f"{title}: mean over {int(metrics['n_prompts'].max())} held-out prompts and {seeds} "
-        f"seed{'' if seeds == 1 else 's'} (each seed has its own models and preference data). Brackets: 95 "
-        "% bootstrap interval over prompts nested in seeds. Bold: best trained method, controls aside. "
-        "Direct − this: SysDPO-Direct minus the row's method, paired by prompt and seed."
+        f"seed{'' if seeds == 1 else 's'} (each seed has its own models and preference data). Brackets: 95 % "
+        f"bootstrap interval over prompts nested in seeds. Bold: best trained method, controls aside. {minus}".rstrip()
     )
 
 
 def _judged(metric: str) -> bool:
-    """Drift has a direction but is no prize: a system that learnt nothing has the least."""
-    return not metric.startswith("kl_")
+    """Drift and length have a direction but are no prize: a system that learnt nothing, or says nothing, has the
+    least.
+    """
+    return not metric.startswith("kl_") and metric != "length"
 
 
 def _best_shown(rows: pd.DataFrame, metric: str) -> str | None:
@@ -184,20 +196,16 @@ def _escape(text: str) -> str:
 
 def wide_table(metrics: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFrame:
     """Every metric in stored units, a row a method: `{metric}`, `_low`, `_high`, and
-    `direct_minus_this_{metric}`.
+    `direct_minus_this_{metric}`, `sampling_minus_this_{metric}` where there are those methods.
     """
     rows = []
     for method in order_methods(metrics["method"]):
         row: dict[str, object] = {"method": method, "label": method_view(method).label}
         for metric in order_metrics(metrics["metric"]):
-            sources = (
-                (metric, files.value_of(metrics, method, metric), "mean"),
-                (
-                    f"direct_minus_this_{metric}",
-                    files.difference_of(comparisons, SUBJECT, method, metric),
-                    "difference",
-                ),
-            )
+            sources = [(metric, files.value_of(metrics, method, metric), "mean")]
+            for subject in SUBJECTS:
+                difference = files.difference_of(comparisons, subject, method, metric)
+                sources.append((f"{subject}_minus_this_{metric}", difference, "difference"))
             for name, source, middle in sources:
                 if source is not None:
                     row |= {

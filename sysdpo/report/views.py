@@ -47,18 +47,32 @@ METHODS: dict[str, MethodView] = {
     ),
     "only_writer": MethodView("Only the writer", "DPO on the writer; the painter stays as it is."),
     "only_painter": MethodView("Only the painter", "DPO on the painter; the writer stays as it is."),
+    "only_first": MethodView("Only the first model", "DPO on the model that drafts; the one that answers stays."),
+    "only_second": MethodView("Only the second model", "DPO on the model that answers; the one that drafts stays."),
     "separate": MethodView("Separate DPO", "DPO on every component, each as if it alone explained the preference."),
     "direct": MethodView("SysDPO-Direct", "One loss on the sum of all components' log-ratios."),
-    "sampling": MethodView("SysDPO-Sampling", "One loss on the final output, summed over sampled intermediates."),
-    "single_sample": MethodView("Single sample", "SysDPO-Sampling with one ancestral draw."),
+    "sampling": MethodView(
+        "SysDPO-Sampling",
+        "One loss on the final output: what lies between input and output is hidden, and summed over candidates.",
+    ),
+    "single_sample": MethodView(
+        "Single sample",
+        "SysDPO-Sampling with one ancestral draw for the sum. Its factor p(y|x) cancels between chosen and rejected, "
+        "so no preference reaches the model that drew it.",
+    ),
 }
+
+SUBJECTS = ("direct", "sampling")
+"""The paper's two methods, which every table and figure sets off from the others."""
+
+SINGLE_MODELS = "only_"
 
 
 def method_view(name: str) -> MethodView:
     """The view of a method; `only_<component>` and unknown names get one made from the name."""
     if name in METHODS:
         return METHODS[name]
-    if name.startswith("only_"):
+    if name.startswith(SINGLE_MODELS):
         component = name.removeprefix("only_").replace("_", " ")
         return MethodView(f"Only the {component}", f"DPO on the {component}; the others stay as they are.")
     return MethodView(name.replace("_", " "), "")
@@ -68,7 +82,9 @@ def order_methods(names: Iterable[str]) -> list[str]:
     """Methods in the order of every table and figure: untrained, controls, single components, joint ones."""
     places = {name: place for place, name in enumerate(METHODS)}
     single = places["only_writer"]
-    return sorted(set(names), key=lambda name: (places.get(name, single if name[:5] == "only_" else 99), name))
+    return sorted(
+        set(names), key=lambda name: (places.get(name, single if name.startswith(SINGLE_MODELS) else 99), name)
+    )
 
 
 def metric_view(name: str) -> Metric:
@@ -87,13 +103,14 @@ def order_metrics(names: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class SystemView:
-    """What is particular to one system: its name and story, its headline metrics, which figures it has."""
+    """What is particular to one system: its name and story, its headline metrics, the columns of its table, and what
+    its components are called, the first to act first.
+    """
 
     title: str
     story: str = ""
     headline: Sequence[str] = ()
     table: Sequence[str] = ()
-    figures: Sequence[str] = ("comparison", "training")
     components: dict[str, str] = field(default_factory=dict)
 
 
@@ -112,16 +129,22 @@ SYSTEMS: dict[str, SystemView] = {
             *("order_consistency", "preference_score", "readout_order_consistency"),
             *("well_formed", "image_distance", "kl_writer", "kl_painter"),
         ),
-        figures=("comparison", "gallery", "attributes", "training", "frontier", "words"),
-        components={"writer": "the language model", "painter": "the diffusion model"},
+        components={"writer": "the writer", "painter": "the painter"},
     ),
     "two_stage_qa": SystemView(
         title="Two-stage question answering",
         story=(
-            "A first language model answers a question; a second one sees the question and that answer and "
-            "gives the final one. Only final answers are judged."
+            "A first language model drafts an answer to a question; a second one reads question and draft and gives "
+            "the final answer. Neither is perfect: a draft may leave out what the answer hangs on, or say it in a way "
+            "that the second model misreads. Only final answers are judged, right or wrong, and SysDPO-Sampling does "
+            "not even see the drafts that led to them."
         ),
         headline=("accuracy", "accuracy_greedy"),
+        table=(
+            *("accuracy", "accuracy_greedy", "win_rate_vs_before", "win_rate_vs_separate"),
+            *("length", "kl_first", "kl_second"),
+        ),
+        components={"first": "the first model", "second": "the second model"},
     ),
 }
 
@@ -136,7 +159,18 @@ def system_view(system: str, metrics: Iterable[str]) -> SystemView:
         *headline,
         *(n for n in there if n not in headline),
     ]
-    return SystemView(view.title, view.story, headline, table, view.figures, view.components)
+    return SystemView(view.title, view.story, headline, table, view.components)
+
+
+def order_components(names: Iterable[str], components: dict[str, str]) -> list[str]:
+    """Components in the order of a view's `components`, then the others by name."""
+    places = {name: place for place, name in enumerate(components)}
+    return sorted(set(names), key=lambda name: (places.get(name, len(places)), name))
+
+
+def component_name(name: str, components: dict[str, str]) -> str:
+    """What a component is called within a sentence: its name in `components`, or `the {name}`."""
+    return components.get(name, f"the {name.replace('_', ' ')}")
 
 
 def best_trained(rows: pd.DataFrame, higher_is_better: bool) -> str | None:

@@ -131,3 +131,26 @@ def test_a_chat_template_is_applied_where_the_tokenizer_has_one(language: Langua
     # The template writes the start token as text, and the tokenizer must not add another.
     expected = language.log_probs([("cat",)], value, draw=[0]).policy
     assert expected.item() == pytest.approx(plain.item(), abs=1e-5)
+
+
+def test_the_reference_of_a_completion_is_computed_once_and_anew_once_rebased(language: LanguageModel) -> None:
+    perturb(language)
+    asked: list[int] = []
+    inner = language._completion_log_probs
+    language._completion_log_probs = lambda prompts, values: asked.append(len(values)) or inner(prompts, values)
+    conditions, values = [("cat",), ("dog",)], [completion(language, "red"), completion(language, "blue runs")]
+    first = language.log_probs(conditions, values, draw=[0, 0])
+    again = language.log_probs([("cat",), ("big",)], [values[0]] * 2, draw=[0, 0])
+    assert asked == [2, 2, 2, 1]  # the policy each time, the reference of what is new
+    assert again.reference[0] == first.reference[0]
+    language.rebase_reference()
+    rebased = language.log_probs(conditions, values, draw=[0, 0])
+    torch.testing.assert_close(rebased.reference, first.policy, rtol=0, atol=1e-5)
+
+
+def test_in_half_precision_policy_and_reference_see_the_same_batch(language: LanguageModel) -> None:
+    language.model.to(torch.bfloat16)
+    values = [completion(language, "red"), completion(language, "blue runs big small")]
+    for rows in ([0], [0, 1], [1, 0]):
+        both = language.log_probs([("cat",)] * len(rows), [values[row] for row in rows], draw=[0] * len(rows))
+        assert torch.equal(both.policy, both.reference)

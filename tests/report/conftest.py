@@ -9,12 +9,19 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sysdpo.report.figures import write_experiment_figure, write_figures
+from sysdpo.report.figures import write_experiment_figure, write_figure
+from sysdpo.report.studies import write_study_figure
 from sysdpo.statistics import compare, summarise
 
 SYSTEM = "progressive_images"
+FIGURES = {
+    SYSTEM: ("comparison", "gallery", "attributes", "training", "frontier", "words"),
+    "two_stage_qa": ("comparison", "sampling", "credit"),
+}
 SHARES = {"before": 0.3, "only_writer": 0.45, "only_painter": 0.5, "separate": 0.7, "direct": 0.72}
 TRAINED = [method for method in SHARES if method != "before"]
+ANSWERED = {"before": 0.3, "best_of_n": 0.6, "only_first": 0.4, "only_second": 0.5, "separate": 0.75}
+ANSWERED |= {"direct": 0.8, "sampling": 0.7, "single_sample": 0.5}
 
 
 def png(rng: np.random.Generator) -> bytes:
@@ -25,7 +32,7 @@ def png(rng: np.random.Generator) -> bytes:
 
 @pytest.fixture(scope="session")
 def made_up_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five methods, two seeds, twelve prompts, two samples, two experiments."""
+    """Two systems, two seeds, twelve prompts, one or two samples, an experiment, a study."""
     results = tmp_path_factory.mktemp("made-up") / "results"
     rng = np.random.default_rng(0)
     runs = results / "runs" / SYSTEM
@@ -41,10 +48,14 @@ def made_up_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
             tables.append(values.assign(system=SYSTEM, method=method, seed=seed))
             if method in TRAINED:
                 _write_training(folder / "training", rng)
-    values = pd.concat(tables)
-    summarise(values).to_csv(results / "metrics.csv", index=False)
-    compare(values, list(SHARES), TRAINED).to_csv(results / "comparisons.csv", index=False)
+    values, answers = pd.concat(tables), _write_questions(results / "runs" / "two_stage_qa", rng)
+    summarise(pd.concat([values, answers])).to_csv(results / "metrics.csv", index=False)
+    trained = [name for name in ANSWERED if name not in ("before", "best_of_n")]
+    comparisons = compare(values, list(SHARES), TRAINED), compare(answers, list(ANSWERED), trained)
+    pd.concat(comparisons).to_csv(results / "comparisons.csv", index=False)
     _write_experiments(results / "experiments")
+    (results / "studies").mkdir()
+    gradients().to_csv(results / "studies" / "gradients.csv", index=False)
     return results
 
 
@@ -53,7 +64,10 @@ def made_up_figures(made_up_results: Path) -> Path:
     """The folder with all figures of the made-up run."""
     output = made_up_results / "figures"
     tables = made_up_results / "metrics.csv", made_up_results / "comparisons.csv"
-    write_figures(SYSTEM, *tables, made_up_results / "runs" / SYSTEM, output)
+    for system, names in FIGURES.items():
+        for name in names:
+            write_figure(system, name, *tables, made_up_results / "runs" / system, output)
+    write_study_figure("gradients", made_up_results / "studies" / "gradients.csv", output)
     write_experiment_figure("beta", made_up_results / "experiments" / "beta.csv", output)
     return output
 
@@ -108,7 +122,8 @@ def _write_evaluation(folder: Path, prompts: list[str], share: float, rng: np.ra
 
 def _write_training(folder: Path, rng: np.random.Generator) -> None:
     folder.mkdir(parents=True)
-    fields = ("loss", "accuracy", "margin_writer", "margin_painter")
+    fields = ["loss", "accuracy", "margin"]
+    fields += [f"{part}_{name}" for part in ("margin", "chosen", "rejected") for name in ("writer", "painter")]
     # The second round counts its steps from zero again, as a log may.
     lines = [
         {"step": step, "round": number, **{name: float(rng.random()) for name in fields}}
@@ -122,7 +137,7 @@ def _write_experiments(folder: Path) -> None:
     folder.mkdir()
     rows, differences = [], []
     for place, (beta, pairs) in enumerate((b, p) for b in (0.1, 0.5, 1.0) for p in ("all", "best_worst")):
-        point = {"experiment": "beta", "beta": beta, "pairs": pairs}
+        point = {"experiment": "beta", "system": SYSTEM, "beta": beta, "pairs": pairs}
         for method in ("separate", "direct"):
             for metric in ("order_consistency", "preference_score", "kl_writer"):
                 numbers = {"mean": beta, "ci_low": beta - 0.1, "ci_high": beta + 0.1}
@@ -139,3 +154,64 @@ def _write_experiments(folder: Path) -> None:
         differences.append({**point, **against, "difference": beta - 0.5, "ci_low": beta - 0.6, "ci_high": beta - 0.4})
     pd.DataFrame(rows).to_csv(folder / "beta.csv", index=False)
     pd.DataFrame(differences).to_csv(folder / "beta_comparisons.csv", index=False)
+
+
+def _write_questions(runs: Path, rng: np.random.Generator) -> pd.DataFrame:
+    """A run of the second application; its evaluations as one long table."""
+    runs.mkdir(parents=True)
+    prompts = [(f"q{i:02d}", "test", f"What is {i} + <{i}>?", str(2 * i)) for i in range(12)]
+    pd.DataFrame(prompts, columns=["prompt_id", "split", "text", "answer"]).to_parquet(runs / "prompts.parquet")
+    tables = []
+    for seed in (0, 1):
+        for method, share in ANSWERED.items():
+            right = rng.random(len(prompts)) < share
+            samples = [
+                {"prompt_id": name, "sample": 0, "draft": f"add {2 * i} & go", "answer": str(2 * i + (not good))}
+                | {"draft_tokens": [1, 2], "answer_tokens": [3], "score": float(good)}
+                for i, ((name, *_), good) in enumerate(zip(prompts, right, strict=True))
+            ]
+            folder = runs / str(seed) / method
+            (folder / "evaluation").mkdir(parents=True)
+            pd.DataFrame(samples).to_parquet(folder / "evaluation" / "samples.parquet")
+            measured = {"accuracy": right * 1.0, "accuracy_greedy": right * 1.0, "preference_score": right * 1.0}
+            measured |= {"length": right * 2.0, "kl_first": right * share, "kl_second": right + share}
+            values = pd.DataFrame(measured).assign(prompt_id=[prompt[0] for prompt in prompts], sample=0)
+            values = values.melt(["prompt_id", "sample"], var_name="metric")
+            values.to_parquet(folder / "evaluation" / "metrics.parquet")
+            tables.append(values.assign(system="two_stage_qa", method=method, seed=seed))
+            if method not in ("before", "best_of_n"):
+                _write_log(folder / "training", method, seed, rng)
+    return pd.concat(tables)
+
+
+def _write_log(folder: Path, method: str, seed: int, rng: np.random.Generator) -> None:
+    """The first model's chosen log-ratio rises, the second's falls."""
+    trained = [method.removeprefix("only_")] if method.startswith("only_") else ["first", "second"]
+    lines = []
+    for step in range(40):
+        line = {"step": step, "round": 0, "loss": 0.7 - step / 80 + 0.05 * rng.random(), "accuracy": 0.5 + step / 100}
+        for name in trained:
+            chosen = step / 10 * (1 if name == "first" else -1) + seed + 0.2 * rng.random()
+            line |= {f"chosen_{name}": chosen, f"rejected_{name}": chosen - step / 20, f"margin_{name}": step / 20}
+        if method in ("sampling", "single_sample"):
+            count = 4 if method == "sampling" else 1
+            line |= {"candidates": count, "effective_sample_size": 1 + (count - 1) / (2 + step)}
+            line |= {"likeliest_candidate": 1 - (count - 1) / (10 + step)}
+            line |= {"candidate_mass": 0.7} if method == "sampling" else {}
+        lines.append(line)
+    folder.mkdir(parents=True)
+    (folder / "training.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def gradients() -> pd.DataFrame:
+    """A study's table: beams whose bias is 1/K, draws without bias whose spread is 1/sqrt(K)."""
+    rows = []
+    for system in ("chain", "two_stage_qa"):
+        for count in (1, 2, 4, 8):
+            shared = {"system": system, "candidates": count, "value_bias": 0.1, "mass": 1 - 1 / count}
+            for diversity in (0.0, 1.0):
+                beams = {"generator": "diverse_beam", "estimator": "truncated", "diversity": diversity}
+                rows.append({**shared, **beams, "bias": (1 + diversity) / count, "bias_se": 0.0, "spread": 0.0})
+            draws = {"generator": "ancestral", "estimator": "importance", "temperature": 1.0}
+            rows.append({**shared, **draws, "bias": 0.0, "bias_se": 0.01, "spread": count**-0.5})
+    return pd.DataFrame(rows)

@@ -1,32 +1,48 @@
 import shutil
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sysdpo.errors import UserError
 from sysdpo.report import files
+from sysdpo.report.curves import sampling
 from sysdpo.report.experiments import experiment_figure, varied_settings
-from sysdpo.report.figures import total_drift, write_figures
+from sysdpo.report.figures import total_drift, write_figure
 from sysdpo.report.files import read_samples
 from sysdpo.report.gallery import pick
 from sysdpo.report.style import LOOKS, save, styled
 
 SYSTEM = "progressive_images"
-NAMES = ("comparison", "gallery", "attributes", "training", "frontier", "words")
+FIGURES = {
+    SYSTEM: ("comparison", "gallery", "attributes", "training", "frontier", "words"),
+    "two_stage_qa": ("comparison", "sampling", "credit"),
+}
 
 
-def test_every_figure_in_both_formats_and_the_same_bytes_again(
+def test_figures_in_both_formats_and_the_same_bytes_again(
     made_up_results: Path, made_up_figures: Path, tmp_path: Path
 ) -> None:
     tables = made_up_results / "metrics.csv", made_up_results / "comparisons.csv"
-    write_figures(SYSTEM, *tables, made_up_results / "runs" / SYSTEM, tmp_path)
-    expected = sorted(f"{SYSTEM}_{name}.{kind}" for name in NAMES for kind in ("png", "svg"))
+    names = ("comparison", "gallery", "training")
+    for name in names:
+        write_figure(SYSTEM, name, *tables, made_up_results / "runs" / SYSTEM, tmp_path)
+    expected = sorted(f"{SYSTEM}_{name}.{kind}" for name in names for kind in ("png", "svg"))
     assert sorted(path.name for path in tmp_path.iterdir()) == expected
     for name in expected:
         assert (made_up_figures / name).read_bytes() == (tmp_path / name).read_bytes(), name
+
+
+def test_every_figure_of_every_system_is_there(made_up_figures: Path) -> None:
+    expected = {
+        f"{system}_{name}.{kind}" for system, names in FIGURES.items() for name in names for kind in ("png", "svg")
+    }
+    there = {path.name for path in made_up_figures.iterdir() if path.name.startswith(tuple(FIGURES))}
+    assert there == expected
 
 
 def test_svg_text_is_text_and_carries_no_date(made_up_figures: Path) -> None:
@@ -53,7 +69,9 @@ def test_missing_column_of_the_evaluation_is_named(made_up_results: Path, tmp_pa
 def test_runs_that_are_not_there(made_up_results: Path, tmp_path: Path) -> None:
     tables = made_up_results / "metrics.csv", made_up_results / "comparisons.csv"
     with pytest.raises(UserError, match=r"no file .*prompts.parquet"):
-        write_figures(SYSTEM, *tables, tmp_path / "nothing", tmp_path / "figures")
+        write_figure(SYSTEM, "gallery", *tables, tmp_path / "nothing", tmp_path / "figures")
+    with pytest.raises(UserError, match=r"figures: 'galery' should be one of comparison, "):
+        write_figure(SYSTEM, "galery", *tables, tmp_path / "nothing", tmp_path / "figures")
     assert not (tmp_path / "figures").exists()
 
 
@@ -123,8 +141,8 @@ def test_grid_of_many_settings_is_ranked() -> None:
     grid = [(b, r, s) for b in (0.1, 1.0) for r in (1e-4, 2e-4, 4e-4) for s in (10, 20)]
     table = pd.DataFrame(
         [
-            {"variant": f"tune-direct-{i:02d}", "method": "direct", "beta": b, "learning_rate": r, "steps": s,
-             "metric": "order_consistency", "mean": i / 20, "ci_low": i / 20, "ci_high": i / 20}
+            {"variant": f"tune-direct-{i:02d}", "system": SYSTEM, "method": "direct", "beta": b, "learning_rate": r,
+             "steps": s, "metric": "order_consistency", "mean": i / 20, "ci_low": i / 20, "ci_high": i / 20}
             for i, (b, r, s) in enumerate(grid)
         ]
     )  # fmt: skip
@@ -137,6 +155,7 @@ def test_grid_of_many_settings_is_ranked() -> None:
 def test_experiment_that_varies_nothing() -> None:
     row = {
         "variant": "x-direct-00",
+        "system": SYSTEM,
         "method": "direct",
         "beta": 0.5,
         "metric": "spread",
@@ -146,3 +165,65 @@ def test_experiment_that_varies_nothing() -> None:
     }
     with pytest.raises(UserError, match="varies no setting"):
         experiment_figure(pd.DataFrame([row]), None)
+
+
+def grid_of(methods: dict[str, float], **settings: tuple[object, ...]) -> pd.DataFrame:
+    """An experiment's table: each method's mean is its number plus a tenth a step of the last setting."""
+    rows = [
+        {"variant": "", "system": "two_stage_qa", "method": method, "metric": "accuracy", "mean": base + 0.1 * place}
+        | dict(zip(settings, point, strict=True))
+        for method, base in methods.items()
+        for point in product(*settings.values())
+        for place in [list(settings.values())[-1].index(point[-1])]
+    ]
+    return pd.DataFrame(rows).assign(ci_low=lambda table: table["mean"], ci_high=lambda table: table["mean"])
+
+
+def heights(axes: Axes) -> list[list[float]]:
+    """The points of each line that has markers, rounded; bars and zero lines have none."""
+    lines = [line for line in axes.lines if line.get_marker() not in ("None", "", "_", None)]
+    return [np.round(line.get_ydata(), 6).tolist() for line in lines]
+
+
+def test_one_method_over_candidates_without_comparisons() -> None:
+    figure = experiment_figure(grid_of({"sampling": 0.3}, count=(1, 2, 4, 8)), None)
+    (axes,) = figure.axes
+    assert heights(axes) == [[30, 40, 50, 60]]
+    assert axes.get_xlabel() == "candidates K"
+
+
+def test_second_setting_of_one_method_is_told_by_lines() -> None:
+    table = grid_of({"sampling": 0.3}, generator=("beam", "diverse_beam"), count=(1, 2, 4))
+    figure = experiment_figure(table, None)
+    assert heights(figure.axes[0]) == [[30, 40, 50]] * 2
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["beam", "diverse beam"]
+
+
+def test_differences_are_those_of_the_pairs_that_were_compared() -> None:
+    table = grid_of({"sampling": 0.3, "separate": 0.2}, count=(1, 2, 4))
+    rows = [
+        {"metric": "accuracy", "method": "sampling", "baseline": rival, "count": count, "difference": gain / count,
+         "ci_low": 0, "ci_high": 1}
+        for rival, gain in (("single_sample", 0.4), ("separate", 0.2))
+        for count in (1, 2, 4)
+    ]  # fmt: skip
+    differences = pd.DataFrame(rows)
+    axes = experiment_figure(table, differences).axes[1]
+    assert axes.get_title(loc="left") == "Sampling − each (points)"
+    assert heights(axes) == [[20, 10, 5], [40, 20, 10]]
+    axes = experiment_figure(table, differences[differences["baseline"] == "separate"]).axes[1]
+    assert axes.get_title(loc="left") == "Sampling − separate (points)"
+    assert heights(axes) == [[20, 10, 5]]
+
+
+def test_candidates_are_shown_of_methods_that_have_several(made_up_results: Path) -> None:
+    logs = files.read_training(made_up_results / "runs" / "two_stage_qa", ["direct", "sampling", "single_sample"])
+    figure = sampling(logs)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["SysDPO-Sampling"]
+    titles = [axes.get_title(loc="left") for axes in figure.axes if axes.get_visible()]
+    assert titles[0] == "Effective sample size of the weights"
+    assert len(titles) == 4
+    mass = figure.axes[3].lines[0].get_ydata()
+    assert np.allclose(mass, 70)
+    with pytest.raises(UserError, match="several candidates"):
+        sampling(logs[logs["method"] != "sampling"])

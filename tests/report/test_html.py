@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from sysdpo.errors import UserError
+from sysdpo.report.credit import write_credit_table
 from sysdpo.report.html import write_report
 from sysdpo.report.manifest import config_hash, write_manifest
 
@@ -14,6 +15,9 @@ from sysdpo.report.manifest import config_hash, write_manifest
 @pytest.fixture(scope="module")
 def page(made_up_results: Path, made_up_figures: Path) -> str:
     results = made_up_results
+    write_credit_table(
+        "two_stage_qa", results / "runs" / "two_stage_qa", results / "tables" / "two_stage_qa_credit.csv"
+    )
     write_manifest(results, {"seeds": [0, 1]}, results / "manifest.json")
     write_report(results, results / "report.html")
     return (results / "report.html").read_text()
@@ -47,10 +51,45 @@ def test_links_within_the_page_have_a_target(page: str) -> None:
 
 
 def test_page_shows_figures_pictures_and_provenance(page: str) -> None:
-    assert page.count("data:image/svg+xml;base64") == 6  # the gallery is shown as pictures, and one experiment is added
+    # Eight of the two systems, whose gallery is shown as pictures, one of the study, one of the experiment.
+    assert page.count("data:image/svg+xml;base64") == 10
     assert page.count("data:image/png;base64") == 2 * 5 * 3
     assert config_hash({"seeds": [0, 1]}) in page
     assert "95 % bootstrap interval over prompts nested in seeds" in page
+
+
+def test_page_shows_every_system_study_and_what_was_said(page: str) -> None:
+    addresses = References(page).found
+    assert {"#progressive_images", "#two_stage_qa", "#study-gradients", "#experiments"} <= set(addresses)
+    assert "#study-theory" not in addresses
+    assert len(re.findall(r"right under \d of 8 methods", page)) == 3
+    assert "add 18 &amp; go" in page or "add 12 &amp; go" in page
+    assert page.count("Who earns the preference, in numbers") == 1
+    assert "When what passes between the models is hidden" in page
+    assert "SysDPO-Sampling improves accuracy: " in page
+    figures = [page.index(f"<h3>{title}") for title in ("All methods", "While training", "Who earns the preference")]
+    assert figures == sorted(figures)
+
+
+def test_system_study_and_figure_that_no_view_knows_are_shown(made_up_results: Path, tmp_path: Path) -> None:
+    metrics = pd.read_csv(made_up_results / "metrics.csv").query("system == 'two_stage_qa'")
+    parts = [metrics.assign(system=name) for name in ("debate", "debate_long")]
+    pd.concat(parts).to_csv(tmp_path / "metrics.csv", index=False)
+    (tmp_path / "comparisons.csv").write_bytes((made_up_results / "comparisons.csv").read_bytes())
+    for folder, name in (
+        ("figures", "debate_round_two.svg"),
+        ("figures", "debate_long_credit.svg"),
+        ("studies", "x_y.csv"),
+    ):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / name).write_text("a,b\n1,\n")
+    write_report(tmp_path, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    long = page.index('<section id="debate_long">')
+    assert page.index('<section id="debate">') < page.index("<h3>Round two</h3>") < long
+    assert page.index("<h3>Who earns the preference</h3>") > long
+    assert '<section id="study-x_y">' in page
+    assert "<td>–</td>" in page
 
 
 def test_text_from_the_data_is_escaped(page: str) -> None:

@@ -46,6 +46,23 @@ def test_caption_says_what_the_interval_is() -> None:
     assert "95 % bootstrap interval over prompts nested in seeds" in table.caption
 
 
+def test_both_methods_of_the_paper_are_compared_with_every_row(made_up_results: Path) -> None:
+    name = "two_stage_qa"
+    metrics, comparisons = (pd.read_csv(made_up_results / f"{table}.csv") for table in ("metrics", "comparisons"))
+    metrics, comparisons = metrics[metrics["system"] == name], comparisons[comparisons["system"] == name]
+    table = build_table(name, metrics, comparisons)
+    assert table.headings[-2:] == ["Direct − this, accuracy (points)", "Sampling − this, accuracy (points)"]
+    rows = {row.method: row for row in table.rows}
+    assert rows["only_first"].label == "Only the first model"
+    pairs = comparisons[comparisons["metric"] == "accuracy"].set_index(["method", "baseline"])["difference"]
+    for place, subject in ((-2, "direct"), (-1, "sampling")):
+        assert rows["separate"].cells[place].mean == f"{100 * pairs[subject, 'separate']:+.1f}".replace("-", "−")
+        assert rows[subject].cells[place].mean == ""
+    length = table.headings.index("Length (tokens)")
+    assert not any(row.cells[length].best for row in table.rows)
+    assert "Sampling − this: SysDPO-Sampling minus the row's method" in table.caption
+
+
 def test_latex_escapes_what_latex_would_read_otherwise() -> None:
     text = latex(build_table(SYSTEM, rows(SYSTEM, {"direct": 0.5}), differences(SYSTEM, 0, 0, 0)), SYSTEM)
     assert r"\shortstack{Order consistency\\(\%)}" in text
@@ -64,8 +81,8 @@ def test_three_files_are_written_and_csv_holds_stored_units(made_up_results: Pat
     write_tables(SYSTEM, made_up_results / "metrics.csv", made_up_results / "comparisons.csv", output)
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{SYSTEM}.{kind}" for kind in ("csv", "md", "tex")]
     written = pd.read_csv(output.with_suffix(".csv")).set_index("method")
-    metrics = pd.read_csv(made_up_results / "metrics.csv").set_index(["method", "metric"])
-    assert written.loc["direct", "order_consistency"] == metrics.loc[("direct", "order_consistency"), "mean"]
+    metrics = pd.read_csv(made_up_results / "metrics.csv").set_index(["system", "method", "metric"])
+    assert written.loc["direct", "order_consistency"] == metrics.loc[(SYSTEM, "direct", "order_consistency"), "mean"]
     assert pd.isna(written.loc["direct", "direct_minus_this_order_consistency"])
 
 
@@ -78,5 +95,5 @@ def test_missing_column_leaves_no_file(made_up_results: Path, tmp_path: Path) ->
 
 def test_system_that_was_not_measured_is_named(made_up_results: Path, tmp_path: Path) -> None:
     shutil.copy(made_up_results / "metrics.csv", tmp_path)
-    with pytest.raises(UserError, match="no rows for system 'debate'; it has progressive_images"):
+    with pytest.raises(UserError, match="no rows for system 'debate'; it has progressive_images, two_stage_qa"):
         write_tables("debate", tmp_path / "metrics.csv", made_up_results / "comparisons.csv", tmp_path / "t.md")

@@ -1,0 +1,198 @@
+"""Questions about cities in two hops: which country a city is in, and what is so in that country.
+
+"Which language do people speak in Lyon?" A good draft names the country ("Lyon is in France."), the answer is one word
+("French"). Nothing is taught: a pretrained language model knows part of it. The world is our choice.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sysdpo.config import typed
+from sysdpo.errors import UserError
+from sysdpo.foundation.smollm2 import SmolLM2Settings
+from sysdpo.system import System
+
+COUNTRIES = {
+    "France": ("Paris", "French", "Lyon Marseille Nice Bordeaux Toulouse"),
+    "Germany": ("Berlin", "German", "Munich Hamburg Cologne Frankfurt Stuttgart"),
+    "Italy": ("Rome", "Italian", "Milan Naples Venice Florence Turin"),
+    "Spain": ("Madrid", "Spanish", "Barcelona Seville Valencia Granada Malaga"),
+    "Portugal": ("Lisbon", "Portuguese", "Porto Braga Coimbra"),
+    "Poland": ("Warsaw", "Polish", "Krakow Gdansk Poznan Lodz"),
+    "Greece": ("Athens", "Greek", "Thessaloniki Patras Sparta Corinth"),
+    "Sweden": ("Stockholm", "Swedish", "Gothenburg Malmo Uppsala"),
+    "the Netherlands": ("Amsterdam", "Dutch", "Rotterdam Utrecht Eindhoven"),
+    "Norway": ("Oslo", "Norwegian", "Bergen Trondheim Stavanger"),
+    "Denmark": ("Copenhagen", "Danish", "Aarhus Odense Aalborg"),
+    "Finland": ("Helsinki", "Finnish", "Turku Tampere"),
+    "Hungary": ("Budapest", "Hungarian", "Debrecen Szeged"),
+    "Turkey": ("Ankara", "Turkish", "Izmir Antalya Bursa"),
+    "Russia": ("Moscow", "Russian", "Kazan Sochi Omsk Vladivostok"),
+    "Egypt": ("Cairo", "Arabic", "Alexandria Luxor Aswan"),
+    "Japan": ("Tokyo", "Japanese", "Osaka Kyoto Nagoya Hiroshima Kobe Nagasaki"),
+    "China": ("Beijing", "Chinese", "Shanghai Shenzhen Wuhan Nanjing Guangzhou"),
+    "South Korea": ("Seoul", "Korean", "Busan Incheon Daegu"),
+}
+"""Each country's capital, language and some cities, all single words."""
+
+WORDINGS = {
+    "capital": (
+        "What is the capital of the country that {0} is in?",
+        "{0} is in a country with which capital?",
+        "Which capital does the country of {0} have?",
+    ),
+    "language": (
+        "What language is spoken in {0}?",
+        "Which language do people speak in {0}?",
+        "In {0}, what is the main language?",
+    ),
+}
+
+# One question of each kind, about a city that none of the questions is about; the end token shows where to stop.
+FIRST_TEMPLATE = (
+    "What is the capital of the country that Oxford is in?\nOxford is in England.<|im_end|>\n"
+    "Which language do people speak in Chicago?\nChicago is in America.<|im_end|>\n"
+    "{0}\n"
+)
+SECOND_TEMPLATE = (
+    "What is the capital of the country that Oxford is in? Oxford is in England.\nLondon<|im_end|>\n"
+    "Which language do people speak in Chicago? Chicago is in America.\nEnglish<|im_end|>\n"
+    "{0} {1}\n"
+)
+
+
+@dataclass(frozen=True)
+class CitiesSettings:
+    """unseen: the share of the cities that only validation and test prompts ask about."""
+
+    unseen: float = 0.4
+
+    def __post_init__(self) -> None:
+        if not 0 < self.unseen < 1:
+            raise UserError(f"questions.unseen: {self.unseen} should be above 0 and below 1")
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of which city, in which words."""
+
+    city: str
+    country: str
+    kind: str
+    text: str
+
+    @property
+    def answer(self) -> str:
+        """The one word that is right."""
+        capital, language, _ = COUNTRIES[self.country]
+        return capital if self.kind == "capital" else language
+
+
+def questions() -> list[Question]:
+    """Every question, city by city."""
+    return [
+        Question(city, country, kind, wording.format(city))
+        for country, (_, _, cities) in COUNTRIES.items()
+        for city in cities.split()
+        for kind, wordings in WORDINGS.items()
+        for wording in wordings
+    ]
+
+
+def split_questions(unseen: float) -> tuple[list[Question], list[Question]]:
+    """The questions that training prompts are drawn from, and those about the share `unseen` of the cities."""
+    everything = questions()
+    cities = list(dict.fromkeys(question.city for question in everything))
+    order = np.random.default_rng(0).permutation(len(cities))  # one fixed shuffle, whatever the seeds are
+    held_out = {cities[index] for index in order[: round(unseen * len(cities))]}
+    return (
+        [question for question in everything if question.city not in held_out],
+        [question for question in everything if question.city in held_out],
+    )
+
+
+def is_right(answer: str, expected: str) -> bool:
+    """Whether an answer is the expected word and nothing else but punctuation; capital letters do not matter."""
+    return re.findall(r"\w+", answer.lower()) == [expected.lower()]
+
+
+class Cities:
+    """The world of the cities, as a two-stage system asks for one."""
+
+    default_components: Mapping[str, tuple[str, str]] = {
+        "first": ("smollm2", FIRST_TEMPLATE),
+        "second": ("smollm2", SECOND_TEMPLATE),
+    }
+
+    def __init__(self, settings: CitiesSettings, model: SmolLM2Settings):
+        self.foundations = {"smollm2": partial(self._make_model, model)}
+        self.known, self.unseen = split_questions(settings.unseen)
+
+    def _make_model(self, settings: SmolLM2Settings, seed: int, folder: Path) -> None:
+        # Nothing is drawn: the model is the same for every seed.
+        from sysdpo.foundation.smollm2 import make_smollm2
+
+        make_smollm2(settings, folder)
+
+    def prompts(self, train: int, validation: int, test: int, seed: int) -> pd.DataFrame:
+        """Columns `prompt_id, split, text, answer, kind, city, country`; held-out prompts ask about other cities."""
+        rng = np.random.default_rng(seed)
+        rows = []
+        for source, sizes in ((self.known, {"train": train}), (self.unseen, {"validation": validation, "test": test})):
+            if sum(sizes.values()) > len(source):
+                raise UserError(f"prompts: {sizes} should add up to at most {len(source)}")
+            splits = [split for split, size in sizes.items() for _ in range(size)]
+            for split, index in zip(splits, rng.choice(len(source), len(splits), replace=False), strict=True):
+                asked = source[index]
+                rows.append((split, asked.text, asked.answer, asked.kind, asked.city, asked.country))
+        table = pd.DataFrame(rows, columns=["split", "text", "answer", "kind", "city", "country"])
+        table.insert(0, "prompt_id", [f"q{row:04d}" for row in range(len(table))])
+        return table
+
+    def is_right(self, answer: str, expected: str) -> bool:
+        """See the module's function."""
+        return is_right(answer, expected)
+
+    def inspect(self, system: System, seed: int) -> dict[str, Any]:
+        """How far each model is from its part, on 60 questions about unseen cities.
+
+        `draft_names_country`: drafts that name the right country. `right_given_draft`, `_given_country`,
+        `_given_wrong_country`: right answers of the second model to those drafts, to a good one, and to one that names
+        another country: the last is far below the others where the second model relies on its draft.
+        """
+        rng = np.random.default_rng([seed, 4])
+        asked = [self.unseen[index] for index in rng.choice(len(self.unseen), 60, replace=False)]
+        texts = [question.text for question in asked]
+        seeds = range(1000, 1000 + len(asked))
+        drafts = [str(each) for each in system.components["first"].sample([(text,) for text in texts], seeds=seeds)]
+        others = list(COUNTRIES)
+        wrong = [others[(others.index(question.country) + 5) % len(others)] for question in asked]
+        given = {
+            "draft": drafts,
+            "country": [f"{question.city} is in {question.country}." for question in asked],
+            "wrong_country": [f"{question.city} is in {name}." for question, name in zip(asked, wrong, strict=True)],
+        }
+        named = [question.country in text for question, text in zip(asked, drafts, strict=True)]
+        quality = {"draft_names_country": float(np.mean(named))}
+        for name, hints in given.items():
+            answers = system.components["second"].sample(list(zip(texts, hints, strict=True)), seeds=range(len(asked)))
+            right = [is_right(str(each), question.answer) for each, question in zip(answers, asked, strict=True)]
+            quality[f"right_given_{name}"] = float(np.mean(right))
+        return quality
+
+
+def build(questions: Mapping[str, Any], foundation: Mapping[str, Any]) -> Cities:
+    """The world that the configuration names; raises `UserError` on a setting that is unknown or out of range."""
+    if unknown := sorted(set(foundation) - {"smollm2"}):
+        raise UserError(f"foundation: unknown key {unknown}; known is 'smollm2'")
+    return Cities(
+        typed(CitiesSettings, questions, "questions"),
+        typed(SmolLM2Settings, foundation.get("smollm2"), "foundation.smollm2"),
+    )

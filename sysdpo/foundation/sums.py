@@ -1,0 +1,298 @@
+"""The language of the sums: questions told in words, the steps that work them out, and the right answer.
+
+A question starts from a number and changes it twice: "tom has 7 pears , finds 2 , loses 3". A draft writes the steps in
+one of two dialects. Dialect A leaves the second sign open ("7 plus 2 by 3"); dialect B tells all ("7 up 2 down 3"). The
+answer is the running totals ("9 , 6"). Every number, and every total that a wrong reading leads to, lies in 0 to 9.
+The world is our choice.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import product
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+
+from sysdpo.errors import UserError
+from sysdpo.settings import typed
+from sysdpo.system import System
+
+VERBS = dict.fromkeys(("finds", "buys", "wins", "picks"), 1) | dict.fromkeys(("loses", "eats", "sells", "drops"), -1)
+"""Each verb's sign."""
+
+CARELESS = ("picks", "wins", "drops", "eats")
+"""The verbs whose step the first model tends to leave out."""
+
+NAMES = ("ann", "ben", "mia", "tom")
+THINGS = ("pears", "coins", "nuts", "cards")
+SIGNS: dict[str, dict[int, str]] = {"A": {1: "plus", -1: "minus"}, "B": {1: "up", -1: "down"}}
+OPEN = "by"
+"""Dialect A's word for a second change whose sign it does not tell."""
+
+SEPARATOR = " , "
+FIRST_TEMPLATE = "{0} :"
+SECOND_TEMPLATE = "{0} : {1} ="
+LARGEST = 9
+
+
+@dataclass(frozen=True)
+class SolverSettings:
+    """How a small model is pretrained."""
+
+    examples: int = 8000
+    steps: int = 400
+    batch_size: int = 64
+    learning_rate: float = 4e-3
+    width: int = 64
+    layers: int = 2
+    initializer_range: float = 0.08
+
+    name: ClassVar[str]
+    shares: ClassVar[tuple[str, ...]]
+
+    def __post_init__(self) -> None:
+        where = f"foundation.{self.name}"
+        for name in ("examples", "steps", "batch_size", "width", "layers"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{where}.{name}: {getattr(self, name)} should be at least 1")
+        if self.width % 16:
+            raise UserError(f"{where}.width: {self.width} should be a multiple of 16")
+        for name in self.shares:
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"{where}.{name}: {getattr(self, name)} should be in [0, 1]")
+
+
+@dataclass(frozen=True)
+class FirstSettings(SolverSettings):
+    """How the model that writes the steps is made, and in what it is imperfect.
+
+    dialect_b: the share of its training drafts in dialect B.
+    dropped: the share that leave a step out, where a verb is careless.
+    """
+
+    dialect_b: float = 0.5
+    dropped: float = 0.5
+
+    name = "first"
+    shares = ("dialect_b", "dropped")
+
+
+@dataclass(frozen=True)
+class SecondSettings(SolverSettings):
+    """How the model that computes the totals is made, and in what it is imperfect.
+
+    misread: the share of its training answers to whole drafts in dialect B that take the second sign for the other.
+    dropped: the share of its training drafts that lack a step, where a verb is careless.
+    """
+
+    misread: float = 0.4
+    dropped: float = 0.5
+
+    name = "second"
+    shares = ("misread", "dropped")
+
+
+@dataclass(frozen=True)
+class SumsSettings:
+    """unseen: the share of the sums (start and changes) that only validation and test prompts ask for."""
+
+    unseen: float = 0.3
+
+    def __post_init__(self) -> None:
+        if not 0 < self.unseen < 1:
+            raise UserError(f"questions.unseen: {self.unseen} should be above 0 and below 1")
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A start and two signed changes."""
+
+    start: int
+    changes: tuple[int, int]
+
+    @property
+    def result(self) -> int:
+        """What is left in the end."""
+        return self.start + sum(self.changes)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A sum told in words: who has what, and the verb of each change."""
+
+    sum: Sum
+    verbs: tuple[str, str]
+    name: str
+    thing: str
+
+    @property
+    def text(self) -> str:
+        """The sentence itself."""
+        steps = [f"{verb} {abs(change)}" for verb, change in zip(self.verbs, self.sum.changes, strict=True)]
+        return SEPARATOR.join([f"{self.name} has {self.sum.start} {self.thing}", *steps])
+
+
+def sums() -> list[Sum]:
+    """Every sum for which both signs of the second change stay in 0 to 9, from the start as well as from the total."""
+    found = []
+    for start, total in product(range(LARGEST + 1), repeat=2):
+        room = min(start, LARGEST - start, total, LARGEST - total)
+        if start != total:
+            found += [Sum(start, (total - start, sign * n)) for n in range(1, room + 1) for sign in (1, -1)]
+    return found
+
+
+def split_sums(unseen: float) -> tuple[list[Sum], list[Sum]]:
+    """The sums that pretraining and training prompts may use, and the share `unseen` kept for held-out prompts."""
+    everything = sums()
+    # One fixed shuffle: a foundation model and a table of prompts must agree whatever their seeds are.
+    order = np.random.default_rng(0).permutation(len(everything))
+    held_out = {int(index) for index in order[: round(unseen * len(everything))]}
+    known = [each for index, each in enumerate(everything) if index not in held_out]
+    return known, [each for index, each in enumerate(everything) if index in held_out]
+
+
+def questions(of: list[Sum]) -> list[Question]:
+    """Every question that tells one of these sums."""
+    verbs = {sign: [verb for verb, direction in VERBS.items() if direction == sign] for sign in (1, -1)}
+    told = []
+    for each in of:
+        first, second = (verbs[1 if change > 0 else -1] for change in each.changes)
+        told += [Question(each, (one, two), *who) for one, two, *who in product(first, second, NAMES, THINGS)]
+    return told
+
+
+def draft(of: Sum, dialect: str, dropped: int | None = None) -> str:
+    """The steps of a sum in dialect `A` or `B`; `dropped` is the index of a change left out."""
+    words = [str(of.start)]
+    for index, change in enumerate(of.changes):
+        if index != dropped:
+            sign = OPEN if dialect == "A" and index == 1 else SIGNS[dialect][1 if change > 0 else -1]
+            words += [sign, str(abs(change))]
+    return " ".join(words)
+
+
+def dialect_of(text: str) -> str | None:
+    """The dialect of a draft with both its steps; None for any other text."""
+    words = text.split()
+    if len(words) != 5 or not all(word.isdigit() for word in words[::2]):
+        return None
+    if words[1] in SIGNS["A"].values() and words[3] == OPEN:
+        return "A"
+    return "B" if {words[1], words[3]} <= set(SIGNS["B"].values()) else None
+
+
+def readings(text: str) -> list[tuple[int, ...]]:
+    """The running totals of a draft, one tuple for every way that its open sign can be read."""
+    words = text.split()
+    meaning = {word: (sign,) for signs in SIGNS.values() for sign, word in signs.items()} | {OPEN: (1, -1)}
+    read: list[tuple[int, ...]] = []
+    for signs in product(*(meaning[word] for word in words[1::2])):
+        changes = [sign * int(amount) for sign, amount in zip(signs, words[2::2], strict=True)]
+        read.append(tuple((int(words[0]) + np.cumsum(changes)).tolist()))
+    return read
+
+
+def answer(totals: tuple[int, ...]) -> str:
+    """The second model's answer that holds these running totals."""
+    return SEPARATOR.join(map(str, totals))
+
+
+def is_right(text: str, expected: str) -> bool:
+    """Whether the last total of an answer is the expected one; an answer that ends in anything else is wrong."""
+    return text.split(SEPARATOR.strip())[-1].strip() == expected
+
+
+class Sums:
+    """The world of the sums, as a two-stage system asks for one."""
+
+    def __init__(self, settings: SumsSettings, first: FirstSettings, second: SecondSettings):
+        self.settings = settings
+        self.default_components = {"first": ("first", FIRST_TEMPLATE), "second": ("second", SECOND_TEMPLATE)}
+        self.foundations = {"first": partial(self._make_first, first), "second": partial(self._make_second, second)}
+
+    @cached_property
+    def known(self) -> list[Question]:
+        """What pretraining and the training prompts are drawn from."""
+        return questions(split_sums(self.settings.unseen)[0])
+
+    @cached_property
+    def unseen(self) -> list[Question]:
+        """What the validation and test prompts are drawn from."""
+        return questions(split_sums(self.settings.unseen)[1])
+
+    # The model libraries take seconds to import, so only the steps that make a model do.
+
+    def _make_first(self, settings: FirstSettings, seed: int, folder: Path) -> None:
+        from sysdpo.foundation.solvers import make_first
+
+        make_first(settings, self.known, seed, folder)
+
+    def _make_second(self, settings: SecondSettings, seed: int, folder: Path) -> None:
+        from sysdpo.foundation.solvers import make_second
+
+        make_second(settings, self.known, seed, folder)
+
+    def prompts(self, train: int, validation: int, test: int, seed: int) -> pd.DataFrame:
+        """Columns `prompt_id, split, text, answer, verbs`; held-out prompts ask for sums that training ones do not."""
+        rng = np.random.default_rng(seed)
+        rows = []
+        for source, sizes in ((self.known, {"train": train}), (self.unseen, {"validation": validation, "test": test})):
+            if sum(sizes.values()) > len(source):
+                raise UserError(f"prompts: {sizes} should add up to at most {len(source)}")
+            splits = [split for split, size in sizes.items() for _ in range(size)]
+            for split, index in zip(splits, rng.choice(len(source), len(splits), replace=False), strict=True):
+                asked = source[index]
+                rows.append((split, asked.text, str(asked.sum.result), " ".join(asked.verbs)))
+        table = pd.DataFrame(rows, columns=["split", "text", "answer", "verbs"])
+        table.insert(0, "prompt_id", [f"q{row:04d}" for row in range(len(table))])
+        return table
+
+    def is_right(self, answer: str, expected: str) -> bool:
+        """See the module's function."""
+        return is_right(answer, expected)
+
+    def inspect(self, system: System, seed: int) -> dict[str, Any]:
+        """The drafts' dialects, and how the second model reads whole drafts, on 400 questions of unseen sums.
+
+        `right_given_*`: its share of right answers; in dialect A half of them are, by chance, the best there is.
+        `arithmetic`: its share of answers that are a right computation by one reading of the second sign.
+        """
+        rng = np.random.default_rng([seed, 3])
+        asked = [self.unseen[index] for index in rng.choice(len(self.unseen), 400, replace=False)]
+        texts = [question.text for question in asked]
+        drafts = system.components["first"].sample([(text,) for text in texts], seeds=range(len(texts)))
+        dialects = [dialect_of(str(each)) for each in drafts]
+        faithful = [
+            str(each) == draft(question.sum, dialect)
+            for each, question, dialect in zip(drafts, asked, dialects, strict=True)
+            if dialect
+        ]
+        quality: dict[str, Any] = {
+            "draft_whole": float(np.mean([dialect is not None for dialect in dialects])),
+            "draft_whole_faithful": float(np.mean(faithful)) if faithful else 0.0,
+            "draft_dialect_b": dialects.count("B") / max(1, len(faithful)),
+        }
+        for dialect in SIGNS:
+            steps = [draft(question.sum, dialect) for question in asked]
+            given = system.components["second"].sample(list(zip(texts, steps, strict=True)), seeds=range(len(texts)))
+            right = [is_right(str(each), str(question.sum.result)) for each, question in zip(given, asked, strict=True)]
+            either = [{answer(totals) for totals in readings(draft(question.sum, "A"))} for question in asked]
+            computed = [str(each) in allowed for each, allowed in zip(given, either, strict=True)]
+            quality[f"right_given_{dialect.lower()}"] = float(np.mean(right))
+            quality[f"arithmetic_given_{dialect.lower()}"] = float(np.mean(computed))
+        return quality
+
+
+def build(questions: Mapping[str, Any], foundation: Mapping[str, Any]) -> Sums:
+    """The world that the configuration names; raises `UserError` on a setting that is unknown or out of range."""
+    if unknown := sorted(set(foundation) - {"first", "second"}):
+        raise UserError(f"foundation: unknown key {unknown}; known are ['first', 'second']")
+    return Sums(
+        typed(SumsSettings, questions, "questions"),
+        typed(FirstSettings, foundation.get("first"), "foundation.first"),
+        typed(SecondSettings, foundation.get("second"), "foundation.second"),
+    )
