@@ -44,6 +44,7 @@ STEPS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "metrics": (steps.metrics, ("evaluations", "comparisons", "output")),
     "tables": (steps.tables, ("system", "metrics", "comparisons", "output")),
     "figure": (steps.figure, ("system", "figure", "metrics", "comparisons", "runs", "output")),
+    "credit": (steps.credit, ("system", "runs", "output")),
     "study": (steps.study, ("study", "output")),
     "draw": (steps.draw, ("study", "table", "output")),
     "report": (steps.report, ("results", "output")),

@@ -197,6 +197,13 @@ def figure(options: argparse.Namespace, config: Config) -> None:
     write_figure(options.system, options.figure, options.metrics, options.comparisons, options.runs, options.output)
 
 
+def credit(options: argparse.Namespace, config: Config) -> None:
+    """Table how each method's margin splits over the components."""
+    from sysdpo.report.credit import write_credit_table
+
+    write_credit_table(options.system, options.runs, options.output)
+
+
 def study(options: argparse.Namespace, config: Config) -> None:
     """Compute a study on systems small enough to enumerate."""
     settings = study_config(config, options.study)

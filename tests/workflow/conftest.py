@@ -14,7 +14,7 @@ EXPERIMENTS = {
         "methods": ["direct", "separate"],
         "grid": {"beta": [0.1, 1.0]},
     },
-    "pairs": {
+    "sweep_pairs": {
         "system": "progressive_images",
         "seeds": [0],
         "split": "test",
@@ -25,8 +25,10 @@ EXPERIMENTS = {
 
 
 def small_project(folder: Path) -> Project:
-    """One seed, two experiments, and of the methods two without training and two with."""
-    project = make_project(folder, {"seeds": [0], "experiments": EXPERIMENTS})
+    """One system and seed, no study, two experiments, and of the methods two without training and two with."""
+    project = make_project(folder, {"seeds": [0], "experiments": EXPERIMENTS, "studies": {}})
+    config = project.config
+    project.config = config | {"systems": {project.system: config["systems"][project.system]}}
     rows = project.config["systems"]["progressive_images"]["methods"]
     project.edit({name: rows[name] for name in ("before", "best_of_n", "separate", "direct")}, "methods")
     project.edit(["before", "separate"], "baselines")

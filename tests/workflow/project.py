@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+TARGETS = ("all", "default", "theory", "credit", "candidates", "compute", "tune", "sweep")
 STUB = Path(__file__).parent / "stub" / "__main__.py"
 
 
@@ -36,6 +37,11 @@ class Project:
     @property
     def system(self) -> str:
         return next(iter(self.config["systems"]))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Those of the first system."""
+        return self.config["systems"][self.system]
 
     def edit(self, value: Any, *keys: str) -> None:
         """Set one setting of the first system, as a user would in config.yaml."""
@@ -72,7 +78,7 @@ class Project:
             number = re.search(r"^    jobid: (\d+)$", block, re.MULTILINE)
             assert number, block
             jobs[number[1]] = Job(block.split(":", 1)[0], dict(pairs))
-        return [job for job in jobs.values() if job.rule not in ("all", "default", "tune", "sweep")]
+        return [job for job in jobs.values() if job.rule not in TARGETS]
 
 
 def make_project(folder: Path, over: dict[str, Any] | None = None) -> Project:

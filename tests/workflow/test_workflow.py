@@ -7,6 +7,8 @@ import pytest
 import yaml
 from project import REPOSITORY, Job, Project, make_project
 
+from sysdpo.config import without_dropped
+
 
 def rules(jobs: list[Job]) -> Counter[str]:
     return Counter(job.rule for job in jobs)
@@ -23,18 +25,26 @@ def scales() -> list[Path | None]:
 @pytest.mark.parametrize("scale", scales(), ids=lambda path: path.stem if path else "default")
 def test_every_scale_plans_each_step_for_each_seed_and_method(tmp_path: Path, scale: Path | None) -> None:
     project = make_project(tmp_path)
-    over = yaml.safe_load(scale.read_text()) if scale else {}
-    seeds = len(over.get("seeds", project.config["seeds"]))
-    system = project.config["systems"]["progressive_images"]
-    rows = system["methods"] | over.get("systems", {}).get("progressive_images", {}).get("methods", {})
-    trained = [name for name, row in rows.items() if row["objective"] != "none"]
+    config = laid_over(project.config, yaml.safe_load(scale.read_text()) if scale else {})
+    seeds, systems = len(config["seeds"]), without_dropped(config)["systems"].values()
+    expected: Counter[str] = Counter(["metrics", "manifest", "report"])
+    expected.update(dict.fromkeys(["study", "draw"], int("theory" in (config.get("studies") or {}))))
+    for system in systems:
+        trained = [name for name, row in system["methods"].items() if row["objective"] != "none"]
+        each_seed = {"inspect": 1, "sample": 1, "score": 1, "pair": 1, "foundation": len(system["foundation"])}
+        each_seed |= {"train": len(trained), "evaluate": len(system["methods"])}
+        expected.update({rule: seeds * count for rule, count in each_seed.items()})
+        expected.update({"prompts": 1, "tables": 1, "credit_table": 1, "figure": len(system["figures"])})
 
     planned = project.planned("--configfile", str(scale)) if scale else project.planned()
 
-    each_seed = {"inspect": 1, "sample": 1, "score": 1, "pair": 1, "foundation": len(system["foundation"])}
-    each_seed |= {"train": len(trained), "evaluate": len(rows)}
-    once = dict.fromkeys(["prompts", "metrics", "tables", "figures", "manifest", "report"], 1)
-    assert rules(planned) == once | {rule: seeds * count for rule, count in each_seed.items()}
+    assert rules(planned) == expected
+
+
+def laid_over(config: dict, over: dict) -> dict:
+    """As Snakemake lays one configuration file over another."""
+    nested = {key: laid_over(config.get(key) or {}, value) for key, value in over.items() if isinstance(value, dict)}
+    return config | over | nested
 
 
 def test_tune_and_sweep_train_every_point_of_their_grids(project: Project) -> None:
@@ -42,7 +52,7 @@ def test_tune_and_sweep_train_every_point_of_their_grids(project: Project) -> No
     assert methods(tuned) == {"tune-direct-00", "tune-direct-01", "tune-separate-00", "tune-separate-01"}
     assert rules(tuned)["train"] == rules(tuned)["evaluate"] == 4
     swept = project.planned("sweep")
-    assert methods(swept) == {"pairs-direct-00", "pairs-direct-01"}
+    assert methods(swept) == {"sweep_pairs-direct-00", "sweep_pairs-direct-01"}
     assert rules(swept)["experiment"] == 1
 
 
@@ -57,8 +67,8 @@ def test_beta_of_one_method_reruns_that_method_alone(finished: Project) -> None:
     finished.edit(0.123, "methods", "direct", "beta")
     planned = finished.planned()
     assert methods(planned) == {"direct"}
-    once = ("train", "evaluate", "metrics", "tables", "figures", "manifest", "report")
-    assert rules(planned) == dict.fromkeys(once, 1)
+    once = ("train", "evaluate", "metrics", "tables", "credit_table", "manifest", "report")
+    assert rules(planned) == dict.fromkeys(once, 1) | {"figure": len(finished.settings["figures"])}
 
     finished.run()
     assert finished.planned() == []

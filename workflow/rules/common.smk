@@ -13,8 +13,9 @@ WORKFLOW = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).pare
 sys.path.insert(0, str(WORKFLOW.parent))
 
 from config_check import stop_if_wrong
-from sysdpo.config import expand_experiments, method_rows
+from sysdpo.config import expand_experiments, method_rows, without_dropped
 
+config.update(without_dropped(config))
 stop_if_wrong(config, WORKFLOW / "schemas" / "config.schema.yaml")
 
 # The library is used where it stands: the environments hold only what it needs, so a change of its code
@@ -31,6 +32,7 @@ BENCHMARKS = f"{RESULTS}/benchmarks"
 RUN = f"{RESULTS}/runs/{{system}}/{{seed}}"
 RESOLVED_CONFIG = f"{RESULTS}/config.yaml"
 EXPERIMENT_TABLE = f"{RESULTS}/experiments/{{experiment}}.csv"
+CREDIT_TABLE = f"{RESULTS}/tables/{{system}}_credit.csv"
 STUDY_TABLE = f"{RESULTS}/studies/{{study}}.csv"
 STUDY_FIGURE = f"{RESULTS}/figures/study_{{study}}"
 
@@ -103,19 +105,26 @@ def variant_evaluations(wildcards):
     return evaluations_of(experiment["system"], variants, experiment["seeds"])
 
 
+def trainings_of(system):
+    trained = [method for method in SYSTEMS[system]["methods"] if METHODS[system][method]["objective"] != "none"]
+    return expand(f"{RUN}/{{method}}/training", system=system, seed=SEEDS, method=trained)
+
+
 def runs_of(system):
     """What is shown of a system's runs themselves: samples, training curves, the quality of its models."""
-    methods = SYSTEMS[system]["methods"]
-    trained = [method for method in methods if METHODS[system][method]["objective"] != "none"]
-    quality = ["foundation/quality.json"] if SYSTEMS[system].get("foundation") else []
-    parts = [f"{method}/training" for method in trained] + quality
-    return evaluations_of(system, methods, SEEDS) + expand(f"{RUN}/{{part}}", system=system, seed=SEEDS, part=parts)
+    has_foundation = SYSTEMS[system].get("foundation")
+    quality = expand(f"{RUN}/foundation/quality.json", system=system, seed=SEEDS if has_foundation else [])
+    return evaluations_of(system, SYSTEMS[system]["methods"], SEEDS) + trainings_of(system) + quality
 
 
-def studies_shown():
-    """Of the studies the report always shows the theory's; the others are targets of their own."""
-    shown = [study for study in STUDIES if study == "theory"]
-    return expand([STUDY_TABLE, f"{STUDY_FIGURE}.png", f"{STUDY_FIGURE}.svg"], study=shown)
+def study_files(name):
+    """The table and figures of a study, nothing where the configuration has none of this name."""
+    return expand([STUDY_TABLE, f"{STUDY_FIGURE}.png", f"{STUDY_FIGURE}.svg"], study=[name] if name in STUDIES else [])
+
+
+def experiment_tables(prefix):
+    """The tables of the experiments whose names begin so."""
+    return expand(EXPERIMENT_TABLE, experiment=[name for name in EXPERIMENTS if name.startswith(prefix)])
 
 
 def results_shown(wildcards):
@@ -124,12 +133,13 @@ def results_shown(wildcards):
         f"{RESULTS}/metrics.csv",
         f"{RESULTS}/comparisons.csv",
         *expand(f"{RESULTS}/tables/{{system}}.{{kind}}", system=SYSTEMS, kind=["csv", "md", "tex"]),
+        *expand(CREDIT_TABLE, system=SYSTEMS),
         *[
             f"{RESULTS}/figures/{system}_{figure}.{kind}"
             for system in SYSTEMS
             for figure in SYSTEMS[system]["figures"]
             for kind in ("png", "svg")
         ],
-        *studies_shown(),
+        *study_files("theory"),
         *[path for system in SYSTEMS for path in runs_of(system)],
     ]

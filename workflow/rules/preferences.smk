@@ -50,7 +50,7 @@ rule score:
         runtime=30,
     params:
         config=RESOLVED_CONFIG,
-        settings=settings_of("factory"),
+        settings=settings_of("factory", "questions"),
         foundation=foundation_folder,
     shell:
         "python -m sysdpo score --config {params.config} --system {wildcards.system}"

@@ -1,5 +1,6 @@
 # What people look at: tables, figures, the manifest of everything made, and the report.
 
+
 rule tables:
     input:
         metrics=f"{RESULTS}/metrics.csv",
@@ -64,6 +65,36 @@ rule figure:
         "python -m sysdpo figure --config {params.config} --system {wildcards.system}"
         " --figure {wildcards.figure} --metrics {input.metrics} --comparisons {input.comparisons}"
         " --runs {params.runs} --output {params.folder} 2>&1 | tee -i {log} >&2"
+
+
+# How the margin splits over the components, and whether the chosen itself becomes less likely.
+rule credit_table:
+    input:
+        runs=lambda wildcards: trainings_of(wildcards.system),
+    output:
+        report(
+            CREDIT_TABLE,
+            caption="../report/credit.rst",
+            category="Tables",
+            labels={"system": "{system}", "table": "credit"},
+        ),
+    log:
+        f"{LOGS}/{{system}}/credit.log",
+    benchmark:
+        f"{BENCHMARKS}/{{system}}/credit.tsv"
+    conda:
+        "../../envs/results.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=1000,
+        runtime=10,
+    params:
+        config=RESOLVED_CONFIG,
+        runs=f"{RESULTS}/runs/{{system}}",
+    shell:
+        "python -m sysdpo credit --config {params.config} --system {wildcards.system}"
+        " --runs {params.runs} --output {output} 2>&1 | tee -i {log} >&2"
 
 
 # Before the report, which shows it: commit, versions, machine, seeds, and a checksum of every other output.

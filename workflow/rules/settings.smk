@@ -31,7 +31,7 @@ def sampling_settings_of(*names):
 
 def foundation_settings(wildcards):
     model = SYSTEMS[wildcards.system]["foundation"][wildcards.model]
-    return as_parameter(sections(wildcards.system, "factory") | {"model": model})
+    return as_parameter(sections(wildcards.system, "factory", "questions") | {"model": model})
 
 
 def training_settings(wildcards):
