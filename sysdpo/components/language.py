@@ -55,6 +55,7 @@ class LanguageModel:
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature
         self.batch_size = batch_size
+        self._prompts: dict[str, list[int]] = {}
         self._references: dict[tuple[int, ...], Tensor] = {}
         self.pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
@@ -171,7 +172,13 @@ class LanguageModel:
         return (token_log_probs * in_completion).sum(-1)
 
     def _encode_prompt(self, condition: tuple[Any, ...]) -> list[int]:
+        """The prompt's token ids, each prompt's computed once."""
         text = self.template.format(*condition)
+        if text not in self._prompts:
+            self._prompts[text] = self._encode(text)
+        return self._prompts[text]
+
+    def _encode(self, text: str) -> list[int]:
         if self.tokenizer.chat_template is None:
             return list(self.tokenizer(text)["input_ids"])
         messages = [{"role": "user", "content": text}]
