@@ -26,6 +26,7 @@ from sysdpo.system import LogProbs
 from sysdpo.values import Completion
 
 POLICY, REFERENCE = "default", "reference"
+WORTH_SHARING = 16  # tokens; encoding a shorter prefix apart costs more than it saves
 
 
 class LanguageModel:
@@ -158,18 +159,28 @@ class LanguageModel:
         return torch.stack([known[key] for key in keys])
 
     def _completion_log_probs(self, prompts: list[list[int]], values: Sequence[Completion]) -> Tensor:
-        rows = [torch.tensor([*prompt, *value.tokens]) for prompt, value in zip(prompts, values, strict=True)]
+        shared = _shared_prefix(prompts)
+        cache = self._encode_shared(prompts[0][:shared], len(prompts)) if shared >= WORTH_SHARING else None
+        skipped = shared if cache else 0
+        rows = [torch.tensor([*prompt, *value.tokens][skipped:]) for prompt, value in zip(prompts, values, strict=True)]
         # Right padding under causal attention cannot reach back, so no attention mask is needed.
         input_ids = pad_sequence(rows, batch_first=True, padding_value=self.pad_id).to(self.device)
-        first = torch.tensor([len(prompt) for prompt in prompts], device=self.device)[:, None]
+        first = torch.tensor([len(prompt) - skipped for prompt in prompts], device=self.device)[:, None]
         last = torch.tensor([len(row) for row in rows], device=self.device)[:, None]
         # Scoring only positions that can predict a completion token is most of the saving on large vocabularies.
         kept = torch.arange(int(first.min()) - 1, input_ids.shape[1] - 1, device=self.device)
-        logits = self.model(input_ids=input_ids, logits_to_keep=kept).logits.float()
+        logits = self.model(input_ids=input_ids, past_key_values=cache, logits_to_keep=kept).logits.float()
         targets = input_ids[:, kept + 1]
         token_log_probs = logits.log_softmax(-1).gather(-1, targets[..., None])[..., 0]
         in_completion = (kept + 1 >= first) & (kept + 1 < last)
         return (token_log_probs * in_completion).sum(-1)
+
+    def _encode_shared(self, prefix: list[int], rows: int) -> Any:
+        """Keys and values of a prefix that all rows begin with (instructions, examples), computed once."""
+        input_ids = torch.tensor([prefix], device=self.device)
+        cache = self.model(input_ids=input_ids, use_cache=True, logits_to_keep=1).past_key_values
+        cache.batch_repeat_interleave(rows)
+        return cache
 
     def _encode_prompt(self, condition: tuple[Any, ...]) -> list[int]:
         """The prompt's token ids, each prompt's computed once."""
@@ -230,6 +241,12 @@ class LanguageModel:
 
     def _policy_shapes(self) -> dict[str, tuple[int, ...]]:
         return {name: tuple(weight.shape) for name, weight in self._policy_weights()}
+
+
+def _shared_prefix(prompts: list[list[int]]) -> int:
+    """How many tokens all prompts begin with, leaving each at least one of its own to predict from."""
+    low, high, most = min(prompts), max(prompts), min(map(len, prompts)) - 1
+    return next((place for place in range(most) if low[place] != high[place]), most)
 
 
 class _GumbelNoise(LogitsProcessor):
