@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sysdpo.config import typed
 from sysdpo.errors import UserError
 from sysdpo.foundation.smollm2 import SmolLM2Settings
+from sysdpo.settings import typed
 from sysdpo.system import System
 
 COUNTRIES = {
