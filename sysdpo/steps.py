@@ -169,8 +169,8 @@ def metrics(options: argparse.Namespace, config: Config) -> None:
     from sysdpo.statistics import compare, summarise, win_rates
 
     values = read_evaluations(options.evaluations)
-    for name, described in config["systems"].items():
-        rivals = evaluation_settings(described, name).win_rates_against
+    for name in values["system"].unique():
+        rivals = evaluation_settings(system_config(config, name), name).win_rates_against
         values = pd.concat([values, win_rates(values[values["system"] == name], rivals)], ignore_index=True)
     comparisons = []
     for system, part in values.groupby("system", sort=False):

@@ -55,6 +55,12 @@ METHODS: dict[str, MethodView] = {
         "SysDPO-Sampling",
         "One loss on the final output: what lies between input and output is hidden, and summed over candidates.",
     ),
+    "separate_longer": MethodView(
+        "Separate DPO, longer", "Separate DPO with twice the updates: at least the compute that SysDPO-Sampling takes."
+    ),
+    "direct_longer": MethodView(
+        "Direct, longer", "SysDPO-Direct with twice the updates: at least the compute that SysDPO-Sampling takes."
+    ),
     "single_sample": MethodView(
         "Single sample",
         "SysDPO-Sampling with one ancestral draw for the sum. Its factor p(y|x) cancels between chosen and rejected, "
