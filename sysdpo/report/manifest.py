@@ -48,9 +48,14 @@ def config_hash(config: dict[str, Any]) -> str:
 
 
 def checksums(results: Path) -> dict[str, str]:
-    """SHA-256 of every file below `results`, by its path relative to it."""
+    """SHA-256 of every file below `results`, by its path relative to it; a folder with a manifest of its own (another
+    scale's results) is left out.
+    """
     found = {}
+    others = {path.parent for path in results.rglob("manifest.json")} - {results}
     for path in sorted(results.rglob("*")):
+        if others & set(path.parents):
+            continue
         parts = path.relative_to(results).parts
         hidden = any(part.startswith(".") for part in parts)
         if path.is_file() and not hidden and not LEFT_OUT_FOLDERS & set(parts) and parts[0] not in LEFT_OUT:
