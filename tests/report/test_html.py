@@ -9,7 +9,7 @@ import pytest
 from sysdpo.errors import UserError
 from sysdpo.report.credit import write_credit_table
 from sysdpo.report.html import write_report
-from sysdpo.report.manifest import config_hash, write_manifest
+from sysdpo.report.manifest import checksums, config_hash, write_manifest
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +131,11 @@ def test_manifest_names_files_by_their_place_and_nothing_of_the_machine_itself(
 
 def test_config_hash_ignores_the_order_of_keys() -> None:
     assert config_hash({"a": 1, "b": 2}) == config_hash({"b": 2, "a": 1}) != config_hash({"a": 1, "b": 3})
+
+
+def test_another_scale_s_results_below_have_a_manifest_of_their_own(tmp_path: Path) -> None:
+    for name in ("metrics.csv", "laptop/metrics.csv", "laptop/manifest.json", "tables/images.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    assert list(checksums(tmp_path)) == ["metrics.csv", "tables/images.md"]
+    assert list(checksums(tmp_path / "laptop")) == ["metrics.csv"]
