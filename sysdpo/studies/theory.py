@@ -7,7 +7,6 @@ compares outputs. What they reach is the alignment gap of `sysdpo.systems.tabula
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ import torch
 from torch import Tensor
 
 from sysdpo.errors import UserError
-from sysdpo.files import write_table
 from sysdpo.objectives import direct, make_link, margins, separate, truncated
 from sysdpo.settings import typed
 from sysdpo.systems import tabular
@@ -76,12 +74,13 @@ class Run:
     refreshed: bool = False
 
 
-def run(settings: TheorySettings) -> pd.DataFrame:
+def run(section: Mapping[str, Any]) -> pd.DataFrame:
     """Trains every method on every system: a row a run and recorded step, with the columns `COLUMNS`.
 
     `candidates` is empty for methods without; `coverage` is the share of `p_ref(y|x)` that the hidden assignments seen
     at the start hold, the mean over prompts; gaps are in units of the preference's logit.
     """
+    settings = typed(TheorySettings, section, "studies.theory")
     rows: list[dict[str, Any]] = []
     for name in settings.systems:
         for shared in settings.shared:
@@ -89,11 +88,6 @@ def run(settings: TheorySettings) -> pd.DataFrame:
                 fresh = tabular.build(name, shared=shared, seed=settings.seed)
                 rows += [{"system": name, "shared": shared, **row} for row in train(fresh, each, settings)]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"candidates": "Int64"})
-
-
-def write_theory(section: Mapping[str, Any] | None, output: Path) -> None:
-    """Runs `studies.theory` of the configuration and writes its table, whole or not at all."""
-    write_table(run(typed(TheorySettings, section, "studies.theory")), output)
 
 
 def train(system: Tabular, described: Run, settings: TheorySettings) -> list[dict[str, Any]]:

@@ -6,13 +6,12 @@ is asked, and what is right, is a *world* of its own, which the configuration na
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import pandas as pd
 
-from sysdpo.config import SECTIONS
+from sysdpo.config import SECTIONS, load_function
 from sysdpo.errors import UserError
 from sysdpo.files import require_columns
 from sysdpo.settings import typed
@@ -77,7 +76,6 @@ class TwoStageQA:
     """Question -> first -> draft; question and draft -> second -> answer."""
 
     inputs = ("text",)
-    outputs = ("answer",)
 
     def __init__(self, settings: Mapping[str, Any]):
         if unknown := sorted(set(settings) - set(SECTIONS)):
@@ -144,13 +142,7 @@ def load_world(questions: Mapping[str, Any] | None, foundation: Mapping[str, Any
     """Build the world that `questions['source']` names; raises `UserError` if it cannot be found."""
     settings = dict(questions or {})
     source = str(settings.pop("source", ""))
-    module, _, function = source.partition(":")
-    try:
-        make = getattr(import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"{WHERE}.questions.source: '{source}' should name a function as 'package.module:function' ({error})"
-        ) from error
+    make = load_function(source, f"{WHERE}.questions.source")
     return cast(World, make(settings, foundation))
 
 

@@ -14,7 +14,8 @@ from sysdpo.foundation.smollm2 import SmolLM2Settings, convert, wheel_file
 gguf = pytest.importorskip("gguf", reason=f"reading GGUF needs the extra 'laptop': {smollm2.INSTALL}")
 
 WIDTH, HEADS, KEY_HEADS, LAYERS, INNER = 32, 4, 2, 2, 48
-TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *"abcdemnrstuy", "Ġ", "Ċ", "<", ">", "|", "_", "i", "at", "cat"]
+WORDS = ("Ġ", "Ċ", "<", ">", "|", "_", "i", "at", "cat")
+TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *"abcdemnrstuy", *WORDS]
 MERGES = ["a t", "c at"]
 SPECIAL, NORMAL = 3, 1
 OWN_CHAT = (

@@ -111,7 +111,7 @@ def test_the_second_model_reads_question_and_draft(foundation: Path) -> None:
         "answer": ("second", ("text", "draft")),
     }
     assert system.trainable == ["first", "second"]
-    assert (benchmark.inputs, benchmark.outputs) == (("text",), ("answer",))
+    assert (benchmark.inputs, system.outputs) == (("text",), ("answer",))
     sampled = system.sample({"text": ["tom has 7 pears , finds 2 , drops 3"]}, seeds=[0])
     assert len(sampled["answer"][0].tokens) <= 3
     assert system.components["second"].template.format("Q", sampled["draft"][0]) == f"Q : {sampled['draft'][0]} ="
