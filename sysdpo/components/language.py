@@ -85,7 +85,7 @@ class LanguageModel:
         return completions
 
     def _sample_batch(self, conditions: Sequence[tuple[Any, ...]], seeds: Sequence[int]) -> list[Completion]:
-        input_ids, mask = self._pad_prompts(conditions)
+        input_ids, mask, shared = self._pad_prompts(conditions)
         noise = LogitsProcessorList()
         if self.temperature > 0:
             noise.append(_GumbelNoise(seeds, self.temperature))
@@ -99,6 +99,7 @@ class LanguageModel:
             output = self.model.generate(
                 input_ids=input_ids,
                 attention_mask=mask.long(),
+                past_key_values=self._encode_shared(input_ids[0, :shared], len(input_ids)) if shared else None,
                 logits_processor=noise,
                 generation_config=plain,
             )
@@ -109,20 +110,31 @@ class LanguageModel:
     def decoder(self, conditions: Sequence[tuple[Any, ...]]) -> CachedDecoder:
         """The policy's completions of these prompts, token by token at temperature 1, without gradients."""
         ends = self._end_tokens()
+        input_ids, mask, _ = self._pad_prompts(conditions)
         return CachedDecoder(
             self.model,
-            *self._pad_prompts(conditions),
+            input_ids,
+            mask,
             ends=ends,
             max_length=self.max_new_tokens,
             value=partial(self._completion, ends=ends),
         )
 
-    def _pad_prompts(self, conditions: Sequence[tuple[Any, ...]]) -> tuple[Tensor, Tensor]:
-        prompts = [torch.tensor(self._encode_prompt(condition)) for condition in conditions]
-        input_ids = pad_sequence(prompts, batch_first=True, padding_value=self.pad_id, padding_side="left")
-        lengths = torch.tensor([len(prompt) for prompt in prompts])
-        mask = torch.arange(input_ids.shape[1]) >= input_ids.shape[1] - lengths[:, None]
-        return input_ids.to(self.device), mask.to(self.device)
+    def _pad_prompts(self, conditions: Sequence[tuple[Any, ...]]) -> tuple[Tensor, Tensor, int]:
+        """Token ids, padded in front of what is each prompt's own, a mask of what is no padding, and how many tokens
+        of a prefix that all share come first (0 where it is not worth encoding apart).
+        """
+        prompts = [self._encode_prompt(condition) for condition in conditions]
+        shared = _shared_prefix(prompts)
+        shared = shared if shared >= WORTH_SHARING else 0
+        own = [torch.tensor(prompt[shared:]) for prompt in prompts]
+        padded = pad_sequence(own, batch_first=True, padding_value=self.pad_id, padding_side="left")
+        lengths = torch.tensor([len(each) for each in own])
+        mask = torch.arange(padded.shape[1]) >= padded.shape[1] - lengths[:, None]
+        prefix = torch.tensor(prompts[0][:shared], dtype=padded.dtype).expand(len(prompts), shared)
+        input_ids = torch.cat([prefix, padded], 1)
+        mask = torch.cat([torch.ones(prefix.shape, dtype=torch.bool), mask], 1)
+        return input_ids.to(self.device), mask.to(self.device), shared
 
     def _end_tokens(self) -> list[int]:
         """The tokenizer's end token and every one that the model's generation settings name."""
@@ -160,7 +172,8 @@ class LanguageModel:
 
     def _completion_log_probs(self, prompts: list[list[int]], values: Sequence[Completion]) -> Tensor:
         shared = _shared_prefix(prompts)
-        cache = self._encode_shared(prompts[0][:shared], len(prompts)) if shared >= WORTH_SHARING else None
+        prefix = torch.tensor(prompts[0][:shared], device=self.device)
+        cache = self._encode_shared(prefix, len(prompts)) if shared >= WORTH_SHARING else None
         skipped = shared if cache else 0
         rows = [torch.tensor([*prompt, *value.tokens][skipped:]) for prompt, value in zip(prompts, values, strict=True)]
         # Right padding under causal attention cannot reach back, so no attention mask is needed.
@@ -175,10 +188,9 @@ class LanguageModel:
         in_completion = (kept + 1 >= first) & (kept + 1 < last)
         return (token_log_probs * in_completion).sum(-1)
 
-    def _encode_shared(self, prefix: list[int], rows: int) -> Any:
-        """Keys and values of a prefix that all rows begin with (instructions, examples), computed once."""
-        input_ids = torch.tensor([prefix], device=self.device)
-        cache = self.model(input_ids=input_ids, use_cache=True, logits_to_keep=1).past_key_values
+    def _encode_shared(self, prefix: Tensor, rows: int) -> Any:
+        """Keys and values of a prefix `[length]` that all rows begin with (instructions, examples), computed once."""
+        cache = self.model(input_ids=prefix[None], use_cache=True, logits_to_keep=1).past_key_values
         cache.batch_repeat_interleave(rows)
         return cache
 

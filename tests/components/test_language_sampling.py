@@ -96,3 +96,19 @@ def test_every_end_token_of_the_model_ends_a_completion(language: LanguageModel)
     stopped = [draw for draw in draws if other in draw.tokens]
     assert stopped
     assert all(draw.tokens.index(other) == len(draw.tokens) - 1 for draw in stopped)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_prefix_that_all_prompts_share_is_encoded_once_and_changes_no_completion(
+    language: LanguageModel, temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    perturb(language)
+    language.temperature = temperature
+    language.template = "big red cat runs small blue dog sleeps big red cat runs small blue dog sleeps {0}"
+    conditions = [("cat",), ("small blue dog",), ("small red",)] * 4
+    together = language.sample(conditions, seeds=range(12))
+    start = language.decoder(conditions).start()
+    monkeypatch.setattr("sysdpo.components.language.WORTH_SHARING", 1000)
+    assert language.sample(conditions, seeds=range(12)) == together
+    assert len(set(together)) > 1
+    torch.testing.assert_close(language.decoder(conditions).start(), start, rtol=1e-4, atol=1e-4)
