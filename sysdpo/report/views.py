@@ -49,22 +49,22 @@ METHODS: dict[str, MethodView] = {
     "only_painter": MethodView("Only the painter", "DPO on the painter; the writer stays as it is."),
     "only_first": MethodView("Only the first model", "DPO on the model that drafts; the one that answers stays."),
     "only_second": MethodView("Only the second model", "DPO on the model that answers; the one that drafts stays."),
-    "separate": MethodView("Separate DPO", "DPO on every component, each as if it alone explained the preference."),
-    "direct": MethodView("SysDPO-Direct", "One loss on the sum of all components' log-ratios."),
-    "sampling": MethodView(
-        "SysDPO-Sampling",
-        "One loss on the final output: what lies between input and output is hidden, and summed over candidates.",
-    ),
-    "separate_longer": MethodView(
-        "Separate DPO, longer", "Separate DPO with twice the updates: at least the compute that SysDPO-Sampling takes."
-    ),
-    "direct_longer": MethodView(
-        "Direct, longer", "SysDPO-Direct with twice the updates: at least the compute that SysDPO-Sampling takes."
-    ),
     "single_sample": MethodView(
         "Single sample",
         "SysDPO-Sampling with one ancestral draw for the sum. Its factor p(y|x) cancels between chosen and rejected, "
         "so no preference reaches the model that drew it.",
+    ),
+    "separate": MethodView("Separate DPO", "DPO on every component, each as if it alone explained the preference."),
+    "separate_longer": MethodView(
+        "Separate DPO, longer", "Separate DPO with twice the updates: about the compute that SysDPO-Sampling takes."
+    ),
+    "direct": MethodView("SysDPO-Direct", "One loss on the sum of all components' log-ratios."),
+    "direct_longer": MethodView(
+        "Direct, longer", "SysDPO-Direct with twice the updates: about the compute that SysDPO-Sampling takes."
+    ),
+    "sampling": MethodView(
+        "SysDPO-Sampling",
+        "One loss on the final output: what lies between input and output is hidden, and summed over candidates.",
     ),
 }
 
