@@ -55,16 +55,29 @@ WORDINGS = {
     ),
 }
 
-# One question of each kind, about a city that none of the questions is about; the end token shows where to stop.
+EXAMPLES = (
+    ("What is the capital of the country that Oxford is in?", "Oxford", "England", "London"),
+    ("Which language do people speak in Chicago?", "Chicago", "America", "English"),
+    ("What language is spoken in Salzburg?", "Salzburg", "Austria", "German"),
+    ("Cusco is in a country with which capital?", "Cusco", "Peru", "Lima"),
+    ("In Mumbai, what is the main language?", "Mumbai", "India", "Hindi"),
+    ("Which capital does the country of Toronto have?", "Toronto", "Canada", "Ottawa"),
+)
+"""A question in each wording, about countries that none of the questions is about; its city, country and answer."""
+
+END = "<|im_end|>\n"
+"""Where to stop: the model's own end token closes each example."""
+
 FIRST_TEMPLATE = (
-    "What is the capital of the country that Oxford is in?\nOxford is in England.<|im_end|>\n"
-    "Which language do people speak in Chicago?\nChicago is in America.<|im_end|>\n"
-    "{0}\n"
+    "".join(f"Question: {asked}\nHint: {city} is in {country}.{END}" for asked, city, country, _ in EXAMPLES)
+    + "Question: {0}\nHint:"
 )
 SECOND_TEMPLATE = (
-    "What is the capital of the country that Oxford is in? Oxford is in England.\nLondon<|im_end|>\n"
-    "Which language do people speak in Chicago? Chicago is in America.\nEnglish<|im_end|>\n"
-    "{0} {1}\n"
+    "".join(
+        f"Question: {asked}\nHint: {city} is in {country}.\nAnswer: {answer}{END}"
+        for asked, city, country, answer in EXAMPLES
+    )
+    + "Question: {0}\nHint: {1}\nAnswer:"
 )
 
 

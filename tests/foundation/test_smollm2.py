@@ -135,16 +135,19 @@ def test_the_folder_is_bit_equal_to_what_was_read(file: Path, tmp_path: Path) ->
     assert all(torch.equal(saved[name], read[name]) for name in read)
 
 
-@pytest.mark.parametrize("system_message", [True, False])
-def test_tokenizer_and_chat_template_are_the_files(file: Path, tmp_path: Path, system_message: bool) -> None:
-    convert(file, SmolLM2Settings(system_message), tmp_path)
+@pytest.mark.parametrize("chat", [True, False])
+def test_tokenizer_and_chat_template_are_the_files(file: Path, tmp_path: Path, chat: bool) -> None:
+    convert(file, SmolLM2Settings(chat), tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     assert tokenizer.convert_ids_to_tokens(tokenizer("a cat").input_ids) == ["a", "Ġ", "cat"]
     assert (tokenizer.bos_token, tokenizer.eos_token) == ("<|im_start|>", "<|im_end|>")
+    if not chat:
+        assert tokenizer.chat_template is None
+        return
     messages = [{"role": "user", "content": "cat"}]
     asked = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    system = "<|im_start|>system\nbe terse<|im_end|>\n" if system_message else ""
-    assert asked == system + "<|im_start|>user\ncat<|im_end|>\n<|im_start|>assistant\n"
+    head = "<|im_start|>system\nbe terse<|im_end|>\n"
+    assert asked == head + "<|im_start|>user\ncat<|im_end|>\n<|im_start|>assistant\n"
     tokens = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     assert tokens.count(tokenizer.bos_token_id) == asked.count("<|im_start|>")
     assert tokens.count(tokenizer.eos_token_id) == asked.count("<|im_end|>")
