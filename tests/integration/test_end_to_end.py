@@ -68,7 +68,7 @@ class Project:
             env=os.environ | {"PYTHONPATH": str(self.folder)},
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=1800,
         )
         assert done.returncode == 0, done.stderr[-4000:]
         return done.stdout + done.stderr

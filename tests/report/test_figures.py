@@ -210,7 +210,7 @@ def test_differences_are_those_of_the_pairs_that_were_compared() -> None:
     differences = pd.DataFrame(rows)
     axes = experiment_figure(table, differences).axes[1]
     assert axes.get_title(loc="left") == "Sampling − each (points)"
-    assert heights(axes) == [[20, 10, 5], [40, 20, 10]]
+    assert heights(axes) == [[40, 20, 10], [20, 10, 5]]
     axes = experiment_figure(table, differences[differences["baseline"] == "separate"]).axes[1]
     assert axes.get_title(loc="left") == "Sampling − separate (points)"
     assert heights(axes) == [[20, 10, 5]]
