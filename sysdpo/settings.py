@@ -53,7 +53,7 @@ class CandidateSettings:
         but not for its logarithm; `single`, `p(z|x,y)` at one ancestral draw.
     count: candidates a prompt.
     generator: `diverse_beam` (Vijayakumar et al., arXiv 1610.02424), `beam`, `ancestral` (draws at `temperature`) or
-        `nucleus` (draws from the smallest set of tokens whose probability reaches `top_p`).
+        `nucleus` (draws at `temperature` from the smallest set of tokens whose probability reaches `top_p`).
     groups: of diverse beams, a divisor of `count`; None is a group for each candidate.
     diversity: what a token costs a beam for each earlier group that took it at the same step, in nats.
     length_penalty: finished beams are ranked by `log p / length^length_penalty`; 0 ranks by probability.
