@@ -20,7 +20,7 @@ Trajectories = Mapping[str, Sequence[Any]]
 
 
 class LogProbs(NamedTuple):
-    """Log-probabilities in nats under the policy and its reference, each of shape `[batch]`, float32 (of tables: their own)."""
+    """Log-probabilities in nats under the policy and its reference, each `[batch]`, float32 (of tables: their own)."""
 
     policy: Tensor
     reference: Tensor
