@@ -81,7 +81,6 @@ LOOKS: dict[str, Look] = {
     "sampling": Look("#8c4a00", "h", (0, (2, 1)), "++"),
     "single_sample": Look("#e69f00", "p", (0, (1, 1)), "oo"),
     "separate_longer": Look("#4a90c2", "<", (0, (8, 2, 2, 2, 2, 2)), "|/"),
-    "direct_longer": Look("#e08a4f", "d", (0, (10, 2)), "/"),
 }
 # Two systems' counterparts look alike.
 _KIN = {"only_first": "only_writer", "only_second": "only_painter"}

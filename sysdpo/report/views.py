@@ -59,9 +59,6 @@ METHODS: dict[str, MethodView] = {
         "Separate DPO, longer", "Separate DPO with twice the updates: about the compute that SysDPO-Sampling takes."
     ),
     "direct": MethodView("SysDPO-Direct", "One loss on the sum of all components' log-ratios."),
-    "direct_longer": MethodView(
-        "Direct, longer", "SysDPO-Direct with twice the updates: about the compute that SysDPO-Sampling takes."
-    ),
     "sampling": MethodView(
         "SysDPO-Sampling",
         "One loss on the final output: what lies between input and output is hidden, and summed over candidates.",
