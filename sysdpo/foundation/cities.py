@@ -5,7 +5,7 @@
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from sysdpo.errors import UserError
+from sysdpo.foundation.questions import QuestionSettings, draw_prompts, split
 from sysdpo.foundation.smollm2 import SmolLM2Settings
 from sysdpo.settings import typed
 from sysdpo.system import System
@@ -41,6 +42,8 @@ COUNTRIES = {
     "South Korea": ("Seoul", "Korean", "Busan Incheon Daegu"),
 }
 """Each country's capital, language and some cities, all single words."""
+
+COUNTRY_OF = {city: country for country, (_, _, cities) in COUNTRIES.items() for city in cities.split()}
 
 WORDINGS = {
     "capital": (
@@ -82,17 +85,6 @@ SECOND_TEMPLATE = (
 
 
 @dataclass(frozen=True)
-class CitiesSettings:
-    """unseen: the share of the cities that only validation and test prompts ask about."""
-
-    unseen: float = 0.4
-
-    def __post_init__(self) -> None:
-        if not 0 < self.unseen < 1:
-            raise UserError(f"questions.unseen: {self.unseen} should be above 0 and below 1")
-
-
-@dataclass(frozen=True)
 class Question:
     """What is asked of which city, in which words."""
 
@@ -108,27 +100,14 @@ class Question:
         return capital if self.kind == "capital" else language
 
 
-def questions() -> list[Question]:
-    """Every question, city by city."""
+def questions(of: Iterable[str]) -> list[Question]:
+    """Every question about these cities, city by city."""
     return [
-        Question(city, country, kind, wording.format(city))
-        for country, (_, _, cities) in COUNTRIES.items()
-        for city in cities.split()
+        Question(city, COUNTRY_OF[city], kind, wording.format(city))
+        for city in of
         for kind, wordings in WORDINGS.items()
         for wording in wordings
     ]
-
-
-def split_questions(unseen: float) -> tuple[list[Question], list[Question]]:
-    """The questions that training prompts are drawn from, and those about the share `unseen` of the cities."""
-    everything = questions()
-    cities = list(dict.fromkeys(question.city for question in everything))
-    order = np.random.default_rng(0).permutation(len(cities))  # one fixed shuffle, whatever the seeds are
-    held_out = {cities[index] for index in order[: round(unseen * len(cities))]}
-    return (
-        [question for question in everything if question.city not in held_out],
-        [question for question in everything if question.city in held_out],
-    )
 
 
 def is_right(answer: str, expected: str) -> bool:
@@ -144,9 +123,9 @@ class Cities:
         "second": ("smollm2", SECOND_TEMPLATE),
     }
 
-    def __init__(self, settings: CitiesSettings, model: SmolLM2Settings):
+    def __init__(self, settings: QuestionSettings, model: SmolLM2Settings):
         self.foundations = {"smollm2": partial(self._make_model, model)}
-        self.known, self.unseen = split_questions(settings.unseen)
+        self.known, self.unseen = (questions(cities) for cities in split(list(COUNTRY_OF), settings.unseen))
 
     def _make_model(self, settings: SmolLM2Settings, seed: int, folder: Path) -> None:
         # Nothing is drawn: the model is the same for every seed.
@@ -156,18 +135,11 @@ class Cities:
 
     def prompts(self, train: int, validation: int, test: int, seed: int) -> pd.DataFrame:
         """Columns `prompt_id, split, text, answer, kind, city, country`; held-out prompts ask about other cities."""
-        rng = np.random.default_rng(seed)
-        rows = []
-        for source, sizes in ((self.known, {"train": train}), (self.unseen, {"validation": validation, "test": test})):
-            if sum(sizes.values()) > len(source):
-                raise UserError(f"prompts: {sizes} should add up to at most {len(source)}")
-            splits = [split for split, size in sizes.items() for _ in range(size)]
-            for split, index in zip(splits, rng.choice(len(source), len(splits), replace=False), strict=True):
-                asked = source[index]
-                rows.append((split, asked.text, asked.answer, asked.kind, asked.city, asked.country))
-        table = pd.DataFrame(rows, columns=["split", "text", "answer", "kind", "city", "country"])
-        table.insert(0, "prompt_id", [f"q{row:04d}" for row in range(len(table))])
-        return table
+
+        def row(asked: Question) -> dict[str, Any]:
+            return {name: getattr(asked, name) for name in ("text", "answer", "kind", "city", "country")}
+
+        return draw_prompts(self.known, self.unseen, row, train=train, validation=validation, test=test, seed=seed)
 
     def is_right(self, answer: str, expected: str) -> bool:
         """See the module's function."""
@@ -206,6 +178,6 @@ def build(questions: Mapping[str, Any], foundation: Mapping[str, Any]) -> Cities
     if unknown := sorted(set(foundation) - {"smollm2"}):
         raise UserError(f"foundation: unknown key {unknown}; known is 'smollm2'")
     return Cities(
-        typed(CitiesSettings, questions, "questions"),
+        typed(QuestionSettings, questions, "questions"),
         typed(SmolLM2Settings, foundation.get("smollm2"), "foundation.smollm2"),
     )

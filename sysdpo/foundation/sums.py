@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from sysdpo.errors import UserError
+from sysdpo.foundation.questions import QuestionSettings, draw_prompts, split
 from sysdpo.settings import typed
 from sysdpo.system import System
 
@@ -96,17 +97,6 @@ class SecondSettings(SolverSettings):
 
 
 @dataclass(frozen=True)
-class SumsSettings:
-    """unseen: the share of the sums (start and changes) that only validation and test prompts ask for."""
-
-    unseen: float = 0.3
-
-    def __post_init__(self) -> None:
-        if not 0 < self.unseen < 1:
-            raise UserError(f"questions.unseen: {self.unseen} should be above 0 and below 1")
-
-
-@dataclass(frozen=True)
 class Sum:
     """A start and two signed changes."""
 
@@ -143,16 +133,6 @@ def sums() -> list[Sum]:
         if start != total:
             found += [Sum(start, (total - start, sign * n)) for n in range(1, room + 1) for sign in (1, -1)]
     return found
-
-
-def split_sums(unseen: float) -> tuple[list[Sum], list[Sum]]:
-    """The sums that pretraining and training prompts may use, and the share `unseen` kept for held-out prompts."""
-    everything = sums()
-    # One fixed shuffle: a foundation model and a table of prompts must agree whatever their seeds are.
-    order = np.random.default_rng(0).permutation(len(everything))
-    held_out = {int(index) for index in order[: round(unseen * len(everything))]}
-    known = [each for index, each in enumerate(everything) if index not in held_out]
-    return known, [each for index, each in enumerate(everything) if index in held_out]
 
 
 def questions(of: list[Sum]) -> list[Question]:
@@ -209,7 +189,7 @@ def is_right(text: str, expected: str) -> bool:
 class Sums:
     """The world of the sums, as a two-stage system asks for one."""
 
-    def __init__(self, settings: SumsSettings, first: FirstSettings, second: SecondSettings):
+    def __init__(self, settings: QuestionSettings, first: FirstSettings, second: SecondSettings):
         self.settings = settings
         self.default_components = {"first": ("first", FIRST_TEMPLATE), "second": ("second", SECOND_TEMPLATE)}
         self.foundations = {"first": partial(self._make_first, first), "second": partial(self._make_second, second)}
@@ -217,12 +197,12 @@ class Sums:
     @cached_property
     def known(self) -> list[Question]:
         """What pretraining and the training prompts are drawn from."""
-        return questions(split_sums(self.settings.unseen)[0])
+        return questions(split(sums(), self.settings.unseen)[0])
 
     @cached_property
     def unseen(self) -> list[Question]:
         """What the validation and test prompts are drawn from."""
-        return questions(split_sums(self.settings.unseen)[1])
+        return questions(split(sums(), self.settings.unseen)[1])
 
     # The model libraries take seconds to import, so only the steps that make a model do.
 
@@ -238,18 +218,11 @@ class Sums:
 
     def prompts(self, train: int, validation: int, test: int, seed: int) -> pd.DataFrame:
         """Columns `prompt_id, split, text, answer, verbs`; held-out prompts ask for sums that training ones do not."""
-        rng = np.random.default_rng(seed)
-        rows = []
-        for source, sizes in ((self.known, {"train": train}), (self.unseen, {"validation": validation, "test": test})):
-            if sum(sizes.values()) > len(source):
-                raise UserError(f"prompts: {sizes} should add up to at most {len(source)}")
-            splits = [split for split, size in sizes.items() for _ in range(size)]
-            for split, index in zip(splits, rng.choice(len(source), len(splits), replace=False), strict=True):
-                asked = source[index]
-                rows.append((split, asked.text, str(asked.sum.result), " ".join(asked.verbs)))
-        table = pd.DataFrame(rows, columns=["split", "text", "answer", "verbs"])
-        table.insert(0, "prompt_id", [f"q{row:04d}" for row in range(len(table))])
-        return table
+
+        def row(asked: Question) -> dict[str, Any]:
+            return {"text": asked.text, "answer": str(asked.sum.result), "verbs": " ".join(asked.verbs)}
+
+        return draw_prompts(self.known, self.unseen, row, train=train, validation=validation, test=test, seed=seed)
 
     def is_right(self, answer: str, expected: str) -> bool:
         """See the module's function."""
@@ -292,7 +265,7 @@ def build(questions: Mapping[str, Any], foundation: Mapping[str, Any]) -> Sums:
     if unknown := sorted(set(foundation) - {"first", "second"}):
         raise UserError(f"foundation: unknown key {unknown}; known are ['first', 'second']")
     return Sums(
-        typed(SumsSettings, questions, "questions"),
+        typed(QuestionSettings, questions, "questions"),
         typed(FirstSettings, foundation.get("first"), "foundation.first"),
         typed(SecondSettings, foundation.get("second"), "foundation.second"),
     )

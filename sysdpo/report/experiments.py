@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,7 @@ def _lines(
                     minuends = differences[differences["method"] == column.removesuffix(" minus")]
                     _difference(axes, _at(minuends, others, facet), across, headline[0])
                 elif column == "frontier":
-                    _frontier(axes, here, across, drifts, headline[-1], methods)
+                    _frontier(axes, here, across, drifts, headline[0], methods)
                 else:
                     _over(axes, here, across, column, methods)
                 if row < len(facets) - 1:
@@ -82,7 +83,7 @@ def _lines(
                     axes.set_title("")
             if others:
                 said = [f"{setting_name(name)}: {_said(value)}" for name, value in zip(others, facet, strict=True)]
-                grid[row, 0].set_ylabel(", ".join(said), fontweight="bold")
+                grid[row, 0].set_ylabel("\n".join(fill(line, 26) for line in said), fontweight="bold")
         legend_below(figure, order_methods([*methods, *(baseline for _, baseline in pairs)]))
     return figure
 

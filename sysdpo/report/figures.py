@@ -155,7 +155,7 @@ def write_figure(system: str, name: str, metrics_csv: Path, comparisons_csv: Pat
         "training": lambda: training(files.read_training(runs, methods), view.components),
         "attributes": lambda: attributes(_samples(runs, methods), metrics),
         "gallery": lambda: gallery(pick(runs, methods)),
-        "frontier": lambda: frontier(metrics, total_drift(_values(runs, methods)), view.headline[-1]),
+        "frontier": lambda: frontier(metrics, total_drift(_values(runs, methods)), view.headline[0]),
         "words": lambda: words(files.read_quality(runs)),
         "credit": lambda: credit_figure(files.read_training(runs, methods), view.components),
         "sampling": lambda: sampling(files.read_training(runs, methods)),

@@ -3,7 +3,7 @@
 import pytest
 
 from sysdpo.errors import UserError
-from sysdpo.foundation.cities import COUNTRIES, Cities, build, is_right, questions, split_questions
+from sysdpo.foundation.cities import COUNTRIES, COUNTRY_OF, Cities, build, is_right, questions
 from sysdpo.values import Completion
 
 SIZES = {"train": 240, "validation": 40, "test": 100}
@@ -15,7 +15,7 @@ def world() -> Cities:
 
 
 def test_every_question_is_asked_once_and_has_one_word_for_an_answer() -> None:
-    asked = questions()
+    asked = questions(COUNTRY_OF)
     assert len({question.text for question in asked}) == len(asked)
     for question in asked:
         assert question.city in question.text
@@ -35,8 +35,7 @@ def test_held_out_prompts_ask_about_other_cities(world: Cities) -> None:
     assert train.isdisjoint(table.query("split != 'train'")["city"])
     assert table.equals(world.prompts(**SIZES, seed=0))
     assert not table.equals(world.prompts(**SIZES, seed=1))
-    known, unseen = split_questions(0.4)
-    assert len(known) + len(unseen) == len(questions())
+    assert len(world.known) + len(world.unseen) == len(questions(COUNTRY_OF))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +54,7 @@ class Parrot:
         return [Completion(self.say(*map(str, condition)), ()) for condition in conditions]
 
     def say(self, question: str, draft: str = "") -> str:
-        asked = next(each for each in questions() if each.text == question)
+        asked = next(each for each in questions(COUNTRY_OF) if each.text == question)
         if not draft:
             return f"{asked.city} is in {asked.country}."
         capital, language, _ = next(entry for country, entry in COUNTRIES.items() if country in draft)

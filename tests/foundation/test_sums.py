@@ -23,7 +23,6 @@ from sysdpo.foundation.sums import (
     is_right,
     questions,
     readings,
-    split_sums,
     sums,
 )
 
@@ -117,13 +116,6 @@ def test_there_are_more_than_a_thousand_questions_each_told_by_its_verbs() -> No
         for question in everything
         for verb, change in zip(question.verbs, question.sum.changes, strict=True)
     )
-
-
-def test_held_out_sums_are_not_among_the_known() -> None:
-    known, unseen = split_sums(0.25)
-    assert not set(known) & set(unseen)
-    assert sorted(known + unseen, key=repr) == sorted(sums(), key=repr)
-    assert len(unseen) == round(0.25 * len(sums()))
 
 
 def test_the_table_of_prompts() -> None:

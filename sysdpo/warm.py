@@ -1,0 +1,123 @@
+"""`sysdpo warm COMMAND…`: run a command whose `sysdpo` steps need not each import the model libraries anew.
+
+A run of many short steps spends a third of its time on imports. Here one process imports them once and stays for as
+long as the command runs; each step of the command (Snakemake, say) hands it its arguments, directory, environment and
+standard streams, and is forked from it. A step that is killed takes its fork along. What a step writes is the same
+either way. A tool that measures processes, as Snakemake's `benchmark` does, sees a step's time but not its memory.
+"""
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import signal
+import socket
+import socketserver
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Mapping, Sequence
+
+ADDRESS = "SYSDPO_WARM"
+"""Environment variable of a warm command's steps: the interpreter's prefix, a colon, the socket's path."""
+
+MODULES = (
+    *("sysdpo.steps", "sysdpo.training", "sysdpo.components.language", "sysdpo.components.diffusion"),
+    *("sysdpo.foundation.painter", "sysdpo.foundation.small_llama", "sysdpo.report.figures"),
+)
+"""What a warm process imports: whatever most steps need, with all that these import."""
+
+STREAMS = (0, 1, 2)
+
+
+def run_step(arguments: Sequence[str]) -> int | None:
+    """The exit code of a step that the warm process has run; None where there is none, or none of this interpreter."""
+    prefix, _, address = os.environ.get(ADDRESS, "").rpartition(":")
+    if prefix != sys.prefix:  # an environment of its own, a rule's conda env say, has libraries of its own
+        return None
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(address)
+        except OSError:
+            return None
+        socket.send_fds(connection, [b"\n"], STREAMS)
+        job = {"arguments": list(arguments), "folder": os.getcwd(), "environment": dict(os.environ)}
+        connection.sendall(json.dumps(job).encode() + b"\n")
+        status = connection.recv(1)
+    return status[0] if status else 1
+
+
+def run_command(command: Sequence[str]) -> int:
+    """Run `command`, steps forked from this process; returns its exit code."""
+    from sysdpo.cli import prepare
+
+    prepare()
+    for name in MODULES:
+        importlib.import_module(name)
+    gc.freeze()
+    with tempfile.TemporaryDirectory(prefix="sysdpo-") as folder, _Server(os.path.join(folder, "socket")) as server:
+        environment = os.environ | {ADDRESS: f"{sys.prefix}:{server.server_address}"}
+        with subprocess.Popen(command, env=environment) as process:
+            # The command ends its steps when it is told to stop; this process ends after it. An interrupt from the
+            # terminal reaches the command by itself.
+            signal.signal(signal.SIGINT, lambda *_: None)
+            signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+            while process.poll() is None:
+                server.handle_request()
+    return process.returncode
+
+
+class _Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
+    max_children = sys.maxsize  # the command decides how many steps run at once
+    timeout = 0.1
+
+    def __init__(self, address: str):
+        super().__init__(address, _Step)
+
+
+class _Step(socketserver.BaseRequestHandler):
+    """In the forked process: become the step, run it, send its exit code."""
+
+    def handle(self) -> None:
+        _, streams, _, _ = socket.recv_fds(self.request, 1, len(STREAMS))
+        with self.request.makefile("rb") as sent:
+            job = json.loads(sent.readline())
+        for stream, given in zip(STREAMS, streams, strict=True):
+            os.dup2(given, stream)
+            os.close(given)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        threading.Thread(target=self._follow, daemon=True).start()
+        status = _run(job["arguments"], job["folder"], job["environment"])
+        self.request.sendall(bytes([status]))
+
+    def _follow(self) -> None:
+        # Nothing more is ever sent: this ends when the process that asked for the step does.
+        with contextlib.suppress(OSError):
+            self.request.recv(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _run(arguments: Sequence[str], folder: str, environment: Mapping[str, str]) -> int:
+    import torch
+
+    from sysdpo.cli import main
+
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    if threads := environment.get("OMP_NUM_THREADS"):  # read when torch was imported, not since
+        torch.set_num_threads(int(threads))
+    try:
+        return main(arguments)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
