@@ -1,4 +1,4 @@
-"""Questions about cities in two hops: which country a city is in, and what is so in that country.
+"""Questions about cities in two hops: which country a city is in, and which language that country speaks.
 
 "Which language do people speak in Lyon?" A good draft names the country ("Lyon is in France."), the answer is one word
 ("French"). Nothing is taught: a pretrained language model knows part of it. The world is our choice.
@@ -21,52 +21,45 @@ from sysdpo.settings import typed
 from sysdpo.system import System
 
 COUNTRIES = {
-    "France": ("Paris", "French", "Lyon Marseille Nice Bordeaux Toulouse"),
-    "Germany": ("Berlin", "German", "Munich Hamburg Cologne Frankfurt Stuttgart"),
-    "Italy": ("Rome", "Italian", "Milan Naples Venice Florence Turin"),
-    "Spain": ("Madrid", "Spanish", "Barcelona Seville Valencia Granada Malaga"),
-    "Portugal": ("Lisbon", "Portuguese", "Porto Braga Coimbra"),
-    "Poland": ("Warsaw", "Polish", "Krakow Gdansk Poznan Lodz"),
-    "Greece": ("Athens", "Greek", "Thessaloniki Patras Sparta Corinth"),
-    "Sweden": ("Stockholm", "Swedish", "Gothenburg Malmo Uppsala"),
-    "the Netherlands": ("Amsterdam", "Dutch", "Rotterdam Utrecht Eindhoven"),
-    "Norway": ("Oslo", "Norwegian", "Bergen Trondheim Stavanger"),
-    "Denmark": ("Copenhagen", "Danish", "Aarhus Odense Aalborg"),
-    "Finland": ("Helsinki", "Finnish", "Turku Tampere"),
-    "Hungary": ("Budapest", "Hungarian", "Debrecen Szeged"),
-    "Turkey": ("Ankara", "Turkish", "Izmir Antalya Bursa"),
-    "Russia": ("Moscow", "Russian", "Kazan Sochi Omsk Vladivostok"),
-    "Egypt": ("Cairo", "Arabic", "Alexandria Luxor Aswan"),
-    "Japan": ("Tokyo", "Japanese", "Osaka Kyoto Nagoya Hiroshima Kobe Nagasaki"),
-    "China": ("Beijing", "Chinese", "Shanghai Shenzhen Wuhan Nanjing Guangzhou"),
-    "South Korea": ("Seoul", "Korean", "Busan Incheon Daegu"),
+    "France": ("French", "Lyon Marseille Nice Bordeaux Toulouse"),
+    "Germany": ("German", "Munich Hamburg Cologne Frankfurt Stuttgart"),
+    "Italy": ("Italian", "Milan Naples Venice Florence Turin"),
+    "Spain": ("Spanish", "Barcelona Seville Valencia Granada Malaga"),
+    "Portugal": ("Portuguese", "Porto Braga Coimbra"),
+    "Poland": ("Polish", "Krakow Gdansk Poznan Lodz"),
+    "Greece": ("Greek", "Thessaloniki Patras Sparta Corinth"),
+    "Sweden": ("Swedish", "Gothenburg Malmo Uppsala"),
+    "the Netherlands": ("Dutch", "Rotterdam Utrecht Eindhoven"),
+    "Norway": ("Norwegian", "Bergen Trondheim Stavanger"),
+    "Denmark": ("Danish", "Aarhus Odense Aalborg"),
+    "Finland": ("Finnish", "Turku Tampere"),
+    "Hungary": ("Hungarian", "Debrecen Szeged"),
+    "Turkey": ("Turkish", "Izmir Antalya Bursa"),
+    "Russia": ("Russian", "Kazan Sochi Omsk Vladivostok"),
+    "Egypt": ("Arabic", "Alexandria Luxor Aswan"),
+    "Japan": ("Japanese", "Osaka Kyoto Nagoya Hiroshima Kobe Nagasaki"),
+    "China": ("Chinese", "Shanghai Shenzhen Wuhan Nanjing Guangzhou"),
+    "South Korea": ("Korean", "Busan Incheon Daegu"),
 }
-"""Each country's capital, language and some cities, all single words."""
+"""Each country's language and some of its cities, all single words."""
 
-COUNTRY_OF = {city: country for country, (_, _, cities) in COUNTRIES.items() for city in cities.split()}
+COUNTRY_OF = {city: country for country, (_, cities) in COUNTRIES.items() for city in cities.split()}
 
-WORDINGS = {
-    "capital": (
-        "What is the capital of the country that {0} is in?",
-        "{0} is in a country with which capital?",
-        "Which capital does the country of {0} have?",
-    ),
-    "language": (
-        "What language is spoken in {0}?",
-        "Which language do people speak in {0}?",
-        "In {0}, what is the main language?",
-    ),
-}
+WORDINGS = (
+    "What language is spoken in {0}?",
+    "Which language do people speak in {0}?",
+    "In {0}, what is the main language?",
+    "What do people in {0} speak?",
+    "What is the language of {0}?",
+)
 
 EXAMPLES = (
-    ("What is the capital of the country that Oxford is in?", "Oxford", "England", "London"),
-    ("Which language do people speak in Chicago?", "Chicago", "America", "English"),
-    ("What language is spoken in Salzburg?", "Salzburg", "Austria", "German"),
-    ("Cusco is in a country with which capital?", "Cusco", "Peru", "Lima"),
-    ("In Mumbai, what is the main language?", "Mumbai", "India", "Hindi"),
-    ("Which capital does the country of Toronto have?", "Toronto", "Canada", "Ottawa"),
+    ("What language is spoken in Mumbai?", "Mumbai", "India", "Hindi"),
+    ("Which language do people speak in Phuket?", "Phuket", "Thailand", "Thai"),
+    ("In Odessa, what is the main language?", "Odessa", "Ukraine", "Ukrainian"),
+    ("What do people in Chicago speak?", "Chicago", "America", "English"),
 )
-"""A question in each wording, about countries that none of the questions is about; its city, country and answer."""
+"""Questions about countries that none of the others is about; each with its city, country and answer."""
 
 END = "<|im_end|>\n"
 """Where to stop: the model's own end token closes each example."""
@@ -86,28 +79,26 @@ SECOND_TEMPLATE = (
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of which city, in which words."""
+    """What is asked of which city."""
 
     city: str
-    country: str
-    kind: str
     text: str
+
+    @property
+    def country(self) -> str:
+        """Where the city is."""
+        return COUNTRY_OF[self.city]
 
     @property
     def answer(self) -> str:
         """The one word that is right."""
-        capital, language, _ = COUNTRIES[self.country]
-        return capital if self.kind == "capital" else language
+        language, _ = COUNTRIES[self.country]
+        return language
 
 
 def questions(of: Iterable[str]) -> list[Question]:
     """Every question about these cities, city by city."""
-    return [
-        Question(city, COUNTRY_OF[city], kind, wording.format(city))
-        for city in of
-        for kind, wordings in WORDINGS.items()
-        for wording in wordings
-    ]
+    return [Question(city, wording.format(city)) for city in of for wording in WORDINGS]
 
 
 def is_right(answer: str, expected: str) -> bool:
@@ -134,10 +125,10 @@ class Cities:
         make_smollm2(settings, folder)
 
     def prompts(self, train: int, validation: int, test: int, seed: int) -> pd.DataFrame:
-        """Columns `prompt_id, split, text, answer, kind, city, country`; held-out prompts ask about other cities."""
+        """Columns `prompt_id, split, text, answer, city, country`; held-out prompts ask about other cities."""
 
         def row(asked: Question) -> dict[str, Any]:
-            return {name: getattr(asked, name) for name in ("text", "answer", "kind", "city", "country")}
+            return {name: getattr(asked, name) for name in ("text", "answer", "city", "country")}
 
         return draw_prompts(self.known, self.unseen, row, train=train, validation=validation, test=test, seed=seed)
 
