@@ -19,6 +19,23 @@ MARGINALS = ("truncated", "importance", "single")
 
 
 @dataclass(frozen=True)
+class LanguageModelSettings:
+    """A language model as a component: `model` a hub id or folder (None: the foundation model made for it), the rest as
+    `LanguageModel` has it.
+
+    template: the prompt, `{0}` the node's first input, `{1}` its second (None: the system's own).
+    """
+
+    lora: Mapping[str, Any]
+    model: str | None = None
+    template: str | None = None
+    max_new_tokens: int = 64
+    temperature: float = 1.0
+    batch_size: int = 256
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
 class Estimator:
     """How the bound is estimated.
 

@@ -30,7 +30,7 @@ from sysdpo.foundation.renderer import ATTRIBUTES, FURS, render
 from sysdpo.foundation.world import NEUTRAL, PainterSettings, RegressorSettings, WriterSettings, random_cats
 from sysdpo.scoring.nearest_render import NearestRender
 from sysdpo.scoring.regressor import AttributeRegressor
-from sysdpo.settings import Estimator, typed
+from sysdpo.settings import Estimator, LanguageModelSettings, typed
 from sysdpo.system import Component, Node, System
 
 IMAGES = ("image_1", "image_2", "image_3")
@@ -45,19 +45,6 @@ class PromptSettings:
     test: int = 200
     unseen_contents: int = 10
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class WriterComponent:
-    """The writer: `model` a hub id or folder (None: the foundation model), the rest as `LanguageModel` has it."""
-
-    lora: Mapping[str, Any]
-    model: str | None = None
-    template: str = "{0}"
-    max_new_tokens: int = 64
-    temperature: float = 1.0
-    batch_size: int = 256
-    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -91,7 +78,7 @@ class ProgressiveImages:
         self.regressor = typed(RegressorSettings, foundation.get("regressor"), f"{where}.foundation.regressor")
         self.size = self.painter.size
         components = settings["components"]
-        self.writer_component = typed(WriterComponent, components.get("writer"), f"{where}.components.writer")
+        self.writer_component = typed(LanguageModelSettings, components.get("writer"), f"{where}.components.writer")
         self.painter_component = typed(PainterComponent, components.get("painter"), f"{where}.components.painter")
         where = f"{where}.components.painter.estimator"
         self.estimator = typed(Estimator, self.painter_component.estimator, where)
@@ -150,9 +137,8 @@ class ProgressiveImages:
         writer, painter = dict(vars(self.writer_component)), dict(vars(self.painter_component))
         writer_model, painter_model = writer.pop("model"), painter.pop("model")
         painter["estimator"] = self.estimator
-        if writer_model is None:
-            writer_model = foundation / "writer"
-            writer["template"] = "{0}" + PROMPT_END
+        writer["template"] = writer["template"] or "{0}" + (PROMPT_END if writer_model is None else "")
+        writer_model = writer_model or foundation / "writer"
         if painter_model is None:
             painter_model = foundation / "painter"
             painter["pipeline"] = "sysdpo.foundation.pipeline:SmallStableDiffusion3Pipeline"

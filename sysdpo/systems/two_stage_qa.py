@@ -14,7 +14,7 @@ import pandas as pd
 from sysdpo.config import SECTIONS, load_function
 from sysdpo.errors import UserError
 from sysdpo.files import require_columns
-from sysdpo.settings import typed
+from sysdpo.settings import LanguageModelSettings, typed
 from sysdpo.system import Component, Node, System
 
 WHERE = "systems.two_stage_qa"
@@ -56,22 +56,6 @@ class PromptSettings:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class ComponentSettings:
-    """A language model: `model` a hub id or folder (None: the foundation model), the rest as `LanguageModel` has it.
-
-    template: the prompt, `{0}` the question and, for the second, `{1}` the draft (None: the foundation model's own).
-    """
-
-    lora: Mapping[str, Any]
-    model: str | None = None
-    template: str | None = None
-    max_new_tokens: int = 64
-    temperature: float = 1.0
-    batch_size: int = 256
-    dtype: str = "float32"
-
-
 class TwoStageQA:
     """Question -> first -> draft; question and draft -> second -> answer."""
 
@@ -85,7 +69,7 @@ class TwoStageQA:
         if sorted(components) != sorted(COMPONENTS):
             raise UserError(f"{WHERE}.components: {sorted(components)} should be {list(COMPONENTS)}")
         self.components = {
-            name: typed(ComponentSettings, components[name], f"{WHERE}.components.{name}") for name in COMPONENTS
+            name: typed(LanguageModelSettings, components[name], f"{WHERE}.components.{name}") for name in COMPONENTS
         }
         self.world = load_world(settings.get("questions"), settings.get("foundation") or {})
         self.foundations = self.world.foundations
