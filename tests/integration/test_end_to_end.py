@@ -51,19 +51,11 @@ class Project:
         self.results = folder / yaml.safe_load((folder / SCALE).read_text())["results"]
 
     def snakemake(self, *arguments: str) -> str:
+        """What a warm run of the workflow prints; it must succeed."""
+        python = (sys.executable, "-m")
+        options = ("--cores", "2", "--scheduler", "greedy", "--configfile", SCALE)
         done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "snakemake",
-                "--cores",
-                "2",
-                "--scheduler",
-                "greedy",
-                "--configfile",
-                SCALE,
-                *arguments,
-            ],
+            [*python, "sysdpo", "warm", *python, "snakemake", *options, *arguments],
             cwd=self.folder,
             env=os.environ | {"PYTHONPATH": str(self.folder)},
             capture_output=True,
