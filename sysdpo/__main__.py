@@ -8,7 +8,7 @@ from sysdpo import warm
 def main() -> int:
     """Run one step, in the warm process where there is one; or a command of many steps with such a process."""
     arguments = sys.argv[1:]
-    if arguments[:1] == ["warm"] and len(arguments) > 1:
+    if arguments[:1] == ["warm"]:
         return warm.run_command(arguments[1:])
     status = warm.run_step(arguments)
     if status is None:

@@ -11,6 +11,7 @@ import gc
 import importlib
 import json
 import os
+import shutil
 import signal
 import socket
 import socketserver
@@ -47,13 +48,20 @@ def run_step(arguments: Sequence[str]) -> int | None:
         job = {"arguments": list(arguments), "folder": os.getcwd(), "environment": dict(os.environ)}
         connection.sendall(json.dumps(job).encode() + b"\n")
         status = connection.recv(1)
-    return status[0] if status else 1
+    if not status:
+        print(f"sysdpo {arguments[0]}: the step was killed; it may have needed more memory", file=sys.stderr)
+        return 1
+    return status[0]
 
 
 def run_command(command: Sequence[str]) -> int:
-    """Run `command`, steps forked from this process; returns its exit code."""
+    """Run `command`, steps forked from this process; returns its exit code, 2 where it is no command."""
     from sysdpo.cli import prepare
 
+    if not command or shutil.which(command[0]) is None:
+        given = " ".join(command)
+        print(f"sysdpo warm: '{given}' should be a command, 'snakemake --cores all' for example", file=sys.stderr)
+        return 2
     prepare()
     for name in MODULES:
         importlib.import_module(name)

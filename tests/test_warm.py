@@ -69,9 +69,28 @@ def test_a_killed_step_takes_its_fork_along(tmp_path: Path) -> None:
     assert run(script, tmp_path).stdout == "gone\n"
 
 
+def test_a_killed_fork_is_told_and_fails_the_step(tmp_path: Path) -> None:
+    script = """
+    $STEP sleep pid & step=$!
+    until [ -s pid ]; do sleep 0.1; done
+    kill -9 $(cat pid); wait $step; echo $?
+    """
+    done = run(script, tmp_path)
+    assert done.stdout == "1\n"
+    assert "sysdpo sleep: the step was killed" in done.stderr
+
+
 def test_many_steps_at_once(tmp_path: Path) -> None:
     script = "for n in $(seq 8); do $STEP leave $n & steps+=($!); done; for n in ${steps[@]}; do wait $n; echo $?; done"
     assert run(script, tmp_path).stdout.split() == [str(number) for number in range(1, 9)]
+
+
+@pytest.mark.parametrize("command", [[], ["no-such-command", "--cores", "2"]])
+def test_what_is_no_command_is_refused_in_one_sentence(command: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert warm.run_command(command) == 2
+    assert capfd.readouterr().err == (
+        f"sysdpo warm: '{' '.join(command)}' should be a command, 'snakemake --cores all' for example\n"
+    )
 
 
 @pytest.mark.parametrize("prefix", [sys.prefix, "/another/environment"])
