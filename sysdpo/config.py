@@ -18,7 +18,10 @@ Config = dict[str, Any]
 
 TOP_LEVEL = ("results", "seeds", "systems", "experiments", "studies")
 REQUIRED_SECTIONS = ("factory", "components", "trajectories", "training", "methods", "evaluation")
-SECTIONS = (*REQUIRED_SECTIONS, "prompts", "questions", "foundation", "baselines", "figures")
+SECTIONS = (
+    *REQUIRED_SECTIONS,
+    *("prompts", "questions", "data", "foundation", "scorer", "judge", "baselines", "figures"),
+)
 
 
 def load_config(path: Path) -> Config:

@@ -12,6 +12,7 @@ from sysdpo.errors import UserError
 Settings = TypeVar("Settings")
 
 LINKS = ("sigmoid", "ipo", "hinge", "conservative", "robust")
+PREFERENCES = ("sampled", "given")
 PAIRS = ("all", "random", "best_worst")
 LABELS = ("deterministic", "bradley_terry", "random")
 GENERATORS = ("diverse_beam", "beam", "ancestral", "nucleus")
@@ -23,16 +24,48 @@ class LanguageModelSettings:
     """A language model as a component: `model` a hub id or folder (None: the foundation model made for it), the rest as
     `LanguageModel` has it.
 
+    revision: of the hub id, a commit or tag.
     template: the prompt, `{0}` the node's first input, `{1}` its second (None: the system's own).
+    system_prompt: the chat's system message, a template of the same inputs; none where it comes out empty.
+    load_in_4bit: the frozen weights in four bits (NF4, by bitsandbytes; Dettmers et al., arXiv 2305.14314).
+    gradient_checkpointing: activations are computed again in the backward pass instead of kept.
+    sharded: the frozen weights are split over the processes of a training (FSDP); adapters stay whole.
     """
 
     lora: Mapping[str, Any]
     model: str | None = None
+    revision: str | None = None
     template: str | None = None
+    system_prompt: str | None = None
     max_new_tokens: int = 64
     temperature: float = 1.0
     batch_size: int = 256
     dtype: str = "float32"
+    load_in_4bit: bool = False
+    gradient_checkpointing: bool = False
+    sharded: bool = False
+
+
+@dataclass(frozen=True)
+class DiffusionSettings:
+    """A diffusion model as a component: `model` a hub id or folder (None: the foundation model made for it), the rest as
+    `DiffusionModel` has it.
+
+    pipeline: the class to load with, as `module:name`. variant: of the weight files, `fp16` say. sampling: in the words
+    of the pipeline's call. The others as `LanguageModelSettings` has them.
+    """
+
+    lora: Mapping[str, Any]
+    model: str | None = None
+    revision: str | None = None
+    variant: str | None = None
+    pipeline: str = "diffusers:DiffusionPipeline"
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    estimator: Mapping[str, Any] = field(default_factory=dict)
+    batch_size: int = 128
+    dtype: str = "float32"
+    gradient_checkpointing: bool = False
+    sharded: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,12 +146,14 @@ class CandidateSettings:
 
 @dataclass(frozen=True)
 class Sampling:
-    """`trajectories`: how many are sampled for each prompt."""
+    """`trajectories`: how many are sampled for each prompt, in how many jobs."""
 
     samples_per_prompt: int
+    shards: int = 1
 
     def __post_init__(self) -> None:
         at_least("samples_per_prompt", self.samples_per_prompt, 1)
+        at_least("shards", self.shards, 1)
 
 
 @dataclass(frozen=True)
@@ -139,9 +174,11 @@ class MethodSettings:
 
     objective: `none` (train nothing), `direct`, `sampling`, `separate`, `chosen_only` or `only_<component>`.
     best_of: how many trajectories an answer is picked from, by score.
-    steps: updates a round; batch_size: pairs an update.
+    steps: updates a round; batch_size: pairs an update, over all processes; micro_batch_size: pairs a process takes
+        through the models at once (None: all of its share), the gradients of the rest being added up.
     beta: inverse temperature of the preference; link, label_smoothing: the loss on a margin.
     learning_rate, chosen_weight: for each component; the latter weighs `−log p(chosen)`.
+    preferences: `sampled` from the system and scored, or `given` with the prompts as final outputs alone.
     pairs, labels, label_temperature: which pairs are used and who is called their winner.
     noise_bank: how many Monte-Carlo draws a pair has, used in turn in the passes over the pairs.
     rounds: how often fresh trajectories are sampled from the system as trained so far.
@@ -156,8 +193,10 @@ class MethodSettings:
     label_smoothing: float = 0.0
     steps: int = 100
     batch_size: int = 32
+    micro_batch_size: int | None = None
     warmup_steps: int = 10
     max_grad_norm: float = 1.0
+    preferences: str = "sampled"
     pairs: str = "all"
     labels: str = "deterministic"
     label_temperature: float = 0.2
@@ -168,10 +207,18 @@ class MethodSettings:
 
     def __post_init__(self) -> None:
         one_of("link", self.link, LINKS)
+        one_of("preferences", self.preferences, PREFERENCES)
         one_of("pairs", self.pairs, PAIRS)
         one_of("labels", self.labels, LABELS)
         for name in ("steps", "batch_size", "noise_bank", "rounds", "best_of"):
             at_least(name, getattr(self, name), 1)
+        if self.micro_batch_size is not None:
+            at_least("micro_batch_size", self.micro_batch_size, 1)
+        if self.preferences == "given" and (self.objective != "sampling" or self.rounds > 1):
+            raise UserError(
+                f"preferences: 'given' are final outputs alone, for one round of the objective 'sampling'; here are "
+                f"{self.rounds} of '{self.objective}'"
+            )
         if self.beta <= 0:
             raise UserError(f"beta: {self.beta} should be above 0")
         if not 0 <= self.label_smoothing < 0.5:

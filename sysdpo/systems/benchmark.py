@@ -3,14 +3,15 @@
 The configuration names a function `settings -> Benchmark` as `package.module:function`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import pandas as pd
 
 from sysdpo.config import load_function
-from sysdpo.system import System
+from sysdpo.settings import DiffusionSettings, LanguageModelSettings
+from sysdpo.system import Node, System
 
 
 class Benchmark(Protocol):
@@ -18,6 +19,12 @@ class Benchmark(Protocol):
 
     inputs: tuple[str, ...]
     """The prompt table's columns that are the system's inputs."""
+
+    nodes: Sequence[Node]
+    """The system's directed acyclic graph."""
+
+    components: Mapping[str, LanguageModelSettings | DiffusionSettings]
+    """The settings of the components that are models."""
 
     foundations: Mapping[str, Callable[[int, Path], None]]
     """How each foundation model is made: from a seed, into a folder."""

@@ -4,7 +4,7 @@ A language model writes three captions, a diffusion model draws them; the parser
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,15 @@ from sysdpo.foundation.renderer import ATTRIBUTES, FURS, render
 from sysdpo.foundation.world import NEUTRAL, PainterSettings, RegressorSettings, WriterSettings, random_cats
 from sysdpo.scoring.nearest_render import NearestRender
 from sysdpo.scoring.regressor import AttributeRegressor
-from sysdpo.settings import Estimator, LanguageModelSettings, typed
+from sysdpo.settings import DiffusionSettings, Estimator, LanguageModelSettings, typed
 from sysdpo.system import Component, Node, System
 
 IMAGES = ("image_1", "image_2", "image_3")
+NODES = (
+    Node("captions", "writer", ("text",)),
+    *(Node(f"caption_{n}", f"parser_{n}", ("captions",)) for n in (1, 2, 3)),
+    *(Node(f"image_{n}", "painter", (f"caption_{n}",)) for n in (1, 2, 3)),
+)
 
 
 @dataclass(frozen=True)
@@ -47,23 +52,11 @@ class PromptSettings:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class PainterComponent:
-    """The painter: `model` a hub id or folder (None: the foundation model), the rest as `DiffusionModel` has it."""
-
-    lora: Mapping[str, Any]
-    model: str | None = None
-    pipeline: str = "diffusers:DiffusionPipeline"
-    sampling: Mapping[str, Any] = field(default_factory=dict)
-    estimator: Mapping[str, Any] = field(default_factory=dict)
-    batch_size: int = 128
-    dtype: str = "float32"
-
-
 class ProgressiveImages:
     """Prompt -> writer -> three captions -> painter -> three images."""
 
     inputs = ("text",)
+    nodes = NODES
 
     def __init__(self, settings: Mapping[str, Any]):
         where = "systems.progressive_images"
@@ -78,10 +71,10 @@ class ProgressiveImages:
         self.regressor = typed(RegressorSettings, foundation.get("regressor"), f"{where}.foundation.regressor")
         self.size = self.painter.size
         components = settings["components"]
-        self.writer_component = typed(LanguageModelSettings, components.get("writer"), f"{where}.components.writer")
-        self.painter_component = typed(PainterComponent, components.get("painter"), f"{where}.components.painter")
-        where = f"{where}.components.painter.estimator"
-        self.estimator = typed(Estimator, self.painter_component.estimator, where)
+        writer = typed(LanguageModelSettings, components.get("writer"), f"{where}.components.writer")
+        painter = typed(DiffusionSettings, components.get("painter"), f"{where}.components.painter")
+        self.estimator = typed(Estimator, painter.estimator, f"{where}.components.painter.estimator")
+        self.components = {"writer": writer, "painter": painter}
         self.foundations = {
             "writer": self._make_writer,
             "painter": self._make_painter,
@@ -134,7 +127,7 @@ class ProgressiveImages:
         from sysdpo.components.diffusion import DiffusionModel
         from sysdpo.components.language import LanguageModel
 
-        writer, painter = dict(vars(self.writer_component)), dict(vars(self.painter_component))
+        writer, painter = dict(vars(self.components["writer"])), dict(vars(self.components["painter"]))
         writer_model, painter_model = writer.pop("model"), painter.pop("model")
         painter["estimator"] = self.estimator
         writer["template"] = writer["template"] or "{0}" + (PROMPT_END if writer_model is None else "")
@@ -148,12 +141,7 @@ class ProgressiveImages:
             "painter": DiffusionModel.from_pretrained(painter_model, **painter),
             **{f"parser_{n}": Function(lambda answer, n=n: nth_caption(str(answer), n - 1)) for n in (1, 2, 3)},
         }
-        nodes = [
-            Node("captions", "writer", ("text",)),
-            *(Node(f"caption_{n}", f"parser_{n}", ("captions",)) for n in (1, 2, 3)),
-            *(Node(f"image_{n}", "painter", (f"caption_{n}",)) for n in (1, 2, 3)),
-        ]
-        return System(self.inputs, nodes, components)
+        return System(self.inputs, self.nodes, components)
 
     def score(self, prompts: pd.DataFrame, trajectories: pd.DataFrame, foundation: Path) -> pd.DataFrame:
         """The preference score `q`, and `attribute_1..3`: the asked attribute of each image in [0, 1]."""

@@ -60,6 +60,7 @@ class TwoStageQA:
     """Question -> first -> draft; question and draft -> second -> answer."""
 
     inputs = ("text",)
+    nodes = (Node("draft", "first", ("text",)), Node("answer", "second", ("text", "draft")))
 
     def __init__(self, settings: Mapping[str, Any]):
         if unknown := sorted(set(settings) - set(SECTIONS)):
@@ -96,8 +97,7 @@ class TwoStageQA:
                     "the question and, for the second, {1} for the draft"
                 )
             components[name] = LanguageModel.from_pretrained(model, template=template, **given)
-        nodes = [Node("draft", "first", ("text",)), Node("answer", "second", ("text", "draft"))]
-        return System(self.inputs, nodes, components)
+        return System(self.inputs, self.nodes, components)
 
     def score(self, prompts: pd.DataFrame, trajectories: pd.DataFrame, foundation: Path) -> pd.DataFrame:
         """1.0 where the final answer is right, else 0.0."""

@@ -104,7 +104,14 @@ def test_every_setting_of_the_schema_is_described() -> None:
 def test_schema_and_library_know_the_same_settings() -> None:
     from sysdpo.components.diffusion import Estimator
     from sysdpo.foundation.world import PainterSettings, RegressorSettings, WriterSettings
-    from sysdpo.settings import CandidateSettings, Evaluation, MethodSettings
+    from sysdpo.settings import (
+        CandidateSettings,
+        DiffusionSettings,
+        Evaluation,
+        LanguageModelSettings,
+        MethodSettings,
+        Sampling,
+    )
     from sysdpo.systems.progressive_images import PromptSettings
 
     definitions = SCHEMA["$defs"]
@@ -112,6 +119,9 @@ def test_schema_and_library_know_the_same_settings() -> None:
         MethodSettings: definitions["method"],
         CandidateSettings: definitions["candidates"],
         Evaluation: definitions["system"]["properties"]["evaluation"],
+        Sampling: definitions["system"]["properties"]["trajectories"],
+        LanguageModelSettings: definitions["language"],
+        DiffusionSettings: definitions["diffusion"],
         WriterSettings: definitions["writer_foundation"],
         PainterSettings: definitions["painter_foundation"],
         RegressorSettings: definitions["regressor_foundation"],

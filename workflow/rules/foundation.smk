@@ -17,7 +17,7 @@ rule prompts:
         runtime=10,
     params:
         config=RESOLVED_CONFIG,
-        settings=settings_of("factory", "questions", "prompts"),
+        settings=settings_of("factory", "questions", "data", "prompts"),
     shell:
         "python -m sysdpo prompts --config {params.config} --system {wildcards.system}"
         " --output {output} 2>&1 | tee -i {log} >&2"

@@ -50,7 +50,7 @@ rule score:
         runtime=30,
     params:
         config=RESOLVED_CONFIG,
-        settings=settings_of("factory", "questions"),
+        settings=settings_of("factory", "questions", "data", "scorer"),
         foundation=foundation_folder,
     shell:
         "python -m sysdpo score --config {params.config} --system {wildcards.system}"

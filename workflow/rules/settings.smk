@@ -36,14 +36,14 @@ def foundation_settings(wildcards):
 
 def training_settings(wildcards):
     """The method's row laid over the defaults, and what fresh trajectories between rounds are made with."""
-    shared = sections(wildcards.system, "factory", "components", "trajectories")
+    shared = sections(wildcards.system, "factory", "components", "trajectories", "scorer")
     return as_parameter(shared | {"method": METHODS[wildcards.system][wildcards.method]})
 
 
 def evaluation_settings(wildcards):
     """Of the method's row only what sampling depends on; the rest is felt through its adapters."""
     best_of = METHODS[wildcards.system][wildcards.method].get("best_of")
-    return as_parameter(sampling_sections(wildcards.system, "evaluation") | {"best_of": best_of})
+    return as_parameter(sampling_sections(wildcards.system, "evaluation", "scorer", "judge") | {"best_of": best_of})
 
 
 def comparison_settings(wildcards):
