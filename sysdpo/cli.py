@@ -12,6 +12,7 @@ from typing import Any
 from sysdpo import steps
 from sysdpo.config import load_config
 from sysdpo.errors import UserError
+from sysdpo.plan.command import add_options, plan
 
 ENVIRONMENT = {
     # Torch's OpenMP threads spin at barriers; where cores are shared that costs a factor of ten and more.
@@ -31,16 +32,18 @@ STEPS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "prompts": (steps.prompts, ("system", "output")),
     "foundation": (steps.foundation, ("system", "seed", "model", "output")),
     "inspect": (steps.inspect, ("system", "seed", "foundation", "output")),
-    "sample": (steps.sample, ("system", "seed", "prompts", "foundation", "output")),
+    "sample": (steps.sample, ("system", "seed", "prompts", "foundation", "part?", "output")),
     "score": (steps.score, ("system", "seed", "prompts", "trajectories", "foundation", "output")),
     "pair": (steps.pair, ("system", "seed", "scores", "output")),
+    "given": (steps.given, ("system", "prompts", "output")),
+    "gather": (steps.gather, ("parts", "output")),
     "train": (
         steps.train,
         ("system", "seed", "method", "prompts", "trajectories", "scores", "pairs", "foundation", "output"),
     ),
     "evaluate": (
         steps.evaluate,
-        ("system", "seed", "method", "prompts", "foundation", "training?", "split?", "output"),
+        ("system", "seed", "method", "prompts", "foundation", "training?", "split?", "part?", "output"),
     ),
     "metrics": (steps.metrics, ("evaluations", "comparisons", "output")),
     "tables": (steps.tables, ("system", "metrics", "comparisons", "output")),
@@ -67,14 +70,17 @@ def parser() -> argparse.ArgumentParser:
         step.add_argument("--config", type=Path, required=True, help="the resolved configuration (YAML)")
         for option in options:
             _add_option(step, option.removesuffix("?"), required=not option.endswith("?"))
+    add_options(commands.add_parser("plan", help=(plan.__doc__ or "").splitlines()[0]))
     return top
 
 
 def _add_option(step: argparse.ArgumentParser, name: str, *, required: bool) -> None:
     if name == "seed":
         step.add_argument("--seed", type=int, required=required)
-    elif name == "evaluations":
-        step.add_argument("--evaluations", type=Path, nargs="+", required=required)
+    elif name in ("evaluations", "parts"):
+        step.add_argument(f"--{name}", type=Path, nargs="+", required=required)
+    elif name == "part":
+        step.add_argument("--part", metavar="2/4", required=required, help="do this part of the prompts alone")
     elif name == "split":
         step.add_argument("--split", choices=("validation", "test"), default="test")
     elif name in PATHS:
@@ -88,7 +94,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     prepare()
     try:
-        STEPS[options.step][0](options, load_config(options.config))
+        if options.step == "plan":
+            plan(options)
+        else:
+            STEPS[options.step][0](options, load_config(options.config))
     except UserError as error:
         print(f"sysdpo {options.step}: {error}", file=sys.stderr)
         return 2

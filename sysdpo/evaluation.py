@@ -18,15 +18,22 @@ PURPOSES = ("train", "validation", "test")
 
 
 def sample_trajectories(
-    benchmark: Benchmark, system: System, prompts: pd.DataFrame, samples: int, *, seed: int, purpose: str
+    benchmark: Benchmark,
+    system: System,
+    prompts: pd.DataFrame,
+    samples: int,
+    *,
+    seed: int,
+    purpose: str,
+    place: int = 0,
 ) -> pd.DataFrame:
     """`samples` trajectories for each prompt.
 
     Their seeds depend on `seed`, `purpose`, the prompt's place and the sample's number alone: methods that are compared
-    share them.
+    share them, and so do jobs that share the prompts. place: of the first of `prompts` among all.
     """
     rows = prompts.loc[prompts.index.repeat(samples)]
-    first = (seed * 10 + PURPOSES.index(purpose)) * SEEDS_PER_PURPOSE
+    first = (seed * 10 + PURPOSES.index(purpose)) * SEEDS_PER_PURPOSE + place * samples
     seeds = range(first, first + len(rows))
     with torch.no_grad():
         variables = system.sample({name: rows[name].tolist() for name in benchmark.inputs}, seeds=seeds)
@@ -44,23 +51,27 @@ def evaluate(
     seed: int,
     purpose: str,
     greedy: Collection[str] = (),
+    place: int = 0,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Samples with their scores, and the long table `prompt_id, sample, metric, value`.
 
     With `best_of` above 1 that many trajectories are drawn for each sample and the one with the highest score kept.
     The metrics `greedy` are measured once more, as `{metric}_greedy`, on one trajectory a prompt of likeliest tokens.
+    place: of the first of `prompts` among all that are evaluated.
     """
-    drawn = sample_trajectories(benchmark, system, prompts, samples * best_of, seed=seed, purpose=purpose)
+    drawn = sample_trajectories(benchmark, system, prompts, samples * best_of, seed=seed, purpose=purpose, place=place)
     scores = benchmark.score(prompts, drawn, foundation)
     drawn["sample"] = drawn["sample"] // best_of
     kept = scores.assign(sample=drawn["sample"]).groupby(["prompt_id", "sample"], sort=False)["score"].idxmax()
     drawn, scores = drawn.loc[kept].reset_index(drop=True), scores.loc[kept].reset_index(drop=True)
     wide = benchmark.metrics(prompts, drawn, scores, foundation)
-    wide = wide.assign(preference_score=scores["score"], **drift(system, drawn))
+    wide = wide.assign(preference_score=scores["score"], **drift(system, drawn, first=place * samples))
     wide = wide.assign(prompt_id=drawn["prompt_id"], sample=drawn["sample"])
     long = wide.melt(["prompt_id", "sample"], var_name="metric", value_name="value")
     if greedy:
-        likeliest = _greedy_metrics(benchmark, system, prompts, foundation, greedy, seed=seed, purpose=purpose)
+        likeliest = _greedy_metrics(
+            benchmark, system, prompts, foundation, greedy, seed=seed, purpose=purpose, place=place
+        )
         long = pd.concat([long, likeliest], ignore_index=True)
     return drawn.merge(scores.drop(columns="prompt_id"), on="trajectory_id"), long
 
@@ -74,9 +85,10 @@ def _greedy_metrics(
     *,
     seed: int,
     purpose: str,
+    place: int,
 ) -> pd.DataFrame:
     with greedy_decoding(system):
-        drawn = sample_trajectories(benchmark, system, prompts, 1, seed=seed, purpose=purpose)
+        drawn = sample_trajectories(benchmark, system, prompts, 1, seed=seed, purpose=purpose, place=place)
     wide = benchmark.metrics(prompts, drawn, benchmark.score(prompts, drawn, foundation), foundation)
     if unknown := sorted(set(names) - set(wide.columns)):
         raise UserError(f"evaluation.greedy: {unknown} should be among the system's metrics {sorted(wide.columns)}")
@@ -97,10 +109,13 @@ def greedy_decoding(system: System) -> Iterator[None]:
             system.components[name].temperature = temperature  # type: ignore[attr-defined]
 
 
-def drift(system: System, trajectories: pd.DataFrame, batch_size: int = 128) -> dict[str, np.ndarray]:
+def drift(
+    system: System, trajectories: pd.DataFrame, batch_size: int = 128, *, first: int = 0
+) -> dict[str, np.ndarray]:
     """`kl_{component}`, in nats: each trajectory's log-ratio to the reference; its mean estimates the KL divergence.
 
     For a diffusion model it is the difference of the variational bounds over its noise range, one `(t, ε)` an image.
+    A row's place names it; `first` is that of the first row.
     """
     parts: dict[str, list[np.ndarray]] = {name: [] for name in system.trainable}
     for start in range(0, len(trajectories), batch_size):
@@ -109,7 +124,7 @@ def drift(system: System, trajectories: pd.DataFrame, batch_size: int = 128) -> 
         with torch.no_grad(), ExitStack() as stack:
             for name in parts:
                 stack.enter_context(system.components[name].in_nats())
-            draw = range(start, start + len(rows))
+            draw = range(first + start, first + start + len(rows))
             ratios = system.log_ratios(variables, draw=draw, components=system.trainable)
         for name, ratio in ratios.items():
             parts[name].append(ratio.cpu().numpy())

@@ -8,11 +8,13 @@ from types import TracebackType
 class Progress:
     """Reports `name: step/total, values, time left` on stderr, at most every `interval` seconds and at the end.
 
-    Plain lines, not a redrawn bar: they read the same on a terminal, in a job's log and in a cluster's.
+    Of several processes at the same work all but one are not `shown`. Plain lines, not a redrawn bar: they read the
+    same on a terminal, in a job's log and in a cluster's.
     """
 
-    def __init__(self, name: str, total: int, interval: float = 5.0):
+    def __init__(self, name: str, total: int, interval: float = 5.0, *, shown: bool = True):
         self.name, self.total, self.interval = name, total, interval
+        self.stream = sys.stderr if shown else None
         self.step = 0
 
     def __enter__(self) -> "Progress":
@@ -27,15 +29,15 @@ class Progress:
             self.shown = now
             left = (now - self.started) / self.step * (self.total - self.step)
             numbers = "".join(f", {key} {value:.4g}" for key, value in values.items())
-            print(
-                f"{self.name}: {self.step}/{self.total}{numbers}, {left:.0f} s left",
-                file=sys.stderr,
-                flush=True,
-            )
+            self._tell(f"{self.name}: {self.step}/{self.total}{numbers}, {left:.0f} s left")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if kind is None and self.total:
             seconds = time.monotonic() - self.started
-            print(f"{self.name}: done in {seconds:.1f} s", file=sys.stderr, flush=True)
+            self._tell(f"{self.name}: done in {seconds:.1f} s")
+
+    def _tell(self, line: str) -> None:
+        if self.stream is not None:
+            print(line, file=self.stream, flush=True)

@@ -48,8 +48,9 @@ class LanguageModelSettings:
 
 @dataclass(frozen=True)
 class DiffusionSettings:
-    """A diffusion model as a component: `model` a hub id or folder (None: the foundation model made for it), the rest as
-    `DiffusionModel` has it.
+    """A diffusion model as a component: `model` a hub id or folder (None: the foundation model made for it).
+
+    The rest is as `DiffusionModel` has it.
 
     pipeline: the class to load with, as `module:name`. variant: of the weight files, `fp16` say. sampling: in the words
     of the pipeline's call. The others as `LanguageModelSettings` has them.

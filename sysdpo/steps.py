@@ -5,6 +5,7 @@ Every step imports what it needs by itself: the model libraries take seconds, an
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 from sysdpo.config import (
@@ -18,6 +19,7 @@ from sysdpo.config import (
 )
 from sysdpo.errors import UserError
 from sysdpo.files import read_table, whole, write_table
+from sysdpo.parts import METRICS, SAMPLES, gather_parts, prompts_of_part
 
 PROMPT_COLUMNS = ("prompt_id", "split", "text")
 SCORE_COLUMNS = ("trajectory_id", "prompt_id", "score")
@@ -68,10 +70,11 @@ def sample(options: argparse.Namespace, config: Config) -> None:
     from sysdpo.preferences import write_trajectories
 
     asked = read_table(options.prompts, PROMPT_COLUMNS).query("split == 'train'")
+    asked, place = prompts_of_part(asked, options.part, f"systems.{options.system}.trajectories.shards")
     samples = system_config(config, options.system)["trajectories"]["samples_per_prompt"]
     system = benchmark.system(options.foundation)
-    trajectories = sample_trajectories(benchmark, system, asked, samples, seed=options.seed, purpose="train")
-    write_trajectories(trajectories, options.output)
+    seeds = {"seed": options.seed, "purpose": "train", "place": place}
+    write_trajectories(sample_trajectories(benchmark, system, asked, samples, **seeds), options.output)
 
 
 def score(options: argparse.Namespace, config: Config) -> None:
@@ -89,6 +92,32 @@ def pair(options: argparse.Namespace, config: Config) -> None:
     from sysdpo.preferences import make_pairs
 
     write_table(make_pairs(read_table(options.scores, SCORE_COLUMNS)), options.output)
+
+
+def given(options: argparse.Namespace, config: Config) -> None:
+    """Take the training prompts' preferences that the data come with."""
+    benchmark = benchmark_of(options, config)
+    if not hasattr(benchmark, "given"):
+        rows = method_rows(config, options.system)
+        asking = next((name for name, row in rows.items() if row.get("preferences") == "given"), "<method>")
+        raise UserError(
+            f"systems.{options.system}.methods.{asking}.preferences: 'given' should be 'sampled', because this "
+            "system's data come with no preferences"
+        )
+    from sysdpo.preferences import make_pairs, write_trajectories
+
+    asked = read_table(options.prompts, PROMPT_COLUMNS).query("split == 'train'")
+    with whole(options.output) as folder:
+        folder.mkdir()
+        trajectories, scores = benchmark.given(asked, Path())  # no seed's models had a part in it
+        write_trajectories(trajectories, folder / "trajectories.parquet")
+        write_table(scores, folder / "scores.parquet")
+        write_table(make_pairs(scores), folder / "pairs.parquet")
+
+
+def gather(options: argparse.Namespace, config: Config) -> None:
+    """Put together the trajectories, or the evaluations, that several jobs made."""
+    gather_parts(options.parts, options.output)
 
 
 def train(options: argparse.Namespace, config: Config) -> None:
@@ -127,7 +156,9 @@ def evaluate(options: argparse.Namespace, config: Config) -> None:
     described = system_config(config, options.system)
     settings = method_settings(config, options.system, options.method)
     asked = read_table(options.prompts, PROMPT_COLUMNS)
-    asked = asked[asked["split"] == options.split].reset_index(drop=True)
+    asked = asked[asked["split"] == options.split]
+    asked, place = prompts_of_part(asked, options.part, f"systems.{options.system}.evaluation.shards")
+    asked = asked.reset_index(drop=True)
     benchmark = benchmark_of(options, config)
     from sysdpo.evaluation import evaluate as measure
     from sysdpo.preferences import write_trajectories
@@ -154,11 +185,12 @@ def evaluate(options: argparse.Namespace, config: Config) -> None:
         seed=options.seed,
         purpose=options.split,
         greedy=wanted.greedy,
+        place=place,
     )
     with whole(options.output) as folder:
         folder.mkdir()
-        write_trajectories(samples, folder / "samples.parquet")
-        write_table(metrics, folder / "metrics.parquet")
+        write_trajectories(samples, folder / SAMPLES)
+        write_table(metrics, folder / METRICS)
 
 
 def metrics(options: argparse.Namespace, config: Config) -> None:

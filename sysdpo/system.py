@@ -4,8 +4,8 @@
 nodes, whose parameters are then shared.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -49,6 +49,10 @@ class Component(Protocol):
 
     def to(self, device: torch.device) -> None:
         """Move to a device."""
+        ...
+
+    def gathered(self) -> AbstractContextManager[None]:
+        """Within it a process may use the component whatever the other processes of a training do."""
         ...
 
     def rebase_reference(self) -> None:
@@ -101,6 +105,19 @@ class System:
     def trainable(self) -> list[str]:
         """Names of the components that have parameters to train."""
         return [name for name, component in self.components.items() if component.trainable_parameters()]
+
+    def to(self, device: torch.device) -> None:
+        """Move every component to a device."""
+        for component in self.components.values():
+            component.to(device)
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """Within it a process may use the components whatever the other processes of a training do."""
+        with ExitStack() as stack:
+            for component in self.components.values():
+                stack.enter_context(component.gathered())
+            yield
 
     def sample(self, inputs: Trajectories, *, seeds: Sequence[int]) -> dict[str, list[Any]]:
         """Ancestral sampling: a value of every variable for each row of `inputs`.

@@ -1,21 +1,26 @@
-"""The one training loop: preference pairs in, adapters and a log out."""
+"""The one training loop: preference pairs in, adapters and a log out.
 
-import itertools
+Several processes share each batch's pairs; accelerate adds up the gradients of their adapters (data parallelism), so
+that an update is that of one process with the whole batch.
+"""
+
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import get_cosine_schedule_with_warmup
 
 from sysdpo.errors import UserError
 from sysdpo.evidence import Evidence, witness
+from sysdpo.feed import Feed, Part
 from sysdpo.objectives import make_link, make_objective, margins, trained_components
 from sysdpo.preferences import label_pairs, select_pairs
 from sysdpo.progress import Progress
@@ -24,8 +29,6 @@ from sysdpo.system import System
 
 Collect = Callable[[int], tuple[pd.DataFrame, pd.DataFrame]]
 """Trajectories and all their untied pairs for a round, sampled from the system as it then is."""
-
-DRAWS_PER_RUN = 10**7
 
 
 def align(
@@ -64,39 +67,20 @@ def train_round(
     """`settings.steps` updates on `pairs` (columns `chosen_id, rejected_id`) of `trajectories`."""
     components = trained_components(settings.objective, system.trainable)
     accelerator = Accelerator()
-    for component in system.components.values():
-        component.to(accelerator.device)
+    system.to(accelerator.device)
     weights = {name: system.components[name].trainable_parameters() for name in components}
+    model = accelerator.prepare(PairLoss([each for name in components for each in weights[name]], settings))
     groups = [{"params": weights[name], "lr": settings.learning_rate[name]} for name in components]
     optimizer = accelerator.prepare(torch.optim.AdamW(groups, weight_decay=0.0))
     schedule = get_cosine_schedule_with_warmup(optimizer, settings.warmup_steps, settings.steps)
-    rows = trajectories.set_index("trajectory_id")
-    if unknown := sorted({*pairs["chosen_id"], *pairs["rejected_id"]} - set(rows.index)):
-        raise UserError(f"pairs: {len(unknown)} trajectories are not among those given, '{unknown[0]}' the first")
-    batches = _batches(len(pairs), settings.batch_size, np.random.default_rng([seed, number]))
     asked = witness(system, settings.objective, settings.candidate_settings)
-    seen = asked.variables(rows.columns)
-    ahead: list[tuple[np.ndarray, np.ndarray]] = []
+    place = {"process": accelerator.process_index, "processes": accelerator.num_processes}
+    feed = Feed(system, asked, trajectories, pairs, settings, components, seed=seed, number=number, **place)
     started = time.monotonic()
-    with Progress(f"{title}, round {number + 1}/{settings.rounds}", settings.steps) as progress:
-        for step in range(settings.steps):
-            if not ahead:
-                ahead = list(itertools.islice(batches, min(asked.refresh, settings.steps - step)))
-                coming = pairs.iloc[np.concatenate([places for places, _ in ahead])]
-                first = rows.loc[coming["chosen_id"]]
-                seeds = np.random.default_rng([seed, number, step]).integers(1 << 62, size=len(coming)).tolist()
-                inputs = {name: first[name].tolist() for name in system.inputs}
-                asked.prepare(inputs, coming["prompt_id"].tolist(), seeds=seeds)
-            places, passes = ahead.pop(0)
-            batch = pairs.iloc[places]
-            # A pair meets the same few noises again and again: less variance, and the reference's part is known.
-            draw = (seed * DRAWS_PER_RUN + places * settings.noise_bank + passes % settings.noise_bank).tolist() * 2
-            both = rows.loc[[*batch["chosen_id"], *batch["rejected_id"]]]
-            variables = {name: both[name].tolist() for name in seen}
-            prompts = batch["prompt_id"].tolist() * 2
-            evidence = asked.evidence(variables, prompts, draw=draw, components=components)
-            loss, record = pair_loss(evidence, settings)
-            accelerator.backward(loss)
+    shown = accelerator.is_main_process
+    with Progress(f"{title}, round {number + 1}/{settings.rounds}", settings.steps, shown=shown) as progress:
+        for step, parts in enumerate(feed):
+            record = accumulate(accelerator, model, parts)
             # Each component is clipped by itself: one's large gradient must not slow the others.
             norms = [float(accelerator.clip_grad_norm_(weights[name], settings.max_grad_norm)) for name in components]
             optimizer.step()
@@ -104,14 +88,42 @@ def train_round(
             optimizer.zero_grad()
             if not np.isfinite(record["loss"]):
                 raise UserError(f"learning_rate: {settings.learning_rate} made the loss {record['loss']}; lower it")
-            place = {"step": number * settings.steps + step, "round": number}
+            where = {"step": number * settings.steps + step, "round": number}
             spent = {"gradient_norm": float(np.hypot.reduce(norms)), "seconds": time.monotonic() - started}
-            log.write(json.dumps(place | record | spent) + "\n")
+            log.write(json.dumps(where | record | spent) + "\n")
             log.flush()
             progress.update(loss=record["loss"], accuracy=record["accuracy"])
 
 
-def pair_loss(evidence: Evidence, settings: MethodSettings) -> tuple[Tensor, dict[str, Any]]:
+class PairLoss(nn.Module):
+    """`pair_loss` as a module that holds the weights it trains: what accelerate's data parallelism asks for."""
+
+    def __init__(self, weights: Sequence[nn.Parameter], settings: MethodSettings):
+        super().__init__()
+        self.weights = nn.ParameterList(weights)
+        self.settings = settings
+
+    def forward(self, evidence: Callable[[], Evidence]) -> tuple[Tensor, dict[str, float]]:
+        """See `pair_loss`."""
+        return pair_loss(evidence(), self.settings)
+
+
+def accumulate(accelerator: Accelerator, model: nn.Module, parts: Sequence[Part]) -> dict[str, float]:
+    """Add up the gradients of the parts of a batch, over all processes; returns the batch's means of what is logged."""
+    total: dict[str, float] = {}
+    for part in parts:
+        # The processes exchange gradients once an update, not once a part.
+        with nullcontext() if part is parts[-1] else accelerator.no_sync(model):
+            loss, record = model(part.evidence)
+            accelerator.backward(loss * part.weight)
+        total = {key: total.get(key, 0.0) + part.weight * value for key, value in record.items()}
+    if accelerator.num_processes == 1:
+        return total
+    means = accelerator.reduce(torch.tensor(list(total.values()), device=accelerator.device), "mean")
+    return dict(zip(total, means.tolist(), strict=True))
+
+
+def pair_loss(evidence: Evidence, settings: MethodSettings) -> tuple[Tensor, dict[str, float]]:
     """The mean loss of a batch of pairs, and what to log of it.
 
     To the preference term is added `Σ_k chosen_weight_k · (−log p_k(chosen))`, which keeps the chosen likely (RPO, Pang
@@ -140,17 +152,3 @@ def pair_loss(evidence: Evidence, settings: MethodSettings) -> tuple[Tensor, dic
         record[f"chosen_log_prob_{name}"] = likelihood[name].mean()
     record |= {name: measure.mean() for name, measure in evidence.measures.items()}
     return loss, {key: float(value.detach()) for key, value in record.items()}
-
-
-def _batches(count: int, size: int, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Endless shuffled passes: the places of `size` pairs out of `count`, and the number of the pass each belongs to.
-
-    A pass's last, short batch is filled up from the next pass.
-    """
-    places, passes = np.empty(0, dtype=int), np.empty(0, dtype=int)
-    for number in itertools.count():
-        places = np.concatenate([places, rng.permutation(count)])
-        passes = np.concatenate([passes, np.full(count, number)])
-        while len(places) >= size:
-            yield places[:size], passes[:size]
-            places, passes = places[size:], passes[size:]

@@ -1,6 +1,7 @@
 """Stops the workflow before any job when the configuration is wrong, with one sentence on what and where."""
 
 import difflib
+import math
 import re
 import sys
 from collections.abc import Collection, Mapping
@@ -61,6 +62,11 @@ def contradiction(config: Mapping[str, Any]) -> str | None:
         for baseline in system["baselines"]:
             if baseline not in system["methods"]:
                 return f"systems.{name}.baselines: {unknown(baseline, 'method', system['methods'])}"
+        for section, split in (("trajectories", "train"), ("evaluation", "test")):
+            shards, prompts = system[section].get("shards", 1), system.get("prompts", {}).get(split, math.inf)
+            if shards > prompts:
+                place = f"systems.{name}.{section}.shards"
+                return f"{place} is {shards}, but should be at most {prompts}, the {split} prompts."
     for name, experiment in (config.get("experiments") or {}).items():
         if experiment["system"] not in config["systems"]:
             return f"experiments.{name}.system: {unknown(experiment['system'], 'system', config['systems'])}"

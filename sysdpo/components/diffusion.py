@@ -5,10 +5,11 @@ its place: with the error `‖target − prediction‖²` at a sampled timestep 
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from sysdpo.components.loading import add_lora, check_same_weights, load_pretrained
 from sysdpo.components.noise import NoiseSchedule
+from sysdpo.components.sharding import gathered, shard
 from sysdpo.settings import Estimator
 from sysdpo.system import LogProbs
 
@@ -32,7 +34,9 @@ class DiffusionModel:
     """`log p_θ(image | prompt)` of a diffusers text-to-image pipeline, up to a constant that θ does not move.
 
     Serves UNets and SD3-type transformers, with epsilon, v, sample or flow prediction; the pipeline must offer
-    `encode_prompt`. The condition's first value is the prompt. Only the denoiser's LoRA adapter is trained.
+    `encode_prompt`. The condition's first value is the prompt. Only the denoiser's LoRA adapter is trained, in float32;
+    what the frozen encoders say of an image or a prompt is computed once and kept in the host's memory.
+    `gradient_checkpointing` and `sharded` are as in `DiffusionSettings`.
     """
 
     def __init__(
@@ -43,6 +47,8 @@ class DiffusionModel:
         estimator: Estimator | None = None,
         sampling: Mapping[str, Any] | None = None,
         batch_size: int = 128,
+        gradient_checkpointing: bool = False,
+        sharded: bool = False,
     ):
         self.pipeline = pipeline
         self.pipeline.set_progress_bar_config(disable=True)
@@ -53,6 +59,10 @@ class DiffusionModel:
         self._part = "transformer" if self.is_transformer else "unet"
         self.denoiser = getattr(pipeline, self._part)
         add_lora(partial(self.denoiser.add_adapter, adapter_name=POLICY), LoraConfig(lora_dropout=0.0, **lora))
+        self._in_float32(POLICY)
+        if gradient_checkpointing:
+            self.denoiser.enable_gradient_checkpointing()
+        self.sharded = sharded
         self.schedule = NoiseSchedule.of(pipeline.scheduler)
         self.estimator = estimator or Estimator()
         self.sampling = dict(sampling or {})
@@ -66,6 +76,8 @@ class DiffusionModel:
         cls,
         model: str | Path,
         *,
+        revision: str | None = None,
+        variant: str | None = None,
         pipeline: str = "diffusers:DiffusionPipeline",
         dtype: str = "float32",
         **settings: Any,
@@ -76,7 +88,8 @@ class DiffusionModel:
         """
         module, _, name = pipeline.partition(":")
         loader = getattr(import_module(module), name).from_pretrained
-        return cls(load_pretrained(loader, model, torch_dtype=getattr(torch, dtype)), **settings)
+        loaded = load_pretrained(loader, model, revision=revision, variant=variant, torch_dtype=getattr(torch, dtype))
+        return cls(loaded, **settings)
 
     @property
     def device(self) -> torch.device:
@@ -84,8 +97,14 @@ class DiffusionModel:
         return next(self.denoiser.parameters()).device
 
     def to(self, device: torch.device) -> None:
-        """Move the pipeline."""
+        """Move the pipeline; where it is sharded, each process of a training keeps its part of the denoiser."""
         self.pipeline.to(device)
+        if self.sharded:
+            shard(self.denoiser, self.denoiser._no_split_modules)
+
+    def gathered(self) -> AbstractContextManager[None]:
+        """Within it each process has the whole denoiser and may use it without the others."""
+        return gathered(self.denoiser)
 
     @torch.no_grad()
     def sample(self, conditions: Sequence[tuple[Any, ...]], *, seeds: Sequence[int]) -> list[Image]:
@@ -104,14 +123,16 @@ class DiffusionModel:
         """`−(ω_t/2)·error` at the `(t, ε)` that `draw` names, the same for policy and reference; shape `[batch]`."""
         prompts = [str(condition[0]) for condition in conditions]
         digests = [_digest(image) for image in values]
-        # The reference stands still, so what it says of an image at a draw is computed once.
+        # The reference stands still, so what it says of an image at a draw is computed once. Not in half precision,
+        # where it depends on the batch, nor where all processes must call the model equally often.
         keys = list(zip(digests, prompts, draw, strict=True))
-        if new := [row for row, key in enumerate(keys) if key not in self._references]:
+        known = self._references if self.denoiser.dtype == torch.float32 and not self.sharded else {}
+        if new := [row for row, key in enumerate(keys) if key not in known]:
             rows = [prompts[row] for row in new], [values[row] for row in new], [draw[row] for row in new]
             with torch.no_grad(), self._as_reference():
                 computed = self._estimate(*rows)
-            self._references.update(zip([keys[row] for row in new], computed, strict=True))
-        reference = torch.stack([self._references[key] for key in keys])
+            known.update(zip([keys[row] for row in new], computed, strict=True))
+        reference = torch.stack([known[key] for key in keys])
         return LogProbs(self._estimate(prompts, values, draw), reference)
 
     def _estimate(self, prompts: Sequence[str], images: Sequence[Image], draw: Sequence[int]) -> Tensor:
@@ -126,8 +147,10 @@ class DiffusionModel:
     def _log_prob(self, noisy: Tensor, target: Tensor, step: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
         timestep = self.schedule.timestep[step].to(noisy.device)
         name = "hidden_states" if self.is_transformer else "sample"
-        prediction = self.denoiser(**{name: noisy}, timestep=timestep, **self._keywords(condition)).sample
-        error = (prediction.float() - target.float()) ** 2
+        height, width = (side * self.pipeline.vae_scale_factor for side in noisy.shape[-2:])
+        keywords = self._keywords(condition, height, width)
+        prediction = self.denoiser(**{name: noisy.to(self.denoiser.dtype)}, timestep=timestep, **keywords).sample
+        error = (prediction.float() - target) ** 2
         if self.estimator.weighting == "simple":
             return -self.estimator.omega / 2 * error.flatten(1).mean(1)
         low, high = self.estimator.noise_range
@@ -149,44 +172,57 @@ class DiffusionModel:
     def _encode_images(self, images: Sequence[Image]) -> Tensor:
         keys = [_digest(image) for image in images]
         missing = {key: image for key, image in zip(keys, images, strict=True) if key not in self._latents}
-        if missing:
-            vae = self.pipeline.vae
-            with torch.no_grad():
-                pixels = self.pipeline.image_processor.preprocess(list(missing.values()))
-                latents = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.mode()
-            latents = (latents - (vae.config.get("shift_factor") or 0.0)) * vae.config.scaling_factor
-            self._latents.update(zip(missing, latents, strict=True))
-        return torch.stack([self._latents[key] for key in keys]).to(self.denoiser.dtype)
+        for batch in batched(missing.items(), self.batch_size):
+            latents = self._encode_batch([image for _, image in batch])
+            self._latents.update(zip([key for key, _ in batch], latents.cpu(), strict=True))
+        return torch.stack([self._latents[key] for key in keys]).to(self.device)
+
+    @torch.no_grad()
+    def _encode_batch(self, images: list[Image]) -> Tensor:
+        vae = self.pipeline.vae
+        shipped = vae.dtype
+        if vae.config.get("force_upcast"):  # it overflows in half precision
+            vae.to(torch.float32)
+        pixels = self.pipeline.image_processor.preprocess(images)
+        latents = vae.encode(pixels.to(self.device, vae.dtype)).latent_dist.mode().float()
+        vae.to(shipped)
+        return (latents - (vae.config.get("shift_factor") or 0.0)) * vae.config.scaling_factor
 
     def _encode_prompts(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """The frozen text encoder's outputs, each computed once."""
-        if missing := list(dict.fromkeys(prompt for prompt in prompts if prompt not in self._prompts)):
-            three = {"prompt_2": missing, "prompt_3": missing} if self.is_transformer else {}
+        missing = dict.fromkeys(prompt for prompt in prompts if prompt not in self._prompts)
+        for batch in batched(missing, self.batch_size):
+            three = {"prompt_2": list(batch), "prompt_3": list(batch)} if self.is_transformer else {}
             with torch.no_grad():
                 encoded = self.pipeline.encode_prompt(
-                    prompt=missing,
+                    prompt=list(batch),
                     device=self.device,
                     num_images_per_prompt=1,
                     do_classifier_free_guidance=False,
                     **three,
                 )
-            tokens, pooled = encoded[0], encoded[2] if len(encoded) == 4 else None
-            for row, prompt in enumerate(missing):
-                self._prompts[prompt] = {"tokens": tokens[row]} | ({} if pooled is None else {"pooled": pooled[row]})
+            parts = {"tokens": encoded[0]} | ({"pooled": encoded[2]} if len(encoded) == 4 else {})
+            for row, prompt in enumerate(batch):
+                self._prompts[prompt] = {key: part[row].cpu() for key, part in parts.items()}
         rows = [self._prompts[prompt] for prompt in prompts]
-        return {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
+        return {key: torch.stack([row[key] for row in rows]).to(self.device) for key in rows[0]}
 
-    def _keywords(self, condition: Mapping[str, Tensor]) -> dict[str, Any]:
-        """The text condition under the names that this denoiser gives it."""
+    def _keywords(self, condition: Mapping[str, Tensor], height: int, width: int) -> dict[str, Any]:
+        """The text condition under the names that this denoiser gives it, with the size of the uncropped picture."""
         tokens = {"encoder_hidden_states": condition["tokens"]}
         if "pooled" not in condition:
             return tokens
         if self.is_transformer:
             return tokens | {"pooled_projections": condition["pooled"]}
-        side = self.denoiser.config.sample_size * self.pipeline.vae_scale_factor
-        size_and_crop = torch.tensor([[side, side, 0, 0, side, side]], device=self.device)
+        size_and_crop = torch.tensor([[height, width, 0, 0, height, width]], device=self.device)
         time_ids = size_and_crop.repeat(len(condition["pooled"]), 1).to(condition["pooled"])
         return tokens | {"added_cond_kwargs": {"text_embeds": condition["pooled"], "time_ids": time_ids}}
+
+    def _in_float32(self, adapter: str) -> None:
+        """Half precision would round small updates of an adapter away."""
+        for name, weight in self.denoiser.named_parameters():
+            if f".{adapter}." in name:
+                weight.data = weight.data.float()
 
     @contextmanager
     def in_nats(self) -> Iterator[None]:
@@ -227,6 +263,7 @@ class DiffusionModel:
         """Make the present policy the reference, at the cost of a second adapter."""
         if REFERENCE not in self.denoiser.peft_config:
             self.denoiser.add_adapter(self.denoiser.peft_config[POLICY], adapter_name=REFERENCE)
+            self._in_float32(REFERENCE)
         weights = get_peft_model_state_dict(self.denoiser, adapter_name=POLICY)
         set_peft_model_state_dict(self.denoiser, weights, adapter_name=REFERENCE)
         self.denoiser.set_adapter(POLICY)
@@ -247,10 +284,18 @@ class DiffusionModel:
         self.denoiser.delete_adapters(POLICY)
         load = self.pipeline.load_lora_weights
         load_pretrained(load, folder, adapter_name=POLICY, use_safetensors=True, what="adapter")
+        self._in_float32(POLICY)
         check_same_weights(before, self._policy_shapes(), folder)
 
     def _policy_shapes(self) -> dict[str, tuple[int, ...]]:
         return {name: tuple(weight.shape) for name, weight in self._policy_weights()}
+
+
+def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of up to `size` of the items, in order."""
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch
 
 
 def _digest(image: Image) -> bytes:

@@ -15,9 +15,15 @@ class Function:
 
     def __init__(self, function: Callable[..., Any]):
         self.function = function
+        self.device = torch.device("cpu")
 
     def to(self, device: torch.device) -> None:
-        """Nothing to move."""
+        """Where its log-probabilities are added to others'."""
+        self.device = device
+
+    def gathered(self) -> AbstractContextManager[None]:
+        """Every process always has it whole."""
+        return nullcontext()
 
     def sample(self, conditions: Sequence[tuple[Any, ...]], *, seeds: Sequence[int]) -> list[Any]:
         """`function(*condition)` for each condition; the seeds change nothing."""
@@ -27,7 +33,7 @@ class Function:
         self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Any], *, draw: Sequence[int]
     ) -> LogProbs:
         """Zeros of shape `[batch]`: a deterministic value has probability 1."""
-        zeros = torch.zeros(len(values))
+        zeros = torch.zeros(len(values), device=self.device)
         return LogProbs(zeros, zeros)
 
     def in_nats(self) -> AbstractContextManager[None]:

@@ -17,11 +17,14 @@ from transformers import (
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from sysdpo.components.decoding import CachedDecoder
-from sysdpo.components.loading import add_lora, check_same_weights, load_pretrained
+from sysdpo.components.loading import add_lora, check_same_weights, four_bit, load_pretrained
+from sysdpo.components.prompting import PromptEncoder
+from sysdpo.components.sharding import gathered, shard
 from sysdpo.system import LogProbs
 from sysdpo.values import Completion
 
@@ -32,39 +35,58 @@ WORTH_SHARING = 16  # tokens; encoding a shorter prefix apart costs more than it
 class LanguageModel:
     """`p_θ(completion | prompt)` of a causal language model with a LoRA adapter.
 
-    The prompt is `template.format(*condition)`, passed through the tokenizer's chat template where it has one. The
-    reference is the same network with the adapter off, or, once rebased, with a frozen copy of the adapter.
+    The prompt is `template.format(*condition)`, passed through the tokenizer's chat template where it has one, after
+    the system message `system_prompt.format(*condition)` where that is not empty. The reference is the same network
+    with the adapter off, or, once rebased, with a frozen copy of the adapter; the adapter's weights are float32.
+    `gradient_checkpointing` and `sharded` are as in `LanguageModelSettings`.
     """
 
     def __init__(
         self,
-        model: torch.nn.Module,
+        model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         *,
         lora: Mapping[str, Any],
         template: str = "{0}",
+        system_prompt: str | None = None,
         max_new_tokens: int = 64,
         temperature: float = 1.0,
         batch_size: int = 256,
+        gradient_checkpointing: bool = False,
+        sharded: bool = False,
     ):
+        if gradient_checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        self._checkpointed = [part for part in model.modules() if getattr(part, "gradient_checkpointing", False)]
         model.requires_grad_(False)
         config = LoraConfig(task_type="CAUSAL_LM", lora_dropout=0.0, **lora)
         self.model: PeftModel = add_lora(partial(get_peft_model, model), config)
         self.model.eval()  # dropout stays off in the policy too, or its log-ratio to the reference would be noise
         self.tokenizer = tokenizer
-        self.template = template
+        self.encode_prompt = PromptEncoder(tokenizer, template, system_prompt)
+        self.sharded = sharded
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature
         self.batch_size = batch_size
-        self._prompts: dict[str, list[int]] = {}
         self._references: dict[tuple[int, ...], Tensor] = {}
         self.pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
     @classmethod
-    def from_pretrained(cls, model: str | Path, *, dtype: str = "float32", **settings: Any) -> "LanguageModel":
+    def from_pretrained(
+        cls,
+        model: str | Path,
+        *,
+        revision: str | None = None,
+        dtype: str = "float32",
+        load_in_4bit: bool = False,
+        **settings: Any,
+    ) -> "LanguageModel":
         """Load from a hub id or a local folder in `from_pretrained` format; raises `UserError` if it is none."""
-        network = load_pretrained(AutoModelForCausalLM.from_pretrained, model, dtype=getattr(torch, dtype))
-        return cls(network, load_pretrained(AutoTokenizer.from_pretrained, model), **settings)
+        number = getattr(torch, dtype)
+        quantized = {"quantization_config": four_bit(number)} if load_in_4bit else {}
+        load = AutoModelForCausalLM.from_pretrained
+        network = load_pretrained(load, model, revision=revision, dtype=number, **quantized)
+        return cls(network, load_pretrained(AutoTokenizer.from_pretrained, model, revision=revision), **settings)
 
     @property
     def device(self) -> torch.device:
@@ -72,8 +94,14 @@ class LanguageModel:
         return self.model.device
 
     def to(self, device: torch.device) -> None:
-        """Move the model."""
+        """Move the model; where it is sharded, each process of a training keeps its part of the frozen weights."""
         self.model.to(device)
+        if self.sharded:
+            shard(self.model, self.model.get_base_model()._no_split_modules)
+
+    def gathered(self) -> AbstractContextManager[None]:
+        """Within it each process has the whole model and may use it without the others."""
+        return gathered(self.model)
 
     @torch.no_grad()
     def sample(self, conditions: Sequence[tuple[Any, ...]], *, seeds: Sequence[int]) -> list[Completion]:
@@ -124,7 +152,7 @@ class LanguageModel:
         """Token ids, padded in front of what is each prompt's own, a mask of what is no padding, and how many tokens
         of a prefix that all share come first (0 where it is not worth encoding apart).
         """
-        prompts = [self._encode_prompt(condition) for condition in conditions]
+        prompts = [self.encode_prompt(condition) for condition in conditions]
         shared = _shared_prefix(prompts)
         shared = shared if shared >= WORTH_SHARING else 0
         own = [torch.tensor(prompt[shared:]) for prompt in prompts]
@@ -152,7 +180,7 @@ class LanguageModel:
         self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Completion], *, draw: Sequence[int]
     ) -> LogProbs:
         """Sums over the completion's tokens, its end token included, in float32; exact, so `draw` changes nothing."""
-        prompts = [self._encode_prompt(condition) for condition in conditions]
+        prompts = [self.encode_prompt(condition) for condition in conditions]
         return LogProbs(self._completion_log_probs(prompts, values), self._reference_log_probs(prompts, values))
 
     @torch.no_grad()
@@ -160,10 +188,10 @@ class LanguageModel:
         """The reference stands still: what it says of a completion is computed once.
 
         Not in half precision, where a batch's padding alone moves a log-probability by tenths of a nat: there policy
-        and reference are computed on the same batch.
+        and reference are computed on the same batch. Nor where all processes must call the model equally often.
         """
         keys = [(*prompt, -1, *value.tokens) for prompt, value in zip(prompts, values, strict=True)]
-        known = self._references if self.model.dtype == torch.float32 else {}
+        known = self._references if self.model.dtype == torch.float32 and not self.sharded else {}
         if new := [row for row, key in enumerate(keys) if key not in known]:
             with self._as_reference():
                 computed = self._completion_log_probs([prompts[row] for row in new], [values[row] for row in new])
@@ -173,7 +201,9 @@ class LanguageModel:
     def _completion_log_probs(self, prompts: list[list[int]], values: Sequence[Completion]) -> Tensor:
         shared = _shared_prefix(prompts)
         prefix = torch.tensor(prompts[0][:shared], device=self.device)
-        cache = self._encode_shared(prefix, len(prompts)) if shared >= WORTH_SHARING else None
+        # Checkpointed layers keep no keys and values.
+        worth = shared >= WORTH_SHARING and not (self._checkpointed and torch.is_grad_enabled())
+        cache = self._encode_shared(prefix, len(prompts)) if worth else None
         skipped = shared if cache else 0
         rows = [torch.tensor([*prompt, *value.tokens][skipped:]) for prompt, value in zip(prompts, values, strict=True)]
         # Right padding under causal attention cannot reach back, so no attention mask is needed.
@@ -182,30 +212,29 @@ class LanguageModel:
         last = torch.tensor([len(row) for row in rows], device=self.device)[:, None]
         # Scoring only positions that can predict a completion token is most of the saving on large vocabularies.
         kept = torch.arange(int(first.min()) - 1, input_ids.shape[1] - 1, device=self.device)
-        logits = self.model(input_ids=input_ids, past_key_values=cache, logits_to_keep=kept).logits.float()
+        with self._checkpointing():
+            logits = self.model(input_ids=input_ids, past_key_values=cache, logits_to_keep=kept).logits.float()
         targets = input_ids[:, kept + 1]
         token_log_probs = logits.log_softmax(-1).gather(-1, targets[..., None])[..., 0]
         in_completion = (kept + 1 >= first) & (kept + 1 < last)
         return (token_log_probs * in_completion).sum(-1)
+
+    @contextmanager
+    def _checkpointing(self) -> Iterator[None]:
+        """Layers recompute their activations only when they are told that they train; no dropout is below them."""
+        for layer in self._checkpointed:
+            layer.training = torch.is_grad_enabled()
+        try:
+            yield
+        finally:
+            for layer in self._checkpointed:
+                layer.training = False
 
     def _encode_shared(self, prefix: Tensor, rows: int) -> Any:
         """Keys and values of a prefix `[length]` that all rows begin with (instructions, examples), computed once."""
         cache = self.model(input_ids=prefix[None], use_cache=True, logits_to_keep=1).past_key_values
         cache.batch_repeat_interleave(rows)
         return cache
-
-    def _encode_prompt(self, condition: tuple[Any, ...]) -> list[int]:
-        """The prompt's token ids, each prompt's computed once."""
-        text = self.template.format(*condition)
-        if text not in self._prompts:
-            self._prompts[text] = self._encode(text)
-        return self._prompts[text]
-
-    def _encode(self, text: str) -> list[int]:
-        if self.tokenizer.chat_template is None:
-            return list(self.tokenizer(text)["input_ids"])
-        messages = [{"role": "user", "content": text}]
-        return list(self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
 
     def in_nats(self) -> AbstractContextManager[None]:
         """Its log-probabilities always are."""

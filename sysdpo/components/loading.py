@@ -1,9 +1,11 @@
 """Loading anything in `from_pretrained` format, with an error a user can read."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 
 from sysdpo.errors import UserError
@@ -23,6 +25,15 @@ def load_pretrained(
             f"{what}: '{model}' cannot be loaded; it should be a hub id or a local folder in from_pretrained format "
             f"that fits ({type(error).__name__}: {reason})"
         ) from error
+
+
+def four_bit(dtype: torch.dtype) -> Any:
+    """Weights in four bits (NF4), computed with in `dtype`; raises `UserError` without bitsandbytes."""
+    if find_spec("bitsandbytes") is None:
+        raise UserError("load_in_4bit: true needs the package bitsandbytes; install sysdpo[quantized]")
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
 
 
 def add_lora(add: Callable[..., Any], lora: Any) -> Any:

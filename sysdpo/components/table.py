@@ -75,6 +75,10 @@ class Table:
         self.logits.data = self.logits.data.to(device)
         self._reference = self._reference.to(device)
 
+    def gathered(self) -> AbstractContextManager[None]:
+        """Every process always has it whole."""
+        return nullcontext()
+
     @torch.no_grad()
     def sample(self, conditions: Sequence[tuple[Any, ...]], *, seeds: Sequence[int]) -> list[Any]:
         """One value for each condition, drawn at `temperature` (0: the likeliest) from the row's own seed."""

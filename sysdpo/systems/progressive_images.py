@@ -30,6 +30,7 @@ from sysdpo.foundation.renderer import ATTRIBUTES, FURS, render
 from sysdpo.foundation.world import NEUTRAL, PainterSettings, RegressorSettings, WriterSettings, random_cats
 from sysdpo.scoring.nearest_render import NearestRender
 from sysdpo.scoring.regressor import AttributeRegressor
+from sysdpo.scoring.series import as_rise, is_ordered, preference_score
 from sysdpo.settings import DiffusionSettings, Estimator, LanguageModelSettings, typed
 from sysdpo.system import Component, Node, System
 
@@ -150,7 +151,8 @@ class ProgressiveImages:
         regressor = AttributeRegressor.load(foundation / "regressor")
         asked = trajectories[["prompt_id"]].merge(prompts, on="prompt_id", how="left")
         values = np.stack([_asked(regressor.score(trajectories[image].tolist()), asked) for image in IMAGES], 1)
-        scores = trajectories[["trajectory_id", "prompt_id"]].assign(score=preference_score(_rising(values, asked)))
+        rising = as_rise(values, asked["direction"].to_numpy())
+        scores = trajectories[["trajectory_id", "prompt_id"]].assign(score=preference_score(rising))
         return scores.assign(**{f"attribute_{n}": values[:, n - 1] for n in (1, 2, 3)})
 
     def metrics(
@@ -158,10 +160,11 @@ class ProgressiveImages:
     ) -> pd.DataFrame:
         """See `METRICS` of the statistics; the read-out is the nearest render's, which trained nothing."""
         asked = trajectories[["prompt_id"]].merge(prompts, on="prompt_id", how="left")
-        rising = _rising(scores[["attribute_1", "attribute_2", "attribute_3"]].to_numpy(), asked)
+        direction = asked["direction"].to_numpy()
+        rising = as_rise(scores[["attribute_1", "attribute_2", "attribute_3"]].to_numpy(), direction)
         renders = nearest_render(self.size)
         looked_up = [renders.look_up(trajectories[image].tolist()) for image in IMAGES]
-        read_out = _rising(np.stack([_asked(attributes, asked) for attributes, _ in looked_up], 1), asked)
+        read_out = as_rise(np.stack([_asked(attributes, asked) for attributes, _ in looked_up], 1), direction)
         answers = zip(trajectories["captions"], asked["attribute"], asked["fur"], strict=True)
         return pd.DataFrame(
             {
@@ -231,17 +234,6 @@ def build(settings: Mapping[str, Any]) -> ProgressiveImages:
     return ProgressiveImages(settings)
 
 
-def preference_score(rising: np.ndarray) -> np.ndarray:
-    """`q = [a(z3) − a(z1)] − |a(z2) − (a(z1) + a(z3))/2|` for `[n, 3]` attributes; our choice (design of the score)."""
-    first, second, third = rising.T
-    return (third - first) - np.abs(second - (first + third) / 2)
-
-
-def is_ordered(rising: np.ndarray) -> np.ndarray:
-    """Order Consistency: 1.0 where `a(z1) < a(z2) < a(z3)`, else 0.0, for `[n, 3]` attributes."""
-    return ((rising[:, 0] < rising[:, 1]) & (rising[:, 1] < rising[:, 2])).astype(float)
-
-
 def nearest_render(size: int) -> NearestRender:
     """Rendered cats along each attribute in steps of 1/60, in every fur, to look pictures up among."""
     grid = np.linspace(0, 1, 61)
@@ -256,12 +248,6 @@ def _asked(attributes: np.ndarray, asked: pd.DataFrame) -> np.ndarray:
     """The asked attribute of each row: `[n, attributes]` to `[n]`."""
     columns = asked["attribute"].map(ATTRIBUTES.index).to_numpy()
     return attributes[np.arange(len(attributes)), columns]
-
-
-def _rising(values: np.ndarray, asked: pd.DataFrame) -> np.ndarray:
-    """Attributes `[n, 3]` turned so that what was asked for is a rise."""
-    direction = asked["direction"].to_numpy()[:, None]
-    return np.where(direction > 0, values, 1 - values)
 
 
 def _r2(predicted: np.ndarray, truth: np.ndarray) -> float:

@@ -160,19 +160,21 @@ def test_a_prefix_that_all_prompts_share_is_encoded_once_and_changes_no_value_an
     language: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     perturb(language)
-    language.template = "big red cat runs small blue dog sleeps big red cat runs small blue dog sleeps {0}"
+    language.encode_prompt.template = (
+        "big red cat runs small blue dog sleeps big red cat runs small blue dog sleeps {0}"
+    )
     texts = ["cat", "small blue dog", "small red"]
     values = [completion(language, text) for text in ("runs", "sleeps big red", "dog")]
     seen: list[int] = []
     watch = language.model.register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(kwargs["input_ids"].numel()), with_kwargs=True
     )
-    together = language._completion_log_probs([language._encode_prompt((text,)) for text in texts], values)
+    together = language._completion_log_probs([language.encode_prompt((text,)) for text in texts], values)
     watch.remove()
     assert seen[0] == 17  # the start token and the prefix, once
     assert seen[1] <= 3 * (3 + 4)
     monkeypatch.setattr("sysdpo.components.language.WORTH_SHARING", 1000)
-    apart = language._completion_log_probs([language._encode_prompt((text,)) for text in texts], values)
+    apart = language._completion_log_probs([language.encode_prompt((text,)) for text in texts], values)
     torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-4)
     weights = torch.tensor([1.0, -2.0, 0.5])
     gradients = [

@@ -45,6 +45,9 @@ class Coin:
     def in_nats(self):
         return nullcontext()
 
+    def gathered(self):
+        return nullcontext()
+
     def rebase_reference(self):
         self.reference = self.logit.detach().clone()
 

@@ -36,13 +36,15 @@ def test_every_rule_declares_what_it_needs(name: str) -> None:
     for directive in ("log", "benchmark", "conda", "shell"):
         assert re.search(rf"^    {directive}:$", text, re.MULTILINE), directive
     assert re.search(r"^    threads: 1$", text, re.MULTILINE)
-    for resource in ("gpu", "mem_mb", "runtime"):
-        assert re.search(rf"^        {resource}=\d+,$", text, re.MULTILINE), resource
+    assert re.search(r"^        gpu=\d+,$", text, re.MULTILINE)
+    for resource in ("mem_mb", "runtime"):
+        assert re.search(rf"^        {resource}=growing\(\d+\),$", text, re.MULTILINE), resource
 
 
 def command_of(name: str) -> str:
-    shell = rule_texts()[name].partition("    shell:\n")[2]
-    return "".join(re.findall(r'^        "(.*)"$', shell, re.MULTILINE))
+    shell = re.search(r'^    shell:\n((?: {8}".*"\n)+)', rule_texts()[name], re.MULTILINE)
+    assert shell, name
+    return "".join(re.findall(r'^ {8}"(.*)"$', shell[1], re.MULTILINE))
 
 
 def step_of(name: str) -> str:

@@ -1,5 +1,6 @@
 """Which jobs the workflow plans, from nothing and after a change, and what a run leaves behind."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -8,6 +9,9 @@ import yaml
 from project import REPOSITORY, Job, Project, make_project
 
 from sysdpo.config import without_dropped
+
+RULES = sorted((REPOSITORY / "workflow/rules").glob("*.smk"))
+GIVEN = {"objective": "sampling", "preferences": "given"}
 
 
 def rules(jobs: list[Job]) -> Counter[str]:
@@ -30,15 +34,27 @@ def test_every_scale_plans_each_step_for_each_seed_and_method(tmp_path: Path, sc
     expected: Counter[str] = Counter(["metrics", "manifest", "report"])
     expected.update(dict.fromkeys(["study", "draw"], int("theory" in (config.get("studies") or {}))))
     for system in systems:
-        trained = [name for name, row in system["methods"].items() if row["objective"] != "none"]
-        each_seed = {"inspect": 1, "sample": 1, "score": 1, "pair": 1, "foundation": len(system["foundation"])}
-        each_seed |= {"train": len(trained), "evaluate": len(system["methods"])}
+        rows = [system["training"] | row for row in system["methods"].values()]
+        trained = [row for row in rows if row["objective"] != "none"]
+        given = [row for row in trained if row.get("preferences") == "given"]
+        models = len(system.get("foundation") or {})
+        each_seed = Counter({"inspect": int(models > 0), "foundation": models, "train": len(trained)})
+        if len(trained) > len(given):
+            each_seed.update(score=1, pair=1)
+            each_seed.update(jobs("sample", "gather_samples", system["trajectories"].get("shards", 1)))
+        for _ in rows:
+            each_seed.update(jobs("evaluate", "gather_evaluation", system["evaluation"].get("shards", 1)))
         expected.update({rule: seeds * count for rule, count in each_seed.items()})
         expected.update({"prompts": 1, "tables": 1, "credit_table": 1, "figure": len(system["figures"])})
+        expected.update(given=int(bool(given)))
 
     planned = project.planned("--configfile", str(scale)) if scale else project.planned()
 
-    assert rules(planned) == expected
+    assert rules(planned) == +expected
+
+
+def jobs(rule: str, gather: str, shards: int) -> dict[str, int]:
+    return {rule: 1} if shards == 1 else {f"{rule}_part": shards, gather: 1}
 
 
 def laid_over(config: dict, over: dict) -> dict:
@@ -142,9 +158,140 @@ def test_snakemakes_own_report_can_be_made(finished: Project) -> None:
     assert (finished.folder / "workflow.zip").stat().st_size > 0
 
 
-def test_the_gpu_profile_gives_each_model_job_the_gpu(project: Project) -> None:
-    shown = project.run("--dry-run", "--workflow-profile", str(REPOSITORY / "workflow/profiles/gpu"))
-    blocks = {block.split(":", 1)[0]: block for block in shown.split("\nrule ")[1:]}
-    for rule in ("foundation", "inspect", "sample", "score", "train", "evaluate"):
-        assert "gpu=1" in blocks[rule], rule
-    assert "gpu=0" in blocks["metrics"]
+def profile(name: str) -> dict:
+    return yaml.safe_load((REPOSITORY / "workflow/profiles" / name / "config.yaml").read_text())
+
+
+MODEL_RULES = {"foundation", "inspect", "sample", "sample_part", "score", "train", "evaluate", "evaluate_part"}
+
+
+@pytest.mark.parametrize("name", ["gpu", "slurm-gpu"])
+def test_the_gpu_profiles_give_each_model_job_a_gpu(project: Project, name: str) -> None:
+    asked = profile(name)["set-resources"]
+    assert {rule for rule, resources in asked.items() if resources.get("gpu") == 1} == MODEL_RULES
+    assert profile(name)["resources"]["gpu"] >= 1  # counted, hence never shared
+    project.edit(2, "evaluation", "shards")
+    option = "--profile" if name == "slurm-gpu" else "--workflow-profile"
+    shown = project.run("--dry-run", option, f"workflow/profiles/{name}")
+    for rule in ("foundation", "inspect", "sample", "score", "train", "evaluate_part"):
+        assert "gpu=1" in resources(shown, rule)
+    assert "gpu=0" in resources(shown, "metrics")
+
+
+def resources(shown: str, rule: str) -> list[str]:
+    found = re.search(rf"^rule {rule}:$.*?^    resources: (.*?)$", shown, re.MULTILINE | re.DOTALL)
+    assert found, rule
+    return found[1].split(", ")
+
+
+def test_on_a_cluster_each_model_job_asks_for_what_large_models_take(project: Project) -> None:
+    asked = profile("slurm-gpu")["set-resources"]
+    known = set(re.findall(r"^(?:use )?rule (?:\w+ as )?(\w+)", "".join(map(Path.read_text, RULES)), re.MULTILINE))
+    assert asked.keys() <= known
+    for rule in MODEL_RULES - {"foundation"}:
+        for resource in ("mem_mb", "runtime"):
+            assert re.fullmatch(r"\d+ \* attempt", asked[rule][resource]), rule
+    shown = project.run("--dry-run", "--profile", "workflow/profiles/slurm-gpu")
+    assert {"mem_mb=80000", "runtime=1440", "gpu=1", "cpus_per_gpu=8", "nodes=1"} <= set(resources(shown, "train"))
+
+
+@pytest.mark.parametrize("name", ["slurm", "slurm-gpu"])
+def test_the_cluster_profiles_try_again_and_say_where_logs_are(name: str) -> None:
+    settings = profile(name)
+    assert settings["executor"] == "slurm"
+    assert settings["retries"] >= 1
+    assert settings["slurm-logdir"] == "results/logs/slurm"
+    for switch in ("rerun-incomplete", "show-failed-logs", "slurm-keep-successful-logs"):
+        assert settings[switch] is True
+    assert settings["latency-wait"] >= 30
+
+
+def test_a_system_shares_its_sampling_and_evaluation_among_jobs(project: Project) -> None:
+    whole = rules(project.planned())
+    project.edit(3, "trajectories", "shards")
+    project.edit(2, "evaluation", "shards")
+    planned = project.planned()
+    evaluations = whole["evaluate"]
+    expected = whole + Counter(
+        sample=-1, sample_part=3, gather_samples=1, evaluate_part=2 * evaluations, gather_evaluation=evaluations
+    )
+    expected["evaluate"] = 0
+    assert rules(planned) == +expected
+
+    project.run()
+    run = project.folder / "results/runs/progressive_images/0"
+    assert (run / "trajectories.parquet").read_text() == "1-of-3.parquet 2-of-3.parquet 3-of-3.parquet"
+    assert (run / "direct/evaluation/metrics.parquet").read_text() == "1-of-2 2-of-2"
+    logs = project.folder / "results/logs/progressive_images/0"
+    assert (logs / "sample/2-of-3.log").read_text() == "sample begins, part 2/3\n"
+    assert (logs / "direct/evaluate/1-of-2.log").read_text() == "evaluate begins, part 1/2\n"
+    assert not list(run.rglob("*-of-*"))  # the parts are gone, and ...
+    assert project.planned() == []  # ... not missed
+
+    project.edit(7, "evaluation", "samples_per_prompt")
+    assert rules(project.planned())["evaluate_part"] == 2 * evaluations
+    assert "sample_part" not in rules(project.planned())
+
+
+def test_what_the_parts_depend_on_makes_them_again(project: Project) -> None:
+    project.edit(3, "trajectories", "shards")
+    project.run()
+    project.edit(0.31, "foundation", "writer", "alike")
+    assert rules(project.planned())["sample_part"] == 3
+    project.run()
+    project.edit(9, "trajectories", "samples_per_prompt")
+    planned = rules(project.planned())
+    assert planned["sample_part"] == 3
+    assert planned["gather_samples"] == 1
+
+
+def test_the_number_of_jobs_that_evaluate_is_no_reason_to_train_again(finished: Project) -> None:
+    finished.edit(2, "evaluation", "shards")
+    planned = rules(finished.planned())
+    assert planned["evaluate_part"] == 2 * len(finished.settings["methods"])
+    assert "train" not in planned
+
+
+def test_given_preferences_are_read_once_and_nothing_is_sampled_for_them(project: Project) -> None:
+    project.config = project.config | {"seeds": [0, 1], "experiments": {}}
+    project.edit({"before": {"objective": "none"}, "sampling": GIVEN}, "methods")
+    project.edit(["before"], "baselines")
+    planned = rules(project.planned())
+    assert planned["given"] == 1
+    assert planned["train"] == 2
+    assert not {"sample", "score", "pair"} & set(planned)
+    project.run()
+    given = project.folder / "results/runs/progressive_images/given"
+    assert {path.name for path in given.iterdir()} == {"trajectories.parquet", "scores.parquet", "pairs.parquet"}
+    assert project.planned() == []
+
+
+def test_methods_with_sampled_and_given_preferences_stand_side_by_side(project: Project) -> None:
+    project.edit(project.settings["methods"] | {"sampling": GIVEN}, "methods")
+    planned = rules(project.planned())
+    assert planned["given"] == planned["sample"] == planned["score"] == planned["pair"] == 1
+
+
+@pytest.mark.parametrize(
+    ("resources", "told"),
+    [
+        ([], ""),
+        (["train:gpu=1"], ""),
+        (["train:processes=2"], ", processes 2"),
+        (["train:gpu=4"], ", processes 4"),
+        (["train:gpu=8", "train:nodes=2"], ", processes 8, machines 2"),
+    ],
+)
+def test_a_training_has_a_process_for_every_gpu(project: Project, resources: list[str], told: str) -> None:
+    log = "results/logs/progressive_images/0/direct/train.log"
+    target = "results/runs/progressive_images/0/direct/training"
+    project.run(target, *(["--set-resources", *resources] if resources else []))
+    assert (project.folder / log).read_text() == f"train begins{told}\n"
+    assert project.planned(target) == []
+
+
+def test_a_job_that_failed_asks_for_more(project: Project) -> None:
+    failed = project.snakemake("--cores", "1", "--scheduler", "greedy", "--retries", "1", STUB_FAILS="train")
+    assert failed.returncode == 1
+    asked = re.findall(r"rule train:.*? runtime=(\d+), mem_mb=(\d+)", failed.stdout + failed.stderr, re.DOTALL)
+    assert asked[:2] == [("120", "3000"), ("240", "6000")]

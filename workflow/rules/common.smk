@@ -30,6 +30,8 @@ RESULTS = config["results"]
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 RUN = f"{RESULTS}/runs/{{system}}/{{seed}}"
+GIVEN = f"{RESULTS}/runs/{{system}}/given"
+PART = "{part}-of-{parts}"
 RESOLVED_CONFIG = f"{RESULTS}/config.yaml"
 EXPERIMENT_TABLE = f"{RESULTS}/experiments/{{experiment}}.csv"
 CREDIT_TABLE = f"{RESULTS}/tables/{{system}}_credit.csv"
@@ -59,6 +61,36 @@ wildcard_constraints:
     figure=one_of(figure for system in SYSTEMS.values() for figure in system["figures"]),
     experiment=one_of(EXPERIMENTS),
     study=one_of(STUDIES),
+    part=r"\d+",
+    parts=r"\d+",
+
+
+def growing(first):
+    """A resource of which a job asks for `first`, and with every retry for as much again."""
+    return lambda wildcards, attempt: first * attempt
+
+
+def shards_of(system, section):
+    """The jobs that share a system's sampling (`trajectories`) or each method's `evaluation`."""
+    return SYSTEMS[system][section].get("shards", 1)
+
+
+def in_one_job(section):
+    return one_of(system for system in SYSTEMS if shards_of(system, section) == 1)
+
+
+def in_parts(section):
+    return one_of(system for system in SYSTEMS if shards_of(system, section) > 1)
+
+
+def parts_of(path, section):
+    """The files `path` of all parts, in their order."""
+
+    def paths(wildcards):
+        shards = shards_of(wildcards.system, section)
+        return expand(path, part=range(1, shards + 1), parts=shards, **wildcards)
+
+    return paths
 
 
 def write_whole(path, text):
@@ -83,6 +115,23 @@ def foundation_folder(wildcards):
 
 def foundation_models(wildcards):
     return [f"{foundation_folder(wildcards)}/{model}" for model in SYSTEMS[wildcards.system].get("foundation", {})]
+
+
+def preference_data(name):
+    """What a method learns from: the seed's own trajectories, or what comes with the prompts."""
+
+    def path(wildcards):
+        given = METHODS[wildcards.system][wildcards.method].get("preferences") == "given"
+        return f"{GIVEN if given else RUN}/{name}.parquet".format(**wildcards)
+
+    return path
+
+
+def process_options(wildcards, resources):
+    """The processes that share a training: one for every GPU, or as many as `processes` says; on `nodes` machines."""
+    processes = max(1, resources.gpu, resources.processes)
+    several = f"--processes {processes}" if processes > 1 else ""
+    return f"{several} --machines {resources.nodes}" if resources.nodes > 1 else several
 
 
 def training_folder(wildcards):

@@ -12,23 +12,67 @@ rule evaluate:
         f"{LOGS}/{{system}}/{{seed}}/{{method}}/evaluate.log",
     benchmark:
         f"{BENCHMARKS}/{{system}}/{{seed}}/{{method}}/evaluate.tsv"
+    wildcard_constraints:
+        system=in_one_job("evaluation"),
     conda:
         "../../envs/training.yaml"
     threads: 1
     resources:
         gpu=0,
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=growing(2000),
+        runtime=growing(60),
     params:
         config=RESOLVED_CONFIG,
         settings=evaluation_settings,
         split=evaluation_split,
         foundation=foundation_folder,
         training=lambda wildcards, input: f"--training {input.training}" if input.training else "",
+        part="",
     shell:
         "python -m sysdpo evaluate --config {params.config} --system {wildcards.system}"
         " --seed {wildcards.seed} --method {wildcards.method} --prompts {input.prompts}"
         " --split {params.split} --foundation {params.foundation} {params.training}"
+        " {params.part} --output {output} 2>&1 | tee -i {log} >&2"
+
+
+use rule evaluate as evaluate_part with:
+    output:
+        temp(directory(f"{RUN}/{{method}}/evaluate/{PART}")),
+    log:
+        f"{LOGS}/{{system}}/{{seed}}/{{method}}/evaluate/{PART}.log",
+    benchmark:
+        f"{BENCHMARKS}/{{system}}/{{seed}}/{{method}}/evaluate/{PART}.tsv"
+    wildcard_constraints:
+        system=in_parts("evaluation"),
+    params:
+        part="--part {part}/{parts}",
+
+
+# It has the settings of the parts: when they change, the parts themselves are there no more.
+rule gather_evaluation:
+    input:
+        parts=parts_of(f"{RUN}/{{method}}/evaluate/{PART}", "evaluation"),
+    output:
+        directory(f"{RUN}/{{method}}/evaluation"),
+    log:
+        f"{LOGS}/{{system}}/{{seed}}/{{method}}/gather_evaluation.log",
+    benchmark:
+        f"{BENCHMARKS}/{{system}}/{{seed}}/{{method}}/gather_evaluation.tsv"
+    wildcard_constraints:
+        system=in_parts("evaluation"),
+    conda:
+        "../../envs/results.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=growing(1000),
+        runtime=growing(30),
+    params:
+        config=RESOLVED_CONFIG,
+        settings=evaluation_settings,
+        split=evaluation_split,
+    shell:
+        "python -m sysdpo gather --config {params.config} --parts {input.parts}"
         " --output {output} 2>&1 | tee -i {log} >&2"
 
 
@@ -49,8 +93,8 @@ rule metrics:
     threads: 1
     resources:
         gpu=0,
-        mem_mb=1000,
-        runtime=30,
+        mem_mb=growing(1000),
+        runtime=growing(30),
     params:
         config=RESOLVED_CONFIG,
         settings=comparison_settings,

@@ -22,8 +22,8 @@ rule experiment:
     threads: 1
     resources:
         gpu=0,
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         config=RESOLVED_CONFIG,
         settings=experiment_settings,

@@ -13,8 +13,8 @@ rule prompts:
     threads: 1
     resources:
         gpu=0,
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         config=RESOLVED_CONFIG,
         settings=settings_of("factory", "questions", "data", "prompts"),
@@ -37,8 +37,8 @@ rule foundation:
     threads: 1
     resources:
         gpu=0,
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=growing(2000),
+        runtime=growing(60),
     params:
         config=RESOLVED_CONFIG,
         settings=foundation_settings,
@@ -62,8 +62,8 @@ rule inspect:
     threads: 1
     resources:
         gpu=0,
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         config=RESOLVED_CONFIG,
         settings=sampling_settings_of("prompts"),

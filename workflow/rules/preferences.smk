@@ -11,21 +11,65 @@ rule sample:
         f"{LOGS}/{{system}}/{{seed}}/sample.log",
     benchmark:
         f"{BENCHMARKS}/{{system}}/{{seed}}/sample.tsv"
+    wildcard_constraints:
+        system=in_one_job("trajectories"),
     priority: 80
     conda:
         "../../envs/training.yaml"
     threads: 1
     resources:
         gpu=0,
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=growing(2000),
+        runtime=growing(60),
     params:
         config=RESOLVED_CONFIG,
         settings=sampling_settings_of("trajectories"),
         foundation=foundation_folder,
+        part="",
     shell:
         "python -m sysdpo sample --config {params.config} --system {wildcards.system}"
         " --seed {wildcards.seed} --prompts {input.prompts} --foundation {params.foundation}"
+        " {params.part} --output {output} 2>&1 | tee -i {log} >&2"
+
+
+use rule sample as sample_part with:
+    output:
+        temp(f"{RUN}/sample/{PART}.parquet"),
+    log:
+        f"{LOGS}/{{system}}/{{seed}}/sample/{PART}.log",
+    benchmark:
+        f"{BENCHMARKS}/{{system}}/{{seed}}/sample/{PART}.tsv"
+    wildcard_constraints:
+        system=in_parts("trajectories"),
+    params:
+        part="--part {part}/{parts}",
+
+
+# It has the settings of the parts: when they change, the parts themselves are there no more.
+rule gather_samples:
+    input:
+        parts=parts_of(f"{RUN}/sample/{PART}.parquet", "trajectories"),
+    output:
+        f"{RUN}/trajectories.parquet",
+    log:
+        f"{LOGS}/{{system}}/{{seed}}/gather_samples.log",
+    benchmark:
+        f"{BENCHMARKS}/{{system}}/{{seed}}/gather_samples.tsv"
+    wildcard_constraints:
+        system=in_parts("trajectories"),
+    priority: 80
+    conda:
+        "../../envs/results.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=growing(1000),
+        runtime=growing(30),
+    params:
+        config=RESOLVED_CONFIG,
+        settings=sampling_settings_of("trajectories"),
+    shell:
+        "python -m sysdpo gather --config {params.config} --parts {input.parts}"
         " --output {output} 2>&1 | tee -i {log} >&2"
 
 
@@ -46,8 +90,8 @@ rule score:
     threads: 1
     resources:
         gpu=0,
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         config=RESOLVED_CONFIG,
         settings=settings_of("factory", "questions", "data", "scorer"),
@@ -73,11 +117,38 @@ rule pair:
     threads: 1
     resources:
         gpu=0,
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         config=RESOLVED_CONFIG,
     shell:
         "python -m sysdpo pair --config {params.config} --system {wildcards.system}"
         " --seed {wildcards.seed} --scores {input.scores}"
         " --output {output} 2>&1 | tee -i {log} >&2"
+
+
+# Preferences that come with the prompts, as final outputs: no model makes them, so all seeds share them.
+rule given:
+    input:
+        prompts=f"{RESULTS}/runs/{{system}}/prompts.parquet",
+    output:
+        multiext(f"{GIVEN}/", "trajectories.parquet", "scores.parquet", "pairs.parquet"),
+    log:
+        f"{LOGS}/{{system}}/given.log",
+    benchmark:
+        f"{BENCHMARKS}/{{system}}/given.tsv"
+    priority: 80
+    conda:
+        "../../envs/training.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=growing(2000),
+        runtime=growing(30),
+    params:
+        config=RESOLVED_CONFIG,
+        settings=sampling_settings_of("questions", "data"),
+        folder=GIVEN,
+    shell:
+        "python -m sysdpo given --config {params.config} --system {wildcards.system}"
+        " --prompts {input.prompts} --output {params.folder} 2>&1 | tee -i {log} >&2"

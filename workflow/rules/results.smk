@@ -23,8 +23,8 @@ rule tables:
     threads: 1
     resources:
         gpu=0,
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         config=RESOLVED_CONFIG,
     shell:
@@ -55,8 +55,8 @@ rule figure:
     threads: 1
     resources:
         gpu=0,
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=growing(2000),
+        runtime=growing(20),
     params:
         config=RESOLVED_CONFIG,
         runs=f"{RESULTS}/runs/{{system}}",
@@ -87,8 +87,8 @@ rule credit_table:
     threads: 1
     resources:
         gpu=0,
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         config=RESOLVED_CONFIG,
         runs=f"{RESULTS}/runs/{{system}}",
@@ -112,8 +112,8 @@ rule manifest:
     threads: 1
     resources:
         gpu=0,
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         config=RESOLVED_CONFIG,
         settings=as_parameter(config),
@@ -139,8 +139,8 @@ rule report:
     threads: 1
     resources:
         gpu=0,
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         config=RESOLVED_CONFIG,
         experiments=experiments_found,

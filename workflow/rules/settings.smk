@@ -8,7 +8,12 @@ def as_parameter(settings):
 
 
 def sections(system, *names):
-    return {name: SYSTEMS[system][name] for name in names if name in SYSTEMS[system]}
+    """These parts of a system's settings, less what changes no result: how many jobs share the work."""
+    return {name: without_shards(SYSTEMS[system][name]) for name in names if name in SYSTEMS[system]}
+
+
+def without_shards(section):
+    return {key: value for key, value in section.items() if key != "shards"} if isinstance(section, dict) else section
 
 
 def settings_of(*names):

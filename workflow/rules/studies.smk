@@ -19,8 +19,8 @@ rule study:
     threads: 1
     resources:
         gpu=0,
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=growing(2000),
+        runtime=growing(60),
     params:
         config=RESOLVED_CONFIG,
         settings=study_settings,
@@ -49,8 +49,8 @@ rule draw:
     threads: 1
     resources:
         gpu=0,
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         config=RESOLVED_CONFIG,
         folder=lambda wildcards, output: Path(output[0]).parent,

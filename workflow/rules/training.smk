@@ -4,9 +4,9 @@
 rule train:
     input:
         prompts=f"{RESULTS}/runs/{{system}}/prompts.parquet",
-        trajectories=f"{RUN}/trajectories.parquet",
-        scores=f"{RUN}/scores.parquet",
-        pairs=f"{RUN}/pairs.parquet",
+        trajectories=preference_data("trajectories"),
+        scores=preference_data("scores"),
+        pairs=preference_data("pairs"),
         foundation=foundation_models,
     output:
         directory(f"{RUN}/{{method}}/training"),
@@ -20,15 +20,18 @@ rule train:
     threads: 1
     resources:
         gpu=0,
-        mem_mb=3000,
-        runtime=120,
+        processes=1,
+        nodes=1,
+        mem_mb=growing(3000),
+        runtime=growing(120),
     params:
         config=RESOLVED_CONFIG,
         settings=training_settings,
         foundation=foundation_folder,
+        processes=process_options,
     shell:
         "python -m sysdpo train --config {params.config} --system {wildcards.system}"
         " --seed {wildcards.seed} --method {wildcards.method}"
         " --prompts {input.prompts} --trajectories {input.trajectories} --scores {input.scores}"
         " --pairs {input.pairs} --foundation {params.foundation}"
-        " --output {output} 2>&1 | tee -i {log} >&2"
+        " --output {output} {params.processes} 2>&1 | tee -i {log} >&2"

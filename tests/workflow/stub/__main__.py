@@ -8,12 +8,20 @@ import os
 import sys
 from pathlib import Path
 
-FOLDERS = {"foundation": ["model.txt"], "train": ["training.jsonl"], "evaluate": ["metrics.parquet"]}
+FOLDERS = {
+    "foundation": ["model.txt"],
+    "given": ["trajectories.parquet", "scores.parquet", "pairs.parquet"],
+    "train": ["training.jsonl"],
+    "evaluate": ["metrics.parquet"],
+}
 
 
 def outputs(step: str, options: argparse.Namespace) -> list[Path]:
     if step in FOLDERS:
         return [options.output / name for name in FOLDERS[step]]
+    if step == "gather":
+        names = sorted(path.name for path in options.parts[0].iterdir()) if options.parts[0].is_dir() else [""]
+        return [options.output / name for name in names]
     if step == "metrics":
         return [options.output, options.comparisons]
     if step == "tables":
@@ -35,19 +43,24 @@ def main() -> None:
         parser.add_argument(f"--{option}", type=Path)
     for option in ("pairs", "training", "metrics", "runs", "results", "figures"):
         parser.add_argument(f"--{option}", type=Path)
-    for option in ("system", "seed", "method", "model", "experiment", "split", "figure", "study"):
+    for option in ("system", "seed", "method", "model", "experiment", "split", "figure", "study", "part"):
         parser.add_argument(f"--{option}")
-    parser.add_argument("--evaluations", type=Path, nargs="+")
+    for option in ("evaluations", "parts"):
+        parser.add_argument(f"--{option}", type=Path, nargs="+")
+    for option in ("processes", "machines"):
+        parser.add_argument(f"--{option}", type=int)
     options = parser.parse_args()
 
-    print(f"{options.step} begins", file=sys.stderr)
+    named = [("part", options.part), ("processes", options.processes), ("machines", options.machines)]
+    told = "".join(f", {name} {value}" for name, value in named if value is not None)
+    print(f"{options.step} begins{told}", file=sys.stderr)
     inputs = [value for value in vars(options).values() if isinstance(value, Path)]
     missing = [str(path) for path in inputs if path != options.output and not path.exists()]
     if missing and options.step != "metrics":
         sys.exit(f"missing: {missing}")
     for path in outputs(options.step, options):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(options.step)
+        path.write_text(" ".join(path.name for path in options.parts) if options.parts else options.step)
         if os.environ.get("STUB_FAILS") == options.step:
             sys.exit(f"{options.step} failed as asked")
 

@@ -1,0 +1,196 @@
+"""How well `sysdpo plan` counts: jobs of the default scale, run and measured, beside what the plan says of them.
+
+    python benchmarks/plan_fit.py --foundation results/runs --output build/plan_fit.csv
+
+FLOPs are those that torch's `FlopCounterMode` meets while a whole job runs. Memory is what torch's allocator had handed
+out at once, as its profiler records it, and the tensors that were alive before. The plan's own accounting has no part
+in either. `--foundation` names the runs of a finished workflow, of which the models of seed 0 are taken; without it
+they are made first, which takes minutes.
+"""
+
+import argparse
+import gc
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
+
+from sysdpo.cli import prepare
+from sysdpo.config import Config, load_config, without_dropped
+from sysdpo.evaluation import evaluate, sample_trajectories
+from sysdpo.plan.rules import Row, SystemPlan
+from sysdpo.preferences import make_pairs
+from sysdpo.system import System
+from sysdpo.training import align
+
+aten = torch.ops.aten
+# Counted as on GPUs: torch has no formula for its attention on CPUs.
+ATTENTION = {
+    aten._scaled_dot_product_flash_attention_for_cpu: aten._scaled_dot_product_flash_attention,
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: aten._scaled_dot_product_flash_attention_backward,
+}
+SEED = 0
+
+
+def measured_flops(run: Callable[[], Any]) -> int:
+    """Of everything that runs."""
+    formulas = {kernel: _as_it_is(flop_registry[alike]) for kernel, alike in ATTENTION.items()}
+    with FlopCounterMode(display=False, custom_mapping=formulas) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+def _as_it_is(formula: Callable[..., int]) -> Callable[..., int]:
+    """The formula, marked so that the counter does not wrap it once more."""
+
+    def counted(*arguments: Any, **keywords: Any) -> int:
+        return formula(*arguments, **keywords)
+
+    counted._get_raw = True  # type: ignore[attr-defined]
+    return counted
+
+
+def measured_peak(run: Callable[[], Any]) -> int:
+    """Bytes: all tensors alive before, and the most that the allocator had handed out at once since."""
+    before = alive_bytes(torch.Tensor)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        run()
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text())["traceEvents"]
+    return before + max(event["args"]["Total Allocated"] for event in events if event.get("name") == "[memory]")
+
+
+def alive_bytes(kind: type) -> int:
+    """Of the memory behind every tensor of a kind that Python knows of, each piece counted once."""
+    gc.collect()
+    storages = [each.untyped_storage() for each in gc.get_objects() if isinstance(each, kind)]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+@contextmanager
+def weights_at_reference(system: System) -> Iterator[list[int]]:
+    """The bytes of all parameters alive, each time that a reference is about to be computed within it."""
+    found: list[int] = []
+    models = [part for part in system.components.values() if hasattr(part, "_as_reference")]
+    switches = [part._as_reference for part in models]  # type: ignore[attr-defined]
+    for part, switch in zip(models, switches, strict=True):
+
+        def watched(switch: Any = switch) -> Any:
+            found.append(alive_bytes(torch.nn.Parameter))
+            return switch()
+
+        part._as_reference = watched  # type: ignore[attr-defined]
+    try:
+        yield found
+    finally:
+        for part, switch in zip(models, switches, strict=True):
+            part._as_reference = switch  # type: ignore[attr-defined]
+
+
+class Jobs:
+    """The jobs of one system on one seed; `data`: trajectories and pairs to train on (None: drawn by its models)."""
+
+    def __init__(
+        self, config: Config, name: str, foundation: Path, data: tuple[pd.DataFrame, pd.DataFrame] | None = None
+    ):
+        self.config, self.name, self.foundation = config | {"seeds": [SEED]}, name, foundation
+        self.plan = SystemPlan(self.config, name)
+        self.benchmark = self.plan.benchmark
+        self.prompts = self.benchmark.prompts()
+        self.rows: dict[str, Row] = {row.rule: row for row in self.plan.rows()}
+        if data is None:
+            trajectories = self.sampling()()
+            scores = self.benchmark.score(self._asked("train"), trajectories, foundation)
+            data = trajectories, make_pairs(scores)
+        self.data = data
+
+    def _asked(self, split: str) -> pd.DataFrame:
+        return self.prompts[self.prompts["split"] == split].reset_index(drop=True)
+
+    def sampling(self) -> Callable[[], pd.DataFrame]:
+        """Trajectories of the training prompts, by models that are loaded already."""
+        system, samples = self.benchmark.system(self.foundation), self.plan.sampling.samples_per_prompt
+        asked = self._asked("train")
+        return lambda: sample_trajectories(self.benchmark, system, asked, samples, seed=SEED, purpose="train")
+
+    def training(self, method: str, system: System | None = None) -> Callable[[], None]:
+        """Training by a method, of models that are loaded already."""
+        torch.manual_seed(SEED)
+        trained, settings = system or self.benchmark.system(self.foundation), self.plan.methods[method]
+
+        def run() -> None:
+            with tempfile.TemporaryDirectory() as folder:
+                align(trained, lambda number: self.data, settings, seed=SEED, output=Path(folder))
+
+        return run
+
+    def evaluation(self, method: str) -> Callable[[], Any]:
+        """Sampling and measuring on the test prompts, with the adapters as they start."""
+        system, wanted = self.benchmark.system(self.foundation), self.plan.evaluation
+        settings = {"samples": wanted.samples_per_prompt, "best_of": self.plan.methods[method].best_of}
+        settings |= {"greedy": wanted.greedy, "seed": SEED, "purpose": "test"}
+        return lambda: evaluate(self.benchmark, system, self._asked("test"), self.foundation, **settings)
+
+    def job(self, rule: str) -> Callable[[], Any]:
+        """The job of a rule and method, as the plan names it."""
+        kind, _, method = rule.partition(" ")
+        if kind == "train":
+            return self.training(method)
+        return self.sampling() if kind == "sample" else self.evaluation(method)
+
+    def compared(self, rule: str) -> list[dict[str, Any]]:
+        """What was measured of a job, and what the plan says."""
+        row = self.rows[rule]
+        measured = {"flops": measured_flops(self.job(rule)), "peak_bytes": measured_peak(self.job(rule))}
+        planned = {"flops": row.usage.total_flops, "peak_bytes": row.memory}
+        about = {"system": self.name, "rule": rule}
+        return [
+            about | {"quantity": what, "measured": value, "planned": planned[what], "ratio": planned[what] / value}
+            for what, value in measured.items()
+        ]
+
+
+def main() -> None:
+    """Measure, and write what came out."""
+    options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    options.add_argument("--config", type=Path, default=Path("config.yaml"))
+    options.add_argument("--foundation", type=Path, help="a folder {system}/0/foundation/{model} for every model")
+    options.add_argument("--output", type=Path, required=True)
+    given = options.parse_args()
+    prepare()
+    config = without_dropped(load_config(given.config))
+    found = []
+    with tempfile.TemporaryDirectory() as made:
+        for name in config["systems"]:
+            folder = (given.foundation or Path(made)) / name / str(SEED) / "foundation"
+            jobs = Jobs(config, name, folder) if given.foundation else _made_jobs(config, name, folder)
+            for rule in [rule for rule in jobs.rows if rule.split()[0] in ("sample", "train", "evaluate")]:
+                found += jobs.compared(rule)
+                print(*(f"{row['system']} {rule} {row['quantity']} {row['ratio']:.3f}" for row in found[-2:]), sep="\n")
+            system = jobs.benchmark.system(folder)
+            with weights_at_reference(system) as weights:
+                jobs.training("direct", system)()
+            about = {"system": name, "rule": "train direct", "quantity": "weight_bytes_at_reference"}
+            planned = jobs.rows["train direct"].weights
+            found.append(about | {"measured": max(weights), "planned": planned, "ratio": planned / max(weights)})
+    given.output.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(found).to_csv(given.output, index=False)
+
+
+def _made_jobs(config: Config, name: str, folder: Path) -> Jobs:
+    for model, make in SystemPlan(config, name).benchmark.foundations.items():
+        make(SEED, folder / model)
+    return Jobs(config, name, folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Frozen weights split over the processes of a training: PyTorch's FSDP2, the engine below accelerate's.
+
+Adapters are small and stay whole; accelerate's data parallelism adds up their gradients. Nothing is split where one
+process trains alone.
+"""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+from torch import nn
+from torch.distributed import get_world_size, is_initialized
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+
+
+def shard(network: nn.Module, blocks: Collection[str]) -> None:
+    """Split the frozen weights of `network` in place, gathered block by block as a forward or backward pass needs them.
+
+    `blocks` are the names of the classes to gather at a time; what lies outside of them stays whole. Every process must
+    then call `network` as often as the others, except within `gathered`.
+    """
+    if not is_initialized() or get_world_size() == 1 or any(isinstance(part, FSDPModule) for part in network.modules()):
+        return
+    whole = {weight for weight in network.parameters() if weight.requires_grad or not weight.is_floating_point()}
+    device = next(network.parameters()).device.type
+    mesh = init_device_mesh(device, (get_world_size(),))
+    # Children first: a module's group is what no module within it has claimed.
+    for module in reversed(list(network.modules())):
+        if type(module).__name__ in blocks:
+            fully_shard(module, mesh=mesh, reshard_after_forward=True, ignored_params=whole)
+
+
+@contextmanager
+def gathered(network: nn.Module) -> Iterator[None]:
+    """Within it every process has all weights of `network`, and may call it or not."""
+    parts = [module for module in network.modules() if isinstance(module, FSDPModule)]
+    for part in parts:
+        part.unshard()
+        part.set_reshard_after_forward(False, recurse=False)
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.set_reshard_after_forward(True, recurse=False)
+            part.reshard()

@@ -1,0 +1,45 @@
+"""Reading captions out of what an instruct model answers, whichever way it marks them; all of it is our choice."""
+
+import re
+
+NAME = r"(?:caption|image|picture|panel|frame|photo|scene|step)\s*#?(?:\d+|one|two|three)\b"
+# "1. …", "(2) …", "**Caption 1:** …", "Image two - …", "Picture 3" by itself
+NUMBERED = re.compile(rf"^\W*(?:(?:{NAME}|\d+)\s*[.):\-–—]+|{NAME}\W*$)\W*", re.IGNORECASE)
+BULLET = re.compile(r"^[-*•·–—]+\s+")
+NEXT_NUMBER = re.compile(r"\s+(?=\(?[2-9][.)]\s)")
+ORNAMENTS = " \t*_`\"'“”‘’"
+
+
+def read_captions(answer: str) -> list[str]:
+    """The captions of an answer, in its order, however many there are.
+
+    Where lines are numbered those are the captions, else where lines have bullets those, else all lines but a preamble
+    that ends with a colon. A number alone on its line takes the line below it. Anything else is dropped, and
+    so are quotation marks and asterisks around a caption.
+    """
+    lines = [line.strip() for line in answer.splitlines() if line.strip()]
+    if len(lines) == 1:
+        lines = NEXT_NUMBER.split(lines[0])
+    for mark in (NUMBERED, BULLET):
+        if any(map(mark.match, lines)):
+            return _marked(lines, mark)
+    if len(lines) > 1 and lines[0].endswith(":"):
+        lines = lines[1:]
+    return [caption for line in lines if (caption := line.strip(ORNAMENTS))]
+
+
+def nth_of_three(answer: str, number: int) -> str:
+    """Caption `number` (1 to 3) of an answer; of one with fewer its last, of one with none the empty text."""
+    captions = read_captions(answer)
+    return captions[min(number, len(captions)) - 1] if captions else ""
+
+
+def _marked(lines: list[str], mark: re.Pattern[str]) -> list[str]:
+    captions, waiting = [], False
+    for line in lines:
+        found = mark.match(line)
+        text = (line[found.end() :] if found else line).strip(ORNAMENTS)
+        if text and (found or waiting):
+            captions.append(text)
+        waiting = found is not None and not text
+    return captions

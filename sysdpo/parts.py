@@ -1,0 +1,67 @@
+"""Work shared by several jobs: which prompts are whose, and putting together what they made.
+
+No model library is imported here.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sysdpo.errors import UserError
+from sysdpo.files import read_table, whole, write_table
+
+SAMPLES, METRICS = "samples.parquet", "metrics.parquet"
+
+
+def prompts_of_part(prompts: pd.DataFrame, part: str | None, setting: str) -> tuple[pd.DataFrame, int]:
+    """The rows of a part, `2/4` say, and the place of its first one among all of `prompts`.
+
+    Parts are contiguous and as equal as can be; None is all. setting: the name of the number of parts, for the error.
+    """
+    if part is None:
+        return prompts, 0
+    found = re.fullmatch(r"(\d+)/(\d+)", part)
+    number, count = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= number <= count:
+        raise UserError(f"--part: '{part}' should be two numbers, '2/4' for the second of four")
+    if count > len(prompts):
+        raise UserError(f"{setting}: {count} should be at most the number of prompts, {len(prompts)}")
+    first, end = (len(prompts) * edge // count for edge in (number - 1, number))
+    return prompts.iloc[first:end], first
+
+
+def gather_parts(parts: Sequence[Path], output: Path) -> None:
+    """Put parts together in the order given: tables of trajectories, or folders of evaluations.
+
+    The result has its rows in the order of a job that did everything.
+    """
+    if not parts[0].is_dir():
+        with whole(output) as path:
+            _append_tables(parts, path)
+        return
+    with whole(output) as folder:
+        folder.mkdir()
+        _append_tables([part / SAMPLES for part in parts], folder / SAMPLES)
+        metrics = pd.concat([read_table(part / METRICS, ["metric"]) for part in parts], ignore_index=True)
+        place = pd.Categorical(metrics["metric"], categories=metrics["metric"].unique()).codes
+        write_table(metrics.iloc[place.argsort(kind="stable")], folder / METRICS)
+
+
+def _append_tables(parts: Sequence[Path], output: Path) -> None:
+    """Row group by row group: the images of a whole run need not fit into memory."""
+    try:
+        tables = [pq.ParquetFile(part) for part in parts]
+        # A column that is empty throughout one part has no type there.
+        schema = pa.unify_schemas([table.schema_arrow.remove_metadata() for table in tables])
+        if any(table.schema_arrow.names != schema.names for table in tables):
+            raise pa.ArrowInvalid("their columns differ")
+    except (OSError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise UserError(f"--parts: {list(map(str, parts))} should be tables of the same columns ({error})") from error
+    with pq.ParquetWriter(output, schema) as writer:
+        for table in tables:
+            for rows in table.iter_batches(batch_size=1000):
+                writer.write_table(pa.Table.from_batches([rows]).cast(schema))

@@ -1,0 +1,209 @@
+"""What a language model at a node takes: to train, to generate, to say how likely an answer is."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, fields, replace
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sysdpo.plan.meter import NOTHING, Meter, Usage, reserve_gradients
+from sysdpo.plan.models import parameters, sharded_bytes, trainable, weight_bytes
+from sysdpo.settings import LanguageModelSettings
+
+NEAR = 0.1  # of a length
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens of the longest prompt, of which all prompts begin with `shared`, and of the completion."""
+
+    shared: int
+    prompt: int
+    completion: int
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A batch through a component's `log_probs` and back: the policy, its reference, and the gradients of the policy.
+
+    What `reference` and `backward` say of memory is beyond what `policy` keeps. `plain` is the policy where nothing is
+    trained.
+    """
+
+    policy: Usage
+    reference: Usage
+    backward: Usage
+    plain: Usage
+
+    def rows(self, count: float) -> "Pass":
+        """Of so many times as many rows."""
+        return self.joined(self, lambda usage, _: usage.rows(count))
+
+    def joined(self, other: "Pass", how: Callable[[Usage, Usage], Usage]) -> "Pass":
+        """Each part with the other's."""
+        names = [each.name for each in fields(Pass)]
+        return Pass(**{name: how(getattr(self, name), getattr(other, name)) for name in names})
+
+
+class LanguagePlan:
+    """A language model with its adapter. `typical` lengths are what is computed with, `longest` what must fit.
+
+    Where it generates, some row of a batch is taken to go on for `max_new_tokens`.
+    """
+
+    def __init__(self, network: Any, settings: LanguageModelSettings, typical: Lengths, longest: Lengths):
+        self.network, self.settings, self.longest = network, settings, longest
+        # Lengths that hardly differ are counted once.
+        self.typical = longest if longest.prompt - typical.prompt <= NEAR * longest.prompt else typical
+        self.parameters, self.trainable = parameters(network), trainable(network)
+        self.weights = weight_bytes(network, four_bit=settings.load_in_4bit)
+        self.stored = self.parameters * (4 if settings.dtype == "float32" else 2)
+        self.batch_size, self.sharded = settings.batch_size, settings.sharded
+        self.dtype = getattr(torch, settings.dtype)
+        self.images = 0
+
+    @property
+    def caches_reference(self) -> bool:
+        """Whether what the reference says of a value is computed once."""
+        return self.dtype == torch.float32 and not self.sharded
+
+    @property
+    def tokens(self) -> int:
+        """Of a row."""
+        return self.typical.prompt + self.typical.completion
+
+    def held(self, processes: int) -> float:
+        """The bytes of weights that each of so many processes holds in training."""
+        return sharded_bytes(self.network, processes) if self.sharded and processes > 1 else self.weights
+
+    def training(self, rows: float) -> Pass:
+        """Of so many rows at once: the memory of the longest, the arithmetic of typical ones."""
+        typical, longest = self._training(rows, self.typical), self._training(rows, self.longest)
+        return typical.joined(longest, lambda usual, most: Usage(usual.flops, most.peak, most.kept))
+
+    def _training(self, rows: float, lengths: Lengths) -> Pass:
+        # Checkpointed layers keep no keys and values, so that a shared prefix is not encoded apart.
+        apart = lengths if not self.settings.gradient_checkpointing else replace(lengths, shared=0)
+        policy, backward = (self._of(rows, apart, partial(_graded, part=part)) for part in (0, 1))
+        reference, plain = (self._of(rows, lengths, partial(_forward, adapted=adapted)) for adapted in (False, True))
+        return Pass(policy, reference, backward, plain)
+
+    def _of(self, rows: float, lengths: Lengths, count: Callable[..., Usage]) -> Usage:
+        """What `count` says of two rows, and of four where they share a prefix; all else grows with the rows."""
+        two = count(self.network, lengths, 2)
+        return _extended(two, count(self.network, lengths, 4), (rows - 2) / 2) if lengths.shared else two.rows(rows / 2)
+
+    def likelihood(self, rows: float) -> Usage:
+        """Policy and reference of so many rows at once, without gradients."""
+        through = self.training(rows)
+        return through.plain + through.reference
+
+    def sampling(self, rows: float) -> Usage:
+        """A completion for each of so many rows, `batch_size` at a time; every batch goes on to its longest."""
+        batch = min(rows, self.batch_size)
+        return self.generation(batch, 1, self.longest).times(rows / batch) if rows else NOTHING
+
+    def beams(self, prompts: float, count: int, *, drawn: bool) -> Usage:
+        """Candidates for so many prompts at once: `count` beams each, or draws, which encode a prompt each."""
+        lengths = replace(self.longest, shared=0)
+        return self.generation(prompts * (count if drawn else 1), 1 if drawn else count, lengths)
+
+    def generation(self, prompts: float, width: int, lengths: Lengths) -> Usage:
+        """`width` completions of each of so many prompts, token by token."""
+        rows = prompts * width
+        first, steps = prefill(self.network, lengths), self.settings.max_new_tokens - 1
+        middle = decoding(self.network, lengths.prompt + steps // 2)
+        last = decoding(self.network, lengths.prompt + steps)
+        flops = (Usage(first.flops).times(prompts) + Usage(middle.flops).times(rows * steps)).flops
+        peak = max(first.peak * prompts, (last.kept + last.peak) * rows)
+        return Usage(flops, peak, read=(steps + 1) * self.weights + steps * middle.kept * rows)
+
+
+def _extended(two: Usage, four: Usage, share: float) -> Usage:
+    flops = {kind: value + share * (four.flops[kind] - value) for kind, value in two.flops.items()}
+    return Usage(flops, two.peak + share * (four.peak - two.peak), two.kept + share * (four.kept - two.kept))
+
+
+def _graded(network: Any, lengths: Lengths, rows: int, *, part: int) -> Usage:
+    return gradients(network, lengths, rows)[part]
+
+
+@cache
+def gradients(network: Any, lengths: Lengths, rows: int) -> tuple[Usage, Usage]:
+    """The policy's log-probabilities, as `LanguageModel` computes them, and their gradients."""
+    with torch.device("meta"):
+        reserve_gradients(network)
+        with Meter() as meter:
+            with meter.phase() as policy:
+                log_prob = _log_prob(network, lengths, rows)
+            with meter.phase() as backward:
+                log_prob.sum().backward()
+    return policy[0], backward[0]
+
+
+@cache
+def _forward(network: Any, lengths: Lengths, rows: int, *, adapted: bool) -> Usage:
+    """Log-probabilities alone: the policy's, or the reference's, whose adapter is off."""
+    switched = nullcontext() if adapted else network.disable_adapter()
+    with switched, torch.device("meta"), torch.no_grad(), Meter() as meter, meter.phase() as found:
+        _log_prob(network, lengths, rows)
+    return found[0]
+
+
+def _log_prob(network: Any, lengths: Lengths, rows: int) -> Tensor:
+    shared, prompt = lengths.shared, lengths.prompt - lengths.shared
+    input_ids = torch.zeros(rows, prompt + lengths.completion, dtype=torch.long)
+    kept = torch.arange(prompt - 1, prompt + lengths.completion - 1)
+    _tell_layers(network)
+    cached = _encoded(network, shared, rows) if shared else None
+    logits = network(input_ids=input_ids, past_key_values=cached, logits_to_keep=kept).logits.float()
+    targets = input_ids[:, kept + 1]
+    return logits.log_softmax(-1).gather(-1, targets[..., None])[..., 0].sum(-1)
+
+
+def _tell_layers(network: Any) -> None:
+    """Layers recompute their activations only when they are told that they train."""
+    for part in network.modules():
+        if getattr(part, "gradient_checkpointing", False):
+            part.training = torch.is_grad_enabled()
+
+
+def _encoded(network: Any, tokens: int, rows: int) -> Any:
+    prefix = torch.zeros(1, tokens, dtype=torch.long)
+    cached = network(input_ids=prefix, use_cache=True, logits_to_keep=1).past_key_values
+    cached.batch_repeat_interleave(rows)
+    return cached
+
+
+@cache
+def prefill(network: Any, lengths: Lengths) -> Usage:
+    """Reading a prompt before the first token: of one row, less the prefix that all rows share."""
+    own = torch.zeros(2, lengths.prompt - lengths.shared, dtype=torch.long, device="meta")
+    with torch.device("meta"), torch.no_grad(), Meter() as meter:
+        _tell_layers(network)
+        cached = _encoded(network, lengths.shared, 2) if lengths.shared else None
+        with meter.phase() as found:
+            network(input_ids=own, past_key_values=cached, use_cache=True, logits_to_keep=1)
+    return found[0].rows(1 / 2)
+
+
+@cache
+def decoding(network: Any, context: int) -> Usage:
+    """One token more after so many: of one row, `kept` being its keys and values."""
+    with torch.device("meta"), torch.no_grad(), Meter() as meter:
+        _tell_layers(network)
+        with meter.phase() as before:
+            cached = network(
+                input_ids=torch.zeros(2, context, dtype=torch.long), use_cache=True, logits_to_keep=1
+            ).past_key_values
+        with meter.phase() as found:
+            said = torch.empty(2, network.config.vocab_size)
+            cached.reorder_cache(torch.arange(2))
+            token = torch.zeros(2, 1, dtype=torch.long)
+            logits = network(input_ids=token, past_key_values=cached, use_cache=True, logits_to_keep=1).logits
+            scores = said + logits[:, -1].float().log_softmax(-1)
+        del scores
+    return Usage(found[0].rows(1 / 2).flops, found[0].peak / 2, before[0].kept / 2)
