@@ -37,6 +37,7 @@ ATTENTION = {
     aten._scaled_dot_product_flash_attention_for_cpu_backward: aten._scaled_dot_product_flash_attention_backward,
 }
 SEED = 0
+FLOAT = 4  # bytes
 
 
 def measured_flops(run: Callable[[], Any]) -> int:
@@ -152,38 +153,52 @@ class Jobs:
         row = self.rows[rule]
         measured = {"flops": measured_flops(self.job(rule)), "peak_bytes": measured_peak(self.job(rule))}
         planned = {"flops": row.usage.total_flops, "peak_bytes": row.memory}
-        about = {"system": self.name, "rule": rule}
-        return [
-            about | {"quantity": what, "measured": value, "planned": planned[what], "ratio": planned[what] / value}
-            for what, value in measured.items()
-        ]
+        return [self._beside(rule, what, value, planned[what]) for what, value in measured.items()]
+
+    def copies(self, method: str) -> dict[str, Any]:
+        """The most bytes of parameters alive when a reference is computed, and what one copy of each model has."""
+        system = self.benchmark.system(self.foundation)
+        with weights_at_reference(system) as weights:
+            self.training(method, system)()
+        parts = self.plan.components.values()
+        once = sum(FLOAT * part.parameters for part in parts)
+        return self._beside(f"train {method}", "parameter_bytes", max(weights), once)
+
+    def _beside(self, rule: str, quantity: str, measured: float, planned: float) -> dict[str, Any]:
+        about = {"system": self.name, "rule": rule, "quantity": quantity}
+        return about | {"measured": measured, "planned": planned, "ratio": round(planned / measured, 3)}
 
 
 def main() -> None:
-    """Measure, and write what came out."""
+    """Measure, print what came out, and write it."""
     options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     options.add_argument("--config", type=Path, default=Path("config.yaml"))
     options.add_argument("--foundation", type=Path, help="a folder {system}/0/foundation/{model} for every model")
+    options.add_argument("--systems", nargs="+", help="all of the configuration, if none are named")
+    options.add_argument("--methods", nargs="+", default=["direct", "sampling"])
     options.add_argument("--output", type=Path, required=True)
     given = options.parse_args()
     prepare()
     config = without_dropped(load_config(given.config))
     found = []
     with tempfile.TemporaryDirectory() as made:
-        for name in config["systems"]:
+        for name in given.systems or config["systems"]:
             folder = (given.foundation or Path(made)) / name / str(SEED) / "foundation"
             jobs = Jobs(config, name, folder) if given.foundation else _made_jobs(config, name, folder)
-            for rule in [rule for rule in jobs.rows if rule.split()[0] in ("sample", "train", "evaluate")]:
+            rules = [f"{kind} {method}" for method in given.methods for kind in ("train", "evaluate")]
+            for rule in ["sample", *(rule for rule in rules if rule in jobs.rows)]:
                 found += jobs.compared(rule)
-                print(*(f"{row['system']} {rule} {row['quantity']} {row['ratio']:.3f}" for row in found[-2:]), sep="\n")
-            system = jobs.benchmark.system(folder)
-            with weights_at_reference(system) as weights:
-                jobs.training("direct", system)()
-            about = {"system": name, "rule": "train direct", "quantity": "weight_bytes_at_reference"}
-            planned = jobs.rows["train direct"].weights
-            found.append(about | {"measured": max(weights), "planned": planned, "ratio": planned / max(weights)})
+                print(_written(found[-2:]), flush=True)
+            found.append(jobs.copies(given.methods[0]))
+            print(_written(found[-1:]), flush=True)
     given.output.parent.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(found).to_csv(given.output, index=False)
+    print(f"\n{_written(found)}")
+
+
+def _written(found: list[dict[str, Any]]) -> str:
+    table = pd.DataFrame(found)
+    return table.to_string(index=False, formatters={"measured": "{:.4g}".format, "planned": "{:.4g}".format})
 
 
 def _made_jobs(config: Config, name: str, folder: Path) -> Jobs:

@@ -13,6 +13,7 @@ from sysdpo import steps
 from sysdpo.config import load_config
 from sysdpo.errors import UserError
 from sysdpo.plan.command import add_options, plan
+from sysdpo.processes import tell_launcher
 
 ENVIRONMENT = {
     # Torch's OpenMP threads spin at barriers; where cores are shared that costs a factor of ten and more.
@@ -39,7 +40,10 @@ STEPS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "gather": (steps.gather, ("parts", "output")),
     "train": (
         steps.train,
-        ("system", "seed", "method", "prompts", "trajectories", "scores", "pairs", "foundation", "output"),
+        (
+            *("system", "seed", "method", "prompts", "trajectories", "scores", "pairs", "foundation", "output"),
+            *("processes?", "machines?", "rendezvous?"),
+        ),
     ),
     "evaluate": (
         steps.evaluate,
@@ -81,6 +85,10 @@ def _add_option(step: argparse.ArgumentParser, name: str, *, required: bool) -> 
         step.add_argument(f"--{name}", type=Path, nargs="+", required=required)
     elif name == "part":
         step.add_argument("--part", metavar="2/4", required=required, help="do this part of the prompts alone")
+    elif name in ("processes", "machines"):
+        step.add_argument(f"--{name}", type=int, metavar="N", default=1, help=f"{name} that share the training")
+    elif name == "rendezvous":
+        step.add_argument("--rendezvous", metavar="HOST:PORT", help="where the machines meet, outside of SLURM")
     elif name == "split":
         step.add_argument("--split", choices=("validation", "test"), default="test")
     elif name in PATHS:
@@ -91,7 +99,9 @@ def _add_option(step: argparse.ArgumentParser, name: str, *, required: bool) -> 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one step; returns 0, or 2 with one sentence on stderr for what the user can mend."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     options = parser().parse_args(arguments)
+    options.arguments = arguments
     prepare()
     try:
         if options.step == "plan":
@@ -99,7 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             STEPS[options.step][0](options, load_config(options.config))
     except UserError as error:
-        print(f"sysdpo {options.step}: {error}", file=sys.stderr)
+        if not tell_launcher(error):
+            print(f"sysdpo {options.step}: {error}", file=sys.stderr)
         return 2
     return 0
 

@@ -81,9 +81,16 @@ METRICS: dict[str, Metric] = {
     "readout_order_consistency": Metric(
         "Read-out order", True, "%", 1, "order consistency by a read-out that trained nothing"
     ),
+    "caption_fidelity": Metric(
+        "Caption fidelity", True, "", 3, "cosine of each image with its own caption in CLIP's space, mean of the three"
+    ),
     "accuracy": Metric("Accuracy", True, "%", 1, "share of right final answers, sampled"),
     "accuracy_greedy": Metric("Greedy accuracy", True, "%", 1, "share of right final answers, greedy decoding"),
+    "reward": Metric("Reward", True, "", 3, "reward of the final answer, by the model that preferences come from"),
+    "judge_score": Metric("Judge", True, "", 3, "reward of the final answer, by a second model that trained nothing"),
+    "draft_reward": Metric("Draft reward", True, "", 3, "reward of the draft, were it the answer"),
     "length": Metric("Length", False, "tokens", 1, "length of the final answer"),
+    "draft_length": Metric("Draft length", False, "tokens", 1, "length of the draft"),
     "alignment_gap": Metric("Alignment gap", False, "nats", 4, "distance from beta-perfect alignment"),
 }
 

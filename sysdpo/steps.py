@@ -6,6 +6,7 @@ Every step imports what it needs by itself: the model libraries take seconds, an
 import argparse
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from sysdpo.config import (
@@ -20,6 +21,7 @@ from sysdpo.config import (
 from sysdpo.errors import UserError
 from sysdpo.files import read_table, whole, write_table
 from sysdpo.parts import METRICS, SAMPLES, gather_parts, prompts_of_part
+from sysdpo.processes import is_worker, launch, process_state
 
 PROMPT_COLUMNS = ("prompt_id", "split", "text")
 SCORE_COLUMNS = ("trajectory_id", "prompt_id", "score")
@@ -72,7 +74,7 @@ def sample(options: argparse.Namespace, config: Config) -> None:
     asked = read_table(options.prompts, PROMPT_COLUMNS).query("split == 'train'")
     asked, place = prompts_of_part(asked, options.part, f"systems.{options.system}.trajectories.shards")
     samples = system_config(config, options.system)["trajectories"]["samples_per_prompt"]
-    system = benchmark.system(options.foundation)
+    system = benchmark.system(options.foundation).to()
     seeds = {"seed": options.seed, "purpose": "train", "place": place}
     write_trajectories(sample_trajectories(benchmark, system, asked, samples, **seeds), options.output)
 
@@ -125,30 +127,45 @@ def train(options: argparse.Namespace, config: Config) -> None:
     settings = method_settings(config, options.system, options.method)
     if not settings.trains:
         raise UserError(f"--method: '{options.method}' has the objective 'none' and nothing to train")
+    if options.processes != 1 and not is_worker():
+        launch(options.arguments, options.processes, options.machines, options.rendezvous)
+        return
     pairs = read_table(options.pairs, PAIR_COLUMNS)
     asked = read_table(options.prompts, PROMPT_COLUMNS).query("split == 'train'")
     benchmark = benchmark_of(options, config)
+    import pandas as pd
     import torch
+    from accelerate.utils import gather_object
 
     from sysdpo.evaluation import sample_trajectories
     from sysdpo.preferences import make_pairs, read_trajectories
     from sysdpo.training import align
 
+    state = process_state()
+
     trajectories = read_trajectories(options.trajectories)
     torch.manual_seed(options.seed)  # adapters start at random
     samples = system_config(config, options.system)["trajectories"]["samples_per_prompt"]
-    system = benchmark.system(options.foundation)
+    system = benchmark.system(options.foundation).to()
 
     def collect(number: int) -> tuple[Any, Any]:
         if number == 0:
             return trajectories, pairs
-        fresh_seed = options.seed + 1000 * number
-        fresh = sample_trajectories(benchmark, system, asked, samples, seed=fresh_seed, purpose="train")
-        return fresh, make_pairs(benchmark.score(asked, fresh, options.foundation))
+        part = f"{state.process_index + 1}/{state.num_processes}"
+        mine, place = prompts_of_part(asked, part, "--processes")
+        seeds = {"seed": options.seed + 1000 * number, "purpose": "train", "place": place}
+        with system.gathered():
+            fresh = sample_trajectories(benchmark, system, mine, samples, **seeds)
+        scores = benchmark.score(mine, fresh, options.foundation)
+        fresh, scores = (pd.concat(gather_object([table]), ignore_index=True) for table in (fresh, scores))
+        return fresh, make_pairs(scores)
 
-    with whole(options.output) as folder:
+    # Of several processes one writes what all have made.
+    with whole(options.output) if state.is_main_process else TemporaryDirectory() as folder:
         title = f"{options.method}, seed {options.seed}"
-        align(system, collect, settings, seed=options.seed, output=folder, title=title)
+        align(system, collect, settings, seed=options.seed, output=Path(folder), title=title)
+        state.wait_for_everyone()
+    state.destroy_process_group()
 
 
 def evaluate(options: argparse.Namespace, config: Config) -> None:
@@ -163,7 +180,7 @@ def evaluate(options: argparse.Namespace, config: Config) -> None:
     from sysdpo.evaluation import evaluate as measure
     from sysdpo.preferences import write_trajectories
 
-    system = benchmark.system(options.foundation)
+    system = benchmark.system(options.foundation).to()
     if options.training is not None:
         adapters = sorted((options.training / "adapters").glob("*/"))
         named = [folder.name for folder in adapters]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sysdpo.errors import UserError
+from sysdpo.processes import process_state
 
 Trajectories = Mapping[str, Sequence[Any]]
 """A batch of trajectories by columns: for every variable of the system the list of its values, one per row."""
@@ -106,10 +107,12 @@ class System:
         """Names of the components that have parameters to train."""
         return [name for name, component in self.components.items() if component.trainable_parameters()]
 
-    def to(self, device: torch.device) -> None:
-        """Move every component to a device."""
+    def to(self, device: torch.device | None = None) -> "System":
+        """Move every component to a device, None being this process's own: its GPU where it has one. Returns itself."""
+        device = process_state().device if device is None else device
         for component in self.components.values():
             component.to(device)
+        return self
 
     @contextmanager
     def gathered(self) -> Iterator[None]:

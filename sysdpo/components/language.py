@@ -201,8 +201,8 @@ class LanguageModel:
     def _completion_log_probs(self, prompts: list[list[int]], values: Sequence[Completion]) -> Tensor:
         shared = _shared_prefix(prompts)
         prefix = torch.tensor(prompts[0][:shared], device=self.device)
-        # Checkpointed layers keep no keys and values.
-        worth = shared >= WORTH_SHARING and not (self._checkpointed and torch.is_grad_enabled())
+        # Checkpointed layers keep no keys and values, and the reference must come about as the policy does.
+        worth = shared >= WORTH_SHARING and not self._checkpointed
         cache = self._encode_shared(prefix, len(prompts)) if worth else None
         skipped = shared if cache else 0
         rows = [torch.tensor([*prompt, *value.tokens][skipped:]) for prompt, value in zip(prompts, values, strict=True)]

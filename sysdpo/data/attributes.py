@@ -12,7 +12,7 @@ PEOPLE = "man, woman, boy, girl, teacher, chef, king, queen, pirate, clown, farm
 ADULTS = "man, woman, teacher, chef, king, queen, pirate, clown, farmer, nurse, fisherman, guitarist"
 PLACES = "street, beach, park, market, town square, train station, library, museum, playground, restaurant, bridge"
 LANDSCAPES = "mountain village, forest, valley, field, lake, river, hillside, country road, farm, meadow, city park"
-WOODS = "forest, park, garden, hillside, country road, valley, vineyard, avenue, orchard, hedge, tree, meadow"
+LEAFY = "forest, park, garden, hillside, country road, valley, vineyard, avenue, orchard, hedge, tree, meadow"
 SHORES = "beach, bay, harbour, lake, coast, island, lighthouse, fishing village, pier, river mouth"
 ROOMS = (
     "kitchen, bedroom, living room, office, classroom, garage, workshop, attic, studio, dining room, hallway, cellar"
@@ -27,8 +27,10 @@ CREATURES = "dragon, monster, robot, clown, ghost, alien, witch, giant, spider, 
 FURRY = "cat, dog, rabbit, hamster, alpaca, sheep, owl, bear, fox, squirrel"
 PRODUCTS = "car, train, kitchen, city, telephone, camera, aeroplane, house, office, bicycle, watch, chair"
 PAINTED = "parrot, house, butterfly, market stall, garden, fishing boat, dress, street, carpet, mural, kite"
-ICY = "snowman, ice cream, candle, ice cube, ice sculpture, ice lolly, chocolate bar, snowball, icicle, snow castle"
-CAKES = "cake, Christmas tree, birthday table, shop window, wedding dress, carriage, throne, door, vase, mirror"
+MELTABLE = (
+    "snowman, ice cream, candle, ice cube, ice sculpture, ice lolly, chocolate bar, snowball, icicle, snow castle"
+)
+DECORATED = "cake, Christmas tree, birthday table, shop window, wedding dress, carriage, throne, door, vase, mirror"
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,8 @@ ATTRIBUTES = (
     Attribute("growth", "well-kept", "better kept", "overgrown", "more overgrown", f"garden, park, path, {BUILDINGS}"),
     Attribute("wilting", "fresh", "fresher", "wilted", "more wilted", PLANTS),
     Attribute("rot", "fresh", "fresher", "rotten", "more rotten", FRUITS),
-    Attribute("melting", "solid", "more solid", "melted", "more melted", ICY),
-    Attribute("decoration", "plain", "plainer", "richly decorated", "more richly decorated", f"{CAKES}, {ROOMS}"),
+    Attribute("melting", "solid", "more solid", "melted", "more melted", MELTABLE),
+    Attribute("decoration", "plain", "plainer", "richly decorated", "more richly decorated", f"{DECORATED}, {ROOMS}"),
     Attribute("era", "old-fashioned", "more old-fashioned", "futuristic", "more futuristic", PRODUCTS),
     Attribute("lighting", "dimly lit", "more dimly lit", "brightly lit", "more brightly lit", f"{ROOMS}, {BUILDINGS}"),
     Attribute(
@@ -104,7 +106,7 @@ ATTRIBUTES = (
         high_text="{0} deep in snow",
     ),
     Attribute(
-        *("season", "green", "greener", "autumnal", "more autumnal", WOODS),
+        *("season", "green", "greener", "autumnal", "more autumnal", LEAFY),
         low_text="{0} in green summer",
         high_text="{0} in golden autumn",
     ),

@@ -3,8 +3,8 @@
 import re
 
 NAME = r"(?:caption|image|picture|panel|frame|photo|scene|step)\s*#?(?:\d+|one|two|three)\b"
-# "1. …", "(2) …", "**Caption 1:** …", "Image two - …", "Picture 3" by itself
-NUMBERED = re.compile(rf"^\W*(?:(?:{NAME}|\d+)\s*[.):\-–—]+|{NAME}\W*$)\W*", re.IGNORECASE)
+# "1. …", "(2) …", "**Caption 1:** …", "Image two - …", "Picture 3" by itself; but neither "2.5 …" nor "3-year-old …"
+NUMBERED = re.compile(rf"^\W*(?:{NAME}\s*[.):\-–—]+|{NAME}\W*$|\d+\s*(?:[.):]+(?!\d)|[\-–—]+(?!\w)))\W*", re.IGNORECASE)
 BULLET = re.compile(r"^[-*•·–—]+\s+")
 NEXT_NUMBER = re.compile(r"\s+(?=\(?[2-9][.)]\s)")
 ORNAMENTS = " \t*_`\"'“”‘’"
@@ -15,9 +15,9 @@ def read_captions(answer: str) -> list[str]:
 
     Where lines are numbered those are the captions, else where lines have bullets those, else all lines but a preamble
     that ends with a colon. A number alone on its line takes the line below it. Anything else is dropped, and
-    so are quotation marks and asterisks around a caption.
+    so are quotation marks around a caption and the asterisks of bold type.
     """
-    lines = [line.strip() for line in answer.splitlines() if line.strip()]
+    lines = [line.strip() for line in answer.replace("**", "").splitlines() if line.strip()]
     if len(lines) == 1:
         lines = NEXT_NUMBER.split(lines[0])
     for mark in (NUMBERED, BULLET):

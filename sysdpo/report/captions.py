@@ -10,13 +10,13 @@ CAPTIONS: dict[str, tuple[str, str]] = {
     ),
     "gallery": (
         "What it looks like",
-        "Of each kind the prompt on which SysDPO-Direct scores its median, at the first seed: typical by that "
-        "rule, not picked by eye. The bar under an image is how much of what was asked for the regressor sees in "
+        "Of each kind, or of the first three by name, the prompt on which SysDPO-Direct scores its median, at the first "
+        "seed: typical by that rule, not picked by eye. The bar under an image is how much of what was asked for the scorer sees in "
         "it; ✓ means that it rises from image to image.",
     ),
     "attributes": (
         "From the first image to the last",
-        "How much of what was asked for (anger, or calm) the regressor sees in the first, second and third image. "
+        "How much of what was asked for (anger, or calm) the scorer sees in the first, second and third image. "
         "A steep, even line is what the prompts ask for. The thin dashed line is the system before alignment; bars "
         "are 95 % intervals.",
     ),
@@ -58,7 +58,10 @@ TRANSCRIPTS = (
     "What they say",
     "With the test questions ordered by how many methods answer them rightly (first seed, first sample), the ones a "
     "quarter, half and three quarters of the way: picked by that rule, not by eye.",
+    "With the test questions ordered by the mean reward of all methods' answers (first seed, first sample), the ones a "
+    "quarter, half and three quarters of the way: picked by that rule, not by eye.",
 )
+"""A heading, and how they are picked: where answers are right or wrong, and where they have a reward."""
 
 EXPERIMENT = "Every point is one setting, bars are 95 % intervals."
 DIFFERENCES = (

@@ -22,12 +22,15 @@ from sysdpo.report.style import FAINT, INK, look, styled
 from sysdpo.report.views import SUBJECTS, method_view, order_methods
 
 IMAGES = 3
+SIDE = 256  # pixels; larger images are shrunk to it
+CAPTION_WIDTH, CAPTION_LINES, SHORT = 18, 9, 3  # letters, lines at most, lines that a row has room for anyhow
+LINE = 0.12  # inches
 
 
 @dataclass(frozen=True)
 class Series:
-    """What one method made of one prompt: captions, PNG bytes, and the asked attribute of each image in [0,
-    1].
+    """What one method made of one prompt: captions, PNG bytes of images of at most `SIDE` pixels a side, and the asked
+    attribute of each image in [0, 1].
     """
 
     captions: Sequence[str]
@@ -39,6 +42,11 @@ class Series:
         """Whether the asked attribute strictly rises."""
         return all(a < b for a, b in zip(self.attribute, self.attribute[1:], strict=False))
 
+    @property
+    def coarse(self) -> bool:
+        """Whether the images have so few pixels that they should be shown as they are."""
+        return any(max(Image.open(io.BytesIO(image)).size) <= SIDE // 4 for image in self.images)
+
 
 @dataclass(frozen=True)
 class Exhibit:
@@ -49,7 +57,7 @@ class Exhibit:
 
 
 def pick(runs: Path, methods: Sequence[str], *, limit: int = 3) -> list[Exhibit]:
-    """Of each attribute the prompt on which `direct`, or without it the last method, scores its median, at the first
+    """Of each attribute, the first `limit` by name, the prompt on which `direct`, or without it the last method, scores its median, at the first
     seed and first sample: a rule for what is typical, so nothing is hand-picked.
 
     `runs` is `results/runs/{system}`. Only prompts that every method was evaluated on are shown.
@@ -84,7 +92,7 @@ def _series(row: pd.Series) -> Series:
     places = range(1, IMAGES + 1)
     return Series(
         [str(row[f"caption_{place}"]) for place in places],
-        [bytes(row[f"image_{place}"]) for place in places],
+        [_shrunk(bytes(row[f"image_{place}"])) for place in places],
         [float(row[f"attribute_{place}"]) for place in places],
     )
 
@@ -97,12 +105,14 @@ def gallery(exhibits: Sequence[Exhibit]) -> Figure:
     # Widths in units of one image: a gap before every prompt but the first.
     gap = 0.35
     widths = [width for place in range(len(exhibits)) for width in ([gap] if place else []) + [1.0] * IMAGES]
+    captions = [text for exhibit in exhibits for series in exhibit.series.values() for text in series.captions]
+    longer = LINE * max(0, max(len(_lines(caption)) for caption in captions) - SHORT)
     with styled():
-        figure = Figure(figsize=(1.12 * sum(widths) + 1.5, 1.58 * len(methods) + 0.55))
+        figure = Figure(figsize=(1.12 * sum(widths) + 1.5, (1.58 + longer) * len(methods) + 0.55))
         left, top = 1.45 / figure.get_figwidth(), 1 - 0.62 / figure.get_figheight()
         grid = figure.add_gridspec(
-            len(methods), len(widths), width_ratios=widths, left=left, right=0.995, top=top, bottom=0.04,
-            wspace=0.06, hspace=0.42,
+            len(methods), len(widths), width_ratios=widths, left=left, right=0.995, top=top,
+            bottom=0.04 + longer / figure.get_figheight(), wspace=0.06, hspace=0.42 + longer / 1.12,
         )  # fmt: skip
         for place, exhibit in enumerate(exhibits):
             start = place * (IMAGES + 1)
@@ -124,7 +134,7 @@ def _draw(cells: list[Axes], series: Series) -> None:
         axes.set_xticks([])
         axes.set_yticks([])
         axes.grid(visible=False)
-        axes.set_xlabel(textwrap.fill(caption, 18), fontsize=7, color=INK, labelpad=6, linespacing=1.05)
+        axes.set_xlabel("\n".join(_lines(caption)), fontsize=7, color=INK, labelpad=6, linespacing=1.05)
         level = series.attribute[place]
         bar: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False, "linewidth": 0}
         axes.add_patch(Rectangle((0, -0.055), 1, 0.035, facecolor=FAINT, **bar))
@@ -136,6 +146,10 @@ def _draw(cells: list[Axes], series: Series) -> None:
         fontweight="bold",
         bbox={"boxstyle": "circle,pad=0.18", "facecolor": colour, "linewidth": 0},
     )  # fmt: skip
+
+
+def _lines(caption: str) -> list[str]:
+    return textwrap.wrap(caption, CAPTION_WIDTH, max_lines=CAPTION_LINES, placeholder=" …")
 
 
 def _name(axes: Axes, method: str) -> None:
@@ -156,8 +170,23 @@ def _name(axes: Axes, method: str) -> None:
     )
 
 
+def _shrunk(image: bytes) -> bytes:
+    """The PNG with its longer side at most `SIDE`: a report full of large pictures opens in no browser."""
+    opened = _opened(image)
+    if max(opened.size) <= SIDE:
+        return image
+    opened.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    written = io.BytesIO()
+    opened.save(written, "PNG", optimize=True)
+    return written.getvalue()
+
+
 def _pixels(image: bytes) -> np.ndarray:
+    return np.asarray(_opened(image))
+
+
+def _opened(image: bytes) -> Image.Image:
     try:
-        return np.asarray(Image.open(io.BytesIO(image)).convert("RGB"))
+        return Image.open(io.BytesIO(image)).convert("RGB")
     except UnidentifiedImageError as problem:
         raise UserError("A column image_1, image_2 or image_3 holds bytes that are no PNG.") from problem

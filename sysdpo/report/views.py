@@ -134,6 +134,22 @@ SYSTEMS: dict[str, SystemView] = {
         ),
         components={"writer": "the writer", "painter": "the painter"},
     ),
+    "picture_series": SystemView(
+        title="Picture series",
+        story=(
+            "Asked for a series in which something gets steadily more (a cat angrier, a street more crowded) or less, "
+            "a pretrained language model (the writer) writes three captions, and a pretrained diffusion model (the "
+            "painter), which sees a caption alone, draws one image for each. Nobody says which of the two is to blame "
+            "where a series does not rise: all they learn from is which of two finished series is the better one, by "
+            "a frozen model that scores how much of what was asked for an image shows."
+        ),
+        headline=("order_consistency", "preference_score"),
+        table=(
+            *("order_consistency", "preference_score", "readout_order_consistency"),
+            *("well_formed", "caption_fidelity", "kl_writer", "kl_painter"),
+        ),
+        components={"writer": "the writer", "painter": "the painter"},
+    ),
     "two_stage_qa": SystemView(
         title="Two-stage question answering",
         story=(
@@ -148,6 +164,21 @@ SYSTEMS: dict[str, SystemView] = {
             *("length", "kl_first", "kl_second"),
         ),
         components={"first": "the first model", "second": "the second model"},
+    ),
+    "chat_refinement": SystemView(
+        title="Chat refinement",
+        story=(
+            "A pretrained chat model (the drafter) drafts an answer to a question; a second one (the refiner) reads "
+            "question and draft and gives the final answer. A reward model judges final answers alone, and nobody says "
+            "which of the two models is to blame for a poor one. SysDPO-Sampling learns from answers that the data set "
+            "comes with, to which no draft belongs."
+        ),
+        headline=("reward", "judge_score"),
+        table=(
+            *("reward", "judge_score", "win_rate_vs_before", "win_rate_vs_separate"),
+            *("draft_reward", "length", "draft_length", "kl_drafter", "kl_refiner"),
+        ),
+        components={"drafter": "the drafter", "refiner": "the refiner"},
     ),
 }
 

@@ -40,7 +40,7 @@ class ClipDirection:
         poles = self._embed_texts([*asked["low"], *asked["high"]]).reshape(2, len(asked), -1)
         along = (self._embed_images(images) * (poles[1] - poles[0])).sum(-1)
         # In double precision a sigmoid far from the middle still tells two pictures apart.
-        return torch.sigmoid(self.network.logit_scale.exp().double().cpu() * along.double()).numpy()
+        return torch.sigmoid(self.network.logit_scale.cpu().double().exp() * along.double()).numpy()
 
     def similarity(self, images: Sequence[Image], texts: Sequence[str]) -> np.ndarray:
         """The cosine of each picture with its text, `[n]` in [-1, 1]."""

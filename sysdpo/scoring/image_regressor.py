@@ -1,12 +1,12 @@
 """Attributes of a picture by a regressor that is given as a folder or a hub id."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from accelerate import PartialState
 from PIL.Image import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoModelForImageClassification
@@ -15,7 +15,7 @@ from sysdpo.components.loading import load_pretrained
 from sysdpo.errors import UserError
 from sysdpo.scoring.pretrained import in_batches, load_whole, pixels
 from sysdpo.scoring.regressor import AttributeRegressor
-from sysdpo.scoring.series import ImageJudgeSettings
+from sysdpo.scoring.series import ImageJudgeSettings, folder_config
 
 # What its outputs mean, by its configuration's `problem_type`.
 READINGS = {"regression": lambda outputs: outputs, "multi_label_classification": torch.sigmoid}
@@ -31,8 +31,8 @@ class ImageRegressor:
 
     def __init__(self, settings: ImageJudgeSettings):
         self.model, self.batch_size = settings.model, settings.batch_size
-        if _is_our_own(settings.model):
-            ours = AttributeRegressor.load(Path(settings.model))
+        if "attributes" in folder_config(settings.model):
+            ours = AttributeRegressor.load(Path(settings.model)).to(PartialState().device)
             self.names = list(ours.attributes)
             self._score = lambda images: torch.from_numpy(ours.score(images))
             return
@@ -66,10 +66,3 @@ class ImageRegressor:
         """See `ImageJudge`."""
         del self._score
         torch.cuda.empty_cache()
-
-
-def _is_our_own(model: str) -> bool:
-    try:
-        return "attributes" in json.loads((Path(model) / "config.json").read_text())
-    except (OSError, ValueError):
-        return False

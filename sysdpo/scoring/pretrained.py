@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from PIL.Image import Image
 from torch import Tensor
 
@@ -12,7 +13,7 @@ from sysdpo.errors import UserError
 
 
 def load_whole(load: Callable[..., Any], model: str, *, revision: str | None, dtype: str) -> Any:
-    """A network by its class's `from_pretrained`, without gradients, on the GPU where there is one.
+    """A network by its class's `from_pretrained`, without gradients, on this process's GPU where it has one.
 
     Raises `UserError` if there is none, or if it lacks weights: transformers would draw those at random.
     """
@@ -23,8 +24,7 @@ def load_whole(load: Callable[..., Any], model: str, *, revision: str | None, dt
             f"model: '{model}' should hold a whole {type(network).__name__}; it lacks {len(missing)} weights, "
             f"'{missing[0]}' the first"
         )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return network.requires_grad_(False).eval().to(device)
+    return network.requires_grad_(False).eval().to(PartialState().device)
 
 
 @torch.no_grad()

@@ -1,8 +1,10 @@
 """What makes a series of three pictures a good one, and who sees in a picture how much of an attribute it shows."""
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -50,13 +52,27 @@ class ImageJudgeSettings:
         one_of("dtype", self.dtype, DTYPES)
         at_least("batch_size", self.batch_size, 1)
 
+    @property
+    def attributes(self) -> tuple[str, ...] | None:
+        """What a regressor in a local folder knows; None where any attribute will do, or the folder does not say."""
+        config = folder_config(self.model) if self.kind == "regressor" else {}
+        return tuple(config.get("attributes") or (config.get("id2label") or {}).values()) or None
+
+
+def folder_config(model: str) -> dict[str, Any]:
+    """The `config.json` of a local folder; empty where there is none."""
+    try:
+        return dict(json.loads((Path(model) / "config.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
 
 class ImageJudge(Protocol):
     """Sees in a picture how much of an attribute it shows."""
 
     def attribute(self, images: Sequence[Image], asked: pd.DataFrame) -> np.ndarray:
-        """How much of what its row of `asked` (columns `attribute, low, high`) names each picture shows: `[n]` in
-        [0, 1], rising from `low` to `high`.
+        """How much of what its row of `asked` (columns `attribute, low, high`) names each picture shows: `[n]`, rising
+        from 0 for `low` to 1 for `high`.
         """
         ...
 

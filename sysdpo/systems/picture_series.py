@@ -3,7 +3,7 @@
 The graph is that of `progressive_images`. Nothing is made here: writer, painter and judges are hub ids or folders.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,20 @@ import pandas as pd
 
 from sysdpo.components.function import Function
 from sysdpo.config import SECTIONS
+from sysdpo.data.attributes import ATTRIBUTES as KNOWN_ATTRIBUTES
 from sysdpo.data.attributes import PHRASINGS, requests
 from sysdpo.data.captions import nth_of_three, read_captions
 from sysdpo.errors import UserError
 from sysdpo.files import require_columns
 from sysdpo.scoring.series import ImageJudgeSettings, as_rise, image_judge, is_ordered, preference_score
-from sysdpo.settings import DiffusionSettings, Estimator, LanguageModelSettings, at_least, typed
+from sysdpo.settings import DiffusionSettings, Estimator, LanguageModelSettings, at_least, one_of, typed
 from sysdpo.system import Component, System
 from sysdpo.systems.progressive_images import IMAGES, NODES
 
 WHERE = "systems.picture_series"
 CAPTIONS = ("caption_1", "caption_2", "caption_3")
 ATTRIBUTES = ("attribute_1", "attribute_2", "attribute_3")
+NAMES = tuple(attribute.name for attribute in KNOWN_ATTRIBUTES)
 UNUSED_SECTIONS = ("foundation", "questions", "data")
 
 SYSTEM_PROMPT = """\
@@ -43,6 +45,8 @@ say plainly how much of what changes it shows. Never refer to the other pictures
 class PromptSettings:
     """How many prompts each split has, and how many contents (an attribute of a subject) and phrasings are asked for
     only in the test split.
+
+    attributes: the names of those that are asked for (none: all there are), for a regressor that knows only some.
     """
 
     train: int = 1000
@@ -50,6 +54,7 @@ class PromptSettings:
     test: int = 200
     unseen_contents: int = 50
     unseen_phrasings: int = 1
+    attributes: tuple[str, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -57,6 +62,8 @@ class PromptSettings:
             at_least(f"{WHERE}.prompts.{name}", getattr(self, name), 0)
         for name in ("train", "validation", "test"):
             at_least(f"{WHERE}.prompts.{name}", getattr(self, name), 1)
+        for name in self.attributes:
+            one_of(f"{WHERE}.prompts.attributes", name, NAMES)
 
 
 class PictureSeries:
@@ -90,9 +97,12 @@ class PictureSeries:
 
         `low` and `high` are the scorer's texts of the attribute's poles. Half of the test split is `unseen`: its
         content or its phrasing is asked for there alone. The other half, and the other splits, have what is left.
+        Raises `UserError` where there are too few, or a regressor's folder says that it cannot judge them.
         """
         settings = self.prompt_settings
-        table = pd.DataFrame([vars(request) for request in requests()])
+        asked = settings.attributes or NAMES
+        self._stop_if_unjudged(asked)
+        table = pd.DataFrame([vars(request) for request in requests() if request.attribute in asked])
         rng = np.random.default_rng(settings.seed)
         content = table["attribute"] + " of " + table["subject"]
         contents = rng.permutation(content.unique())[: settings.unseen_contents]
@@ -113,6 +123,14 @@ class PictureSeries:
         table.insert(0, "split", splits)
         table.insert(0, "prompt_id", [f"p{row:04d}" for row in range(len(table))])
         return table
+
+    def _stop_if_unjudged(self, asked: Sequence[str]) -> None:
+        for judge in filter(None, (self.scorer, self.judge)):
+            if judge.attributes is not None and (unknown := sorted(set(asked) - set(judge.attributes))):
+                raise UserError(
+                    f"{WHERE}.prompts.attributes: {unknown} should be left out, since the regressor '{judge.model}' "
+                    f"knows only {list(judge.attributes)}"
+                )
 
     def system(self, foundation: Path) -> System:
         """The directed acyclic graph, with each model as configured; `foundation` is not looked at."""
@@ -143,7 +161,9 @@ class PictureSeries:
     def metrics(
         self, prompts: pd.DataFrame, trajectories: pd.DataFrame, scores: pd.DataFrame, foundation: Path
     ) -> pd.DataFrame:
-        """See `METRICS` of the statistics; the read-out is the judge's, the caption fidelity a CLIP's if one judges."""
+        """See `METRICS` of the statistics. The read-out is the judge's; the caption fidelity is seen by the judge if it
+        is a CLIP, else by the scorer if that is one.
+        """
         asked = _asked_of(prompts, trajectories)
         direction = asked["direction"].to_numpy()
         rising = as_rise(scores[list(ATTRIBUTES)].to_numpy(), direction)
@@ -156,7 +176,7 @@ class PictureSeries:
             read_out = as_rise(_attributes(self.judge, trajectories, asked), direction)
             measured["readout_score"] = preference_score(read_out)
             measured["readout_order_consistency"] = is_ordered(read_out)
-        clips = [each for each in (self.scorer, self.judge) if each is not None and each.kind == "clip"]
+        clips = [each for each in (self.judge, self.scorer) if each is not None and each.kind == "clip"]
         if clips:
             with image_judge(clips[0]) as clip:
                 similar = [
@@ -169,7 +189,7 @@ class PictureSeries:
     def inspect(self, foundation: Path, seed: int) -> dict[str, Any]:
         """How often the writer answers the validation prompts with three captions before alignment."""
         asked = self.prompts().query("split == 'validation'")
-        writer = self.system(foundation).components["writer"]
+        writer = self.system(foundation).to().components["writer"]
         answers = writer.sample([(text,) for text in asked["text"]], seeds=range(seed, seed + len(asked)))
         return {"well_formed": float(np.mean([is_well_formed(str(answer)) for answer in answers]))}
 

@@ -179,7 +179,7 @@ class ProgressiveImages:
 
     def inspect(self, foundation: Path, seed: int) -> dict[str, Any]:
         """The regressor's R² on held-out renders and on generated images, the painter's words, the writer's order."""
-        system, regressor = self.system(foundation), AttributeRegressor.load(foundation / "regressor")
+        system, regressor = self.system(foundation).to(), AttributeRegressor.load(foundation / "regressor")
         renders = nearest_render(self.size)
         rng = np.random.default_rng([seed, 2])
         images, truth = random_cats(1000, self.size, rng)

@@ -119,7 +119,7 @@ class TwoStageQA:
 
     def inspect(self, foundation: Path, seed: int) -> dict[str, Any]:
         """What the world measures of the system before alignment."""
-        return self.world.inspect(self.system(foundation), seed)
+        return self.world.inspect(self.system(foundation).to(), seed)
 
 
 def load_world(questions: Mapping[str, Any] | None, foundation: Mapping[str, Any]) -> World:

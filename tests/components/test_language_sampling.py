@@ -104,7 +104,9 @@ def test_a_prefix_that_all_prompts_share_is_encoded_once_and_changes_no_completi
 ) -> None:
     perturb(language)
     language.temperature = temperature
-    language.template = "big red cat runs small blue dog sleeps big red cat runs small blue dog sleeps {0}"
+    language.encode_prompt.template = (
+        "big red cat runs small blue dog sleeps big red cat runs small blue dog sleeps {0}"
+    )
     conditions = [("cat",), ("small blue dog",), ("small red",)] * 4
     together = language.sample(conditions, seeds=range(12))
     start = language.decoder(conditions).start()

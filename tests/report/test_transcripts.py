@@ -1,9 +1,11 @@
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from sysdpo.errors import UserError
+from sysdpo.report.html import write_report
 from sysdpo.report.transcripts import pick_transcripts
 
 
@@ -50,6 +52,50 @@ def test_only_questions_that_every_method_was_asked(runs: Path) -> None:
         pick_transcripts(runs, ["direct", "before"])
 
 
+def without_right_and_wrong(runs: Path) -> None:
+    """The prompts lose their expected answers; question i is worth i under `direct`, 10 − 3 i under `before`."""
+    pd.read_parquet(runs / "prompts.parquet").drop(columns="answer").to_parquet(runs / "prompts.parquet")
+    for method, worth in {"direct": lambda i: i, "before": lambda i: 10 - 3 * i}.items():
+        path = runs / "3" / method / "evaluation" / "samples.parquet"
+        samples = pd.read_parquet(path)
+        numbers = samples["prompt_id"].str.removeprefix("q").astype(int)
+        samples.assign(score=worth(numbers) + 100.0 * samples["sample"]).to_parquet(path)
+
+
+def test_where_nothing_is_right_or_wrong_the_mean_reward_ranks_the_questions(runs: Path) -> None:
+    without_right_and_wrong(runs)
+    picked = pick_transcripts(runs, ["direct", "before"])
+    # The mean is 5 − i: the eighth question is the worst.
+    assert [(each.kind, each.question, each.expected) for each in picked] == [
+        ("hard", "ask q5", None),
+        ("typical", "ask q3", None),
+        ("easy", "ask q1", None),
+    ]
+    assert [each.reward for each in picked] == ["0.000", "2.000", "4.000"]
+    assert {name: turn.reward for name, turn in picked[0].turns.items()} == {"before": "−5.000", "direct": "5.000"}
+    assert (picked[0].turns["direct"].draft, picked[0].turns["direct"].answer) == ("direct drafts", "says q5")
+
+
+@pytest.mark.parametrize("judged", [True, False])
+def test_the_page_shows_rewards_where_nothing_is_right_or_wrong(
+    runs: Path, judged: bool, tmp_path: Path, made_up_results: Path
+) -> None:
+    if not judged:
+        without_right_and_wrong(runs)
+    results = tmp_path / "results"
+    shutil.copytree(runs, results / "runs" / "chat", ignore=shutil.ignore_patterns("results"))
+    for name in ("metrics", "comparisons"):
+        table = pd.read_csv(made_up_results / f"{name}.csv").query("system == 'two_stage_qa'")
+        table.assign(system="chat").to_csv(results / f"{name}.csv", index=False)
+    write_report(results, results / "report.html")
+    page = (results / "report.html").read_text()
+    assert ("✓ right" in page, "Expected: " in page, "right under" in page) == (judged,) * 3
+    assert ("reward −5.000" in page, "mean reward 0.000" in page, "ordered by the mean reward" in page) == (
+        (not judged,) * 3
+    )
+    assert "direct drafts" in page
+
+
 def test_another_kind_of_system_has_no_transcripts(made_up_results: Path) -> None:
-    with pytest.raises(UserError, match="no column 'answer'"):
+    with pytest.raises(UserError, match="no column 'draft'"):
         pick_transcripts(made_up_results / "runs" / "progressive_images", ["direct"])

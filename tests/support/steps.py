@@ -62,7 +62,7 @@ class Steps:
         """Everything before training."""
         for step in ("validate", "prompts"):
             assert self(step) == 0
-        for model in yaml.safe_load(self.config.read_text())["systems"][self.system]["foundation"]:
+        for model in yaml.safe_load(self.config.read_text())["systems"][self.system].get("foundation", {}):
             assert self("foundation", model=model) == 0
         for step in ("sample", "score", "pair"):
             assert self(step) == 0

@@ -4,10 +4,19 @@ import json
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     CLIPConfig,
+    CLIPImageProcessorPil,
     CLIPModel,
     CLIPTextConfig,
     CLIPTextModel,
@@ -19,7 +28,6 @@ from transformers import (
     PreTrainedTokenizerFast,
     ViTConfig,
     ViTForImageClassification,
-    ViTImageProcessorPil,
 )
 
 SENTENCES = [
@@ -30,6 +38,9 @@ SENTENCES = [
 ]
 BEGIN, END_OF_TEXT, END_OF_TURN = "<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"
 START_HEADER, END_HEADER = "<|start_header_id|>", "<|end_header_id|>"
+NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
+VISION = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+VISION |= {"image_size": 32, "patch_size": 8, "projection_dim": 8}
 LLAMA_3_CHAT = (
     "{% for message in messages %}"
     "{{ bos_token if loop.first }}"
@@ -99,6 +110,7 @@ def save_stable_diffusion_xl(folder: Path, *, variant: str | None = None) -> Pat
     """
     torch.manual_seed(1)
     text_encoder = CLIPTextModel(text_config(hidden_size=16))
+    # Two that differ in width and activation, or one could stand for the other unnoticed.
     text_encoder_2 = CLIPTextModelWithProjection(text_config(hidden_size=24, hidden_act="gelu", projection_dim=12))
     unet = UNet2DConditionModel(
         sample_size=16,
@@ -115,27 +127,9 @@ def save_stable_diffusion_xl(folder: Path, *, variant: str | None = None) -> Pat
         addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=12 + 6 * 8,
     )
-    vae = AutoencoderKL(
-        block_out_channels=(8, 8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        layers_per_block=1,
-        latent_channels=4,
-        norm_num_groups=4,
-        sample_size=64,
-        scaling_factor=0.13025,
-        force_upcast=True,
-    )
-    scheduler = EulerDiscreteScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        prediction_type="epsilon",
-        steps_offset=1,
-        timestep_spacing="leading",
-    )
+    scheduler = EulerDiscreteScheduler(timestep_spacing="leading", **NOISE)
     pipeline = StableDiffusionXLPipeline(
-        vae=vae,
+        vae=_autoencoder(scaling_factor=0.13025, force_upcast=True),
         text_encoder=text_encoder,
         text_encoder_2=text_encoder_2,
         tokenizer=clip_tokenizer(),
@@ -152,6 +146,50 @@ def save_stable_diffusion_xl(folder: Path, *, variant: str | None = None) -> Pat
     return folder
 
 
+def save_stable_diffusion_1_5(folder: Path) -> Path:
+    """stable-diffusion-v1-5's classes: one text encoder and a safety checker (which this one never stirs)."""
+    torch.manual_seed(4)
+    checker = CLIPConfig(text_config=text_config(16, projection_dim=8).to_dict(), vision_config=VISION)
+    unet = UNet2DConditionModel(
+        sample_size=16,
+        block_out_channels=(16, 32),
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        layers_per_block=1,
+        attention_head_dim=4,
+        norm_num_groups=8,
+        cross_attention_dim=16,
+    )
+    pipeline = StableDiffusionPipeline(
+        vae=_autoencoder(scaling_factor=0.18215),
+        text_encoder=CLIPTextModel(text_config(hidden_size=16)),
+        tokenizer=clip_tokenizer(),
+        unet=unet,
+        scheduler=PNDMScheduler(skip_prk_steps=True, set_alpha_to_one=False, **NOISE),
+        safety_checker=StableDiffusionSafetyChecker(checker),
+        feature_extractor=CLIPImageProcessorPil(size=32, crop_size=32),
+    )
+    pipeline.save_pretrained(folder)
+    _in_two_files(folder / "tokenizer")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["feature_extractor"] = ["transformers", "CLIPImageProcessor"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+def _autoencoder(**more) -> AutoencoderKL:
+    return AutoencoderKL(
+        block_out_channels=(8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=64,
+        **more,
+    )
+
+
 def _in_two_files(folder: Path) -> None:
     """A tokenizer as older checkpoints have it: its vocabulary and its merges apart."""
     model = json.loads((folder / "tokenizer.json").read_text())["model"]
@@ -163,10 +201,9 @@ def _in_two_files(folder: Path) -> None:
 def save_clip(folder: Path, seed: int = 2) -> Path:
     """clip-vit-large-patch14's classes; its image processor is told in the words of years ago, as on the hub."""
     torch.manual_seed(seed)
-    vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = CLIPConfig(
         text_config=text_config(hidden_size=16, projection_dim=8, initializer_factor=4.0).to_dict(),
-        vision_config=vision | {"image_size": 32, "patch_size": 8, "projection_dim": 8, "initializer_factor": 4.0},
+        vision_config=VISION | {"initializer_factor": 4.0},
         projection_dim=8,
     )
     CLIPModel(config).save_pretrained(folder)
@@ -219,5 +256,7 @@ def save_regressor(folder: Path, attributes: tuple[str, ...], problem_type: str 
         problem_type=problem_type,
     )
     ViTForImageClassification(config).save_pretrained(folder)
-    ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
+    preprocessor = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}}
+    preprocessor |= {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
     return folder

@@ -17,7 +17,7 @@ from sysdpo.foundation.renderer import ATTRIBUTES, render
 from sysdpo.foundation.world import NEUTRAL
 from sysdpo.preferences import as_frame
 from sysdpo.scoring.regressor import AttributeRegressor
-from sysdpo.systems.progressive_images import build, is_ordered, preference_score
+from sysdpo.systems.progressive_images import build
 from sysdpo.values import Completion
 
 REPOSITORY = Path(__file__).parents[2]
@@ -41,25 +41,6 @@ def foundation(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, make in benchmark.foundations.items():
         make(0, folder / name)
     return folder
-
-
-@pytest.mark.parametrize(
-    ("rising", "score"),
-    [
-        ([0.0, 0.5, 1.0], 1.0),  # 1 − |0.5 − 0.5|
-        ([0.2, 0.8, 0.4], -0.3),  # 0.2 − |0.8 − 0.3|
-        ([0.9, 0.5, 0.1], -0.8),  # −0.8 − |0.5 − 0.5|
-        ([0.3, 0.3, 0.3], 0.0),
-        ([0.1, 0.1, 0.9], 0.4),  # 0.8 − |0.1 − 0.5|
-    ],
-)
-def test_preference_score_by_hand(rising: list[float], score: float) -> None:
-    assert preference_score(np.array([rising])) == pytest.approx([score])
-
-
-def test_order_is_strict() -> None:
-    rows = [[0.1, 0.2, 0.3], [0.1, 0.1, 0.3], [0.1, 0.3, 0.3], [0.3, 0.2, 0.1], [0.1, 0.4, 0.3]]
-    assert is_ordered(np.array(rows)).tolist() == [1.0, 0.0, 0.0, 0.0, 0.0]
 
 
 def test_prompts_are_split_without_overlap_and_the_same_every_time() -> None:

@@ -114,7 +114,7 @@ def test_the_second_model_reads_question_and_draft(foundation: Path) -> None:
     assert (benchmark.inputs, system.outputs) == (("text",), ("answer",))
     sampled = system.sample({"text": ["tom has 7 pears , finds 2 , drops 3"]}, seeds=[0])
     assert len(sampled["answer"][0].tokens) <= 3
-    assert system.components["second"].template.format("Q", sampled["draft"][0]) == f"Q : {sampled['draft'][0]} ="
+    assert system.components["second"].encode_prompt.template.format("Q", sampled["draft"][0]) == f"Q : {sampled['draft'][0]} ="
 
 
 def test_inspection_measures_shares(foundation: Path) -> None:
@@ -132,8 +132,8 @@ def test_the_world_is_the_configuration_s(language_folder: Path) -> None:
     asked = pd.DataFrame({"prompt_id": ["p0"], "answer": ["paris"]})
     assert benchmark.score(asked, answers, Path())["score"].tolist() == [1.0, 0.0]
     system = benchmark.system(Path())
-    assert system.components["first"].template == "cat {0}"
-    assert system.components["second"].template == "{1} dog"
+    assert system.components["first"].encode_prompt.template == "cat {0}"
+    assert system.components["second"].encode_prompt.template == "{1} dog"
     assert benchmark.inspect(Path(), 7) == {"components": ["first", "second"], "seed": 7}
 
 
