@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce laptop test lint format lock
+.PHONY: help install reproduce laptop rehearse test lint format lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,12 @@ laptop: $(INSTALLED)  ## run the second application with SmolLM2, whose weights 
 	$(RUN) --configfile workflow/scales/laptop.yaml
 	@echo
 	@cat results/laptop/tables/two_stage_qa.md
+
+rehearse: $(INSTALLED)  ## run the paper's scale with tiny random models in place of its own
+	$(BIN)/python tests/support/tiny_hub.py build/tiny-hub
+	$(RUN) --configfile workflow/scales/paper.yaml build/tiny-hub/tiny.yaml
+	@echo
+	@echo "The whole report: $(CURDIR)/build/rehearsal/report.html"
 
 test: $(INSTALLED)  ## run the test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile

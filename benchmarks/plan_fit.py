@@ -73,7 +73,8 @@ def measured_peak(run: Callable[[], Any]) -> int:
 def alive_bytes(kind: type) -> int:
     """Of the memory behind every tensor of a kind that Python knows of, each piece counted once."""
     gc.collect()
-    storages = [each.untyped_storage() for each in gc.get_objects() if isinstance(each, kind)]
+    alive = [each for each in gc.get_objects() if isinstance(each, kind)]
+    storages = [each.untyped_storage() for each in alive if each.device.type == "cpu"]
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 

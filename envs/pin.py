@@ -1,8 +1,10 @@
 """Takes the lock and the pins of the conda environments from what is installed; `make lock` runs it.
 
-An environment names every package it needs, the indirect ones too: what is not pinned would change with time.
+An environment names every package it needs, the indirect ones too: what is not pinned would change with time. What
+torch brings along with CUDA is not installed everywhere, so `cuda.txt` constrains it without asking for it.
 """
 
+import json
 import re
 import subprocess
 import sys
@@ -28,9 +30,11 @@ IMPORTED = {
         "pandas",
         "peft",
         "pillow",
+        "protobuf",  # this and sentencepiece by transformers, for tokenizers that come as a SentencePiece model
         "pyarrow",
         "pyyaml",
         "safetensors",
+        "sentencepiece",
         "tokenizers",
         "torch",
         "transformers",
@@ -43,9 +47,9 @@ PURPOSE = {
 }
 
 
-def locked() -> dict[str, str]:
-    """Canonical name to exact version, as requirements.lock has them."""
-    lines = (REPOSITORY / "requirements.lock").read_text().splitlines()
+def locked(file: str = "requirements.lock") -> dict[str, str]:
+    """Canonical name to exact version, as the lock, or another file of pins, has them."""
+    lines = (REPOSITORY / file).read_text().splitlines()
     pins = [line.split("==") for line in lines if line and not line.startswith("#")]
     return {canonicalize_name(name): version for name, version in pins}
 
@@ -93,7 +97,27 @@ def freeze() -> str:
     return "# Exact versions of all that .venv holds; `make lock` writes it.\n" + "\n".join(pins) + "\n"
 
 
+def cuda_constraints() -> str:
+    """The text of envs/cuda.txt: what the package index adds to the lock where torch is its build for CUDA.
+
+    Nothing is installed, but an index that does not serve metadata by itself makes pip fetch 3 GB to read them.
+    """
+    lock = locked()
+    # Three signs: a build for the CPU alone, 2.13.0+cpu say, is not meant.
+    asked = ["--requirement", str(REPOSITORY / "requirements.lock"), f"torch==={lock['torch']}"]
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report", "-"]
+    report = subprocess.run([*command, *asked], check=True, stdout=subprocess.PIPE, text=True).stdout
+    found = {
+        canonicalize_name(row["metadata"]["name"]): row["metadata"]["version"] for row in json.loads(report)["install"]
+    }
+    pins = "\n".join(f"{name}=={version}" for name, version in sorted(found.items()) if name not in lock)
+    return f"""# What torch brings along with CUDA on Linux, as constraints; `make lock` writes them.
+{pins}
+"""
+
+
 if __name__ == "__main__":
     (REPOSITORY / "requirements.lock").write_text(freeze())
     for name in IMPORTED:
         (REPOSITORY / "envs" / f"{name}.yaml").write_text(environment(name))
+    (REPOSITORY / "envs" / "cuda.txt").write_text(cuda_constraints())

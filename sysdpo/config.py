@@ -54,15 +54,15 @@ def evaluation_settings(described: Config, system: str) -> Evaluation:
 
 
 def without_dropped(config: Config) -> Config:
-    """The configuration less the entries that a scale laid over it set to null: systems, their methods and foundation
-    models, experiments and studies.
+    """The configuration less the entries that a scale laid over it set to null: systems, their sections, methods and
+    foundation models, experiments and studies.
     """
 
     def kept(entries: Mapping[str, Any] | None) -> dict[str, Any]:
         return {name: entry for name, entry in (entries or {}).items() if entry is not None}
 
     systems = {
-        name: system | {part: kept(system[part]) for part in ("methods", "foundation") if part in system}
+        name: kept(system) | {part: kept(system[part]) for part in ("methods", "foundation") if part in system}
         for name, system in kept(config["systems"]).items()
     }
     others = {section: kept(config[section]) for section in ("experiments", "studies") if section in config}

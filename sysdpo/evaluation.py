@@ -1,7 +1,7 @@
 """Sampling from a system and measuring what it does."""
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from sysdpo.system import System
 from sysdpo.systems.benchmark import Benchmark
 
 SEEDS_PER_PURPOSE = 10**8
+DRIFT_ROWS = 128
 PURPOSES = ("train", "validation", "test")
 
 
@@ -110,22 +111,24 @@ def greedy_decoding(system: System) -> Iterator[None]:
 
 
 def drift(
-    system: System, trajectories: pd.DataFrame, batch_size: int = 128, *, first: int = 0
+    system: System, trajectories: pd.DataFrame, batch_size: int = DRIFT_ROWS, *, first: int = 0
 ) -> dict[str, np.ndarray]:
     """`kl_{component}`, in nats: each trajectory's log-ratio to the reference; its mean estimates the KL divergence.
 
     For a diffusion model it is the difference of the variational bounds over its noise range, one `(t, ε)` an image.
-    A row's place names it; `first` is that of the first row.
+    A row's place names it; `first` is that of the first row. At most `batch_size` trajectories are looked at together,
+    and no more values of a model than it generates together.
     """
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in system.trainable}
-    for start in range(0, len(trajectories), batch_size):
-        rows = trajectories.iloc[start : start + batch_size]
-        variables: dict[str, Sequence] = {str(name): rows[name].tolist() for name in rows.columns}
-        with torch.no_grad(), ExitStack() as stack:
-            for name in parts:
-                stack.enter_context(system.components[name].in_nats())
+    measured = {}
+    for name in system.trainable:
+        component, nodes = system.components[name], sum(node.component == name for node in system.nodes)
+        size = max(1, min(batch_size, getattr(component, "batch_size", batch_size) // nodes))
+        parts = []
+        for start in range(0, len(trajectories), size):
+            rows = trajectories.iloc[start : start + size]
+            variables: dict[str, Sequence] = {str(key): rows[key].tolist() for key in rows.columns}
             draw = range(first + start, first + start + len(rows))
-            ratios = system.log_ratios(variables, draw=draw, components=system.trainable)
-        for name, ratio in ratios.items():
-            parts[name].append(ratio.cpu().numpy())
-    return {f"kl_{name}": np.concatenate(values) for name, values in parts.items()}
+            with torch.no_grad(), component.in_nats():
+                parts.append(system.log_ratios(variables, draw=draw, components=[name])[name].cpu().numpy())
+        measured[f"kl_{name}"] = np.concatenate(parts)
+    return measured

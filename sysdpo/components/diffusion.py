@@ -18,6 +18,7 @@ from diffusers import DiffusionPipeline
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from PIL.Image import Image
+from safetensors.torch import load_file
 from torch import Tensor
 
 from sysdpo.components.loading import add_lora, check_same_weights, load_pretrained
@@ -88,7 +89,10 @@ class DiffusionModel:
         """
         module, _, name = pipeline.partition(":")
         loader = getattr(import_module(module), name).from_pretrained
-        loaded = load_pretrained(loader, model, revision=revision, variant=variant, torch_dtype=getattr(torch, dtype))
+        loaded = load_pretrained(loader, model, revision=revision, variant=variant, dtype=getattr(torch, dtype))
+        if getattr(loaded, "safety_checker", None) is not None:
+            # A black picture for one that it suspects is no sample of the model.
+            loaded.register_modules(safety_checker=None)
         return cls(loaded, **settings)
 
     @property
@@ -284,8 +288,12 @@ class DiffusionModel:
         self.denoiser.delete_adapters(POLICY)
         load = self.pipeline.load_lora_weights
         load_pretrained(load, folder, adapter_name=POLICY, use_safetensors=True, what="adapter")
-        self._in_float32(POLICY)
         check_same_weights(before, self._policy_shapes(), folder)
+        # They have been rounded to the pipeline's precision.
+        self._in_float32(POLICY)
+        weights = load_file(folder / "pytorch_lora_weights.safetensors")
+        exact = {name.removeprefix(f"{self._part}."): weight for name, weight in weights.items()}
+        set_peft_model_state_dict(self.denoiser, exact, adapter_name=POLICY)
 
     def _policy_shapes(self) -> dict[str, tuple[int, ...]]:
         return {name: tuple(weight.shape) for name, weight in self._policy_weights()}

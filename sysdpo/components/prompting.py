@@ -19,7 +19,7 @@ class PromptEncoder:
         if system_prompt and tokenizer.chat_template is None:
             raise UserError(
                 f"system_prompt: {system_prompt!r} needs a chat template, which the model's tokenizer does not have; "
-                "write it into the template"
+                "write it into the template and leave this empty, ''"
             )
         self.tokenizer, self.template, self.system_prompt = tokenizer, template, system_prompt or ""
         self._known: dict[tuple[str, str], list[int]] = {}

@@ -3,28 +3,49 @@
 import argparse
 import gc
 import os
+from functools import reduce
 from pathlib import Path
 
 from sysdpo.config import Config, _merged, load_config, without_dropped
+from sysdpo.settings import at_least
 
 BASE = Path("config.yaml")
+DESCRIPTION = """\
+Prints what each rule of a run will take: weights, peak GPU memory, arithmetic, disk, and time on named graphics cards.
+Everything is computed from the models' configurations on networks without weights: nothing is downloaded, and neither
+a GPU nor a data set is needed. docs/plan.md says how far to trust it."""
+EXAMPLES = """\
+examples:
+  sysdpo plan workflow/scales/paper.yaml
+  sysdpo plan workflow/scales/paper.yaml workflow/scales/small-gpu.yaml --csv plan.csv
+  sysdpo plan workflow/scales/paper.yaml --processes 4"""
 
 
 def add_options(step: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    step.add_argument("config", type=Path, metavar="CONFIG", help="a scale, or a whole configuration (YAML)")
-    step.add_argument("--base", type=Path, help="what CONFIG is laid over: config.yaml, where that is there")
-    step.add_argument("--alone", action="store_true", help="CONFIG is whole, and laid over nothing")
-    step.add_argument("--processes", type=int, default=1, metavar="N", help="GPUs that share each training")
+    step.formatter_class = argparse.RawDescriptionHelpFormatter
+    step.description, step.epilog = DESCRIPTION, EXAMPLES
     step.add_argument(
-        "--prompt-tokens", type=int, default=256, metavar="N", help="of prompts from a data set that is not here"
+        "config", type=Path, nargs="+", metavar="CONFIG", help="a scale, or several that are laid one over the other"
     )
-    step.add_argument("--csv", type=Path, metavar="FILE", help="write the table to this file too")
+    step.add_argument("--base", type=Path, metavar="FILE", help="what they are laid over (config.yaml, where there is)")
+    step.add_argument("--alone", action="store_true", help="CONFIG is whole, and is laid over nothing")
+    step.add_argument("--processes", type=int, default=1, metavar="N", help="GPUs that share each training (1)")
+    step.add_argument(
+        "--prompt-tokens",
+        type=int,
+        default=256,
+        metavar="N",
+        help="usual length of prompts whose data set is not here, in tokens (256)",
+    )
+    step.add_argument("--csv", type=Path, metavar="FILE", help="write the table to this file too, every method a line")
 
 
 def plan(options: argparse.Namespace) -> None:
     """Print what a run will take: memory, arithmetic, disk, and time on named cards."""
     config = configured(options)
+    for name in ("processes", "prompt_tokens"):
+        at_least(f"--{name.replace('_', '-')}", getattr(options, name), 1)
     # Configs that are not here must be asked for, not downloaded.
     os.environ["HF_HUB_OFFLINE"] = "1"
     gc.disable()  # nearly all objects of a network last; looking for others takes a fifth of the time
@@ -39,6 +60,6 @@ def plan(options: argparse.Namespace) -> None:
 
 def configured(options: argparse.Namespace) -> Config:
     """The configuration as the workflow has it."""
-    config = load_config(options.config)
-    base = None if options.alone else options.base or (BASE if BASE.is_file() else None)
-    return without_dropped(_merged(load_config(base), config) if base else config)
+    base = options.base or (BASE if BASE.is_file() else None)
+    files = [] if options.alone or base is None else [base]
+    return without_dropped(reduce(_merged, map(load_config, [*files, *options.config])))

@@ -12,25 +12,22 @@ from sysdpo.errors import UserError
 from sysdpo.plan.diffusion import DiffusionPlan, image_size
 from sysdpo.plan.foundation import Made
 from sysdpo.plan.language import LanguagePlan
-from sysdpo.plan.lengths import Input, Texts
+from sysdpo.plan.lengths import Texts
 from sysdpo.plan.models import config_folder, language_network, networks_of, pipeline_networks
 from sysdpo.settings import DiffusionSettings, LanguageModelSettings
 
 ComponentPlan = LanguagePlan | DiffusionPlan
 
 
-def component_plans(
-    benchmark: Any, made: Mapping[str, Made], inputs: Mapping[str, Input], where: str
-) -> dict[str, ComponentPlan]:
+def component_plans(benchmark: Any, made: Mapping[str, Made], texts: Texts, where: str) -> dict[str, ComponentPlan]:
     """Every model of the system, in the order of its components; `UserError` where a model's configs are not known."""
     plans: dict[str, ComponentPlan] = {}
-    lengths = Texts(benchmark, made, inputs)
     for name, settings in benchmark.components.items():
         if isinstance(settings, DiffusionSettings):
             plans[name] = _diffusion(settings, made.get(name), f"{where}.components.{name}")
         elif isinstance(settings, LanguageModelSettings):
-            network = _language(settings, lengths.made_for(name), f"{where}.components.{name}")
-            plans[name] = LanguagePlan(network, settings, lengths.typical(name), lengths.longest(name))
+            network = _language(settings, texts.made_for(name), f"{where}.components.{name}")
+            plans[name] = LanguagePlan(network, settings, texts.typical(name), texts.longest(name))
     return plans
 
 

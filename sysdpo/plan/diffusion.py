@@ -1,5 +1,6 @@
 """What a diffusion model at a node takes: to train, to draw, to say how likely an image is."""
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -46,20 +47,20 @@ class DiffusionPlan:
         return training_pass(self.pipeline, self.size).rows(rows * self.draws)
 
     def likelihood(self, rows: float) -> Usage:
-        """Policy and reference of so many images at once, without gradients, and encoding these images."""
-        through = self.training(rows)
+        """Policy and reference of so many images at once, at one draw, without gradients, and encoding these images."""
+        through = training_pass(self.pipeline, self.size).rows(rows)
         return through.plain + through.reference + self.encoding(rows)
 
     def encoding(self, images: float) -> Usage:
         """Images to latents, and their captions, by the frozen encoders; each is computed once."""
+        if not images:
+            return NOTHING
         batch = min(images, self.batch_size)
-        one = encoding(self.pipeline, self.size) + prompt_encoding(self.pipeline)
-        return one.rows(batch).times(images / batch) + self._upcast() if images else NOTHING
-
-    def _upcast(self) -> Usage:
-        """The autoencoder's weights in float32, where it encodes in that alone."""
+        latents = encoding(self.pipeline, self.size).rows(batch)
+        # The autoencoder's weights grow to float32, where it encodes in that alone.
         grown = weight_bytes(self.pipeline.vae) if encoder_dtype(self.pipeline) != self.dtype else 0.0
-        return Usage({}, peak=2 * grown)
+        one = replace(latents, peak=latents.peak + grown) + prompt_encoding(self.pipeline).rows(batch)
+        return one.times(images / batch)
 
     def sampling(self, rows: float) -> Usage:
         """An image for each of so many rows, `batch_size` at a time."""

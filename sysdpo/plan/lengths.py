@@ -17,6 +17,7 @@ from sysdpo.systems.picture_series import SYSTEM_PROMPT, PictureSeries
 from sysdpo.systems.progressive_images import ProgressiveImages
 
 TOKENS_A_WORD = 1.4  # of English, with its punctuation: a little more than tokenizers need on average
+CHARACTERS_A_TOKEN = 4
 CHAT_TOKENS = 20  # what a chat template puts around a message
 WORTH_SHARING = 16  # tokens; a shorter prefix is not encoded apart, see `sysdpo.components.language`
 
@@ -37,10 +38,14 @@ def known_prompts(benchmark: Any, described: Mapping[str, Any]) -> pd.DataFrame 
     return benchmark.prompts()
 
 
-def inputs_of(benchmark: Any, prompts: pd.DataFrame | None, assumed: int) -> dict[str, Input]:
-    """Each input of a system as its prompts have it, or `assumed` tokens."""
+def inputs_of(
+    benchmark: Any, prompts: pd.DataFrame | None, described: Mapping[str, Any], assumed: int
+) -> dict[str, Input]:
+    """Each input of a system as its prompts have it, or its share of `assumed` tokens, and of the most allowed."""
     if prompts is None:
-        return dict.fromkeys(benchmark.inputs, Input(assumed, assumed))
+        allowed = (described.get("data") or {}).get("max_prompt_characters", 0) // CHARACTERS_A_TOKEN
+        share = [math.ceil(tokens / len(benchmark.inputs)) for tokens in (assumed, max(assumed, allowed))]
+        return dict.fromkeys(benchmark.inputs, Input(*share))
     found = {}
     for name in benchmark.inputs:
         texts = sorted(prompts[name].astype(str), key=lambda text: len(text.split()))
@@ -74,6 +79,19 @@ class Texts:
         """With the longest prompt of all."""
         return self._longest_node(name, typical=False)
 
+    def conversation(self, *, typical: bool) -> int:
+        """Tokens of the inputs with what comes out at the end: what judges of texts read."""
+        given = [each.typical if typical else each.longest for each in self.inputs.values()]
+        parents = {parent for node in self.nodes.values() for parent in node.parents}
+        outputs = [node.component for node in self.nodes.values() if node.name not in parents]
+        answers = [self._answer(name) for name in outputs if name in self._language_models]
+        return CHAT_TOKENS + sum(each if isinstance(each, int) else _words(each) for each in given) + sum(answers)
+
+    @property
+    def _language_models(self) -> set[str]:
+        parts = self.benchmark.components.items()
+        return {name for name, settings in parts if isinstance(settings, LanguageModelSettings)}
+
     def _longest_node(self, name: str, *, typical: bool) -> Lengths:
         found = [self._lengths(name, node.parents, typical) for node in self.nodes.values() if node.component == name]
         return max(found, key=lambda lengths: lengths.prompt)
@@ -100,7 +118,7 @@ class Texts:
             given = self.inputs[variable].typical if typical else self.inputs[variable].longest
             return self._count(reader, given) if isinstance(given, str) else given
         node = self.nodes[variable]
-        if isinstance(self.benchmark.components.get(node.component), LanguageModelSettings):
+        if node.component in self._language_models:
             return self._answer(node.component)
         # A function is taken to give no more than it gets.
         return max(self._value(reader, parent, typical) for parent in node.parents)
@@ -113,7 +131,7 @@ class Texts:
         made = self.made_for(name)
         if made and made.tokenizer:
             return len(made.tokenizer(text, add_special_tokens=False)["input_ids"])
-        return math.ceil(TOKENS_A_WORD * len(text.split()))
+        return _words(text)
 
     def _own(self, name: str) -> tuple[str, str | None]:
         """The foundation model and the prompt's template that a component has where none are given."""
@@ -121,3 +139,7 @@ class Texts:
             return name, "{0}" + (PROMPT_END if self._settings(name).model is None else "")
         world = getattr(self.benchmark, "world", None)
         return world.default_components[name] if world else (name, None)
+
+
+def _words(text: str) -> int:
+    return math.ceil(TOKENS_A_WORD * len(text.split()))

@@ -69,6 +69,12 @@ class Usage:
 NOTHING = Usage({})
 
 
+def extended(less: Usage, more: Usage, share: float) -> Usage:
+    """Beyond `less` so many times what `more` is beyond it."""
+    flops = {kind: value + share * (more.flops[kind] - value) for kind, value in less.flops.items()}
+    return Usage(flops, less.peak + share * (more.peak - less.peak), less.kept + share * (more.kept - less.kept))
+
+
 class Meter(TorchDispatchMode):
     """Adds up the FLOPs of what runs within it, and follows how many bytes of its tensors are alive.
 

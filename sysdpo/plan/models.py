@@ -147,28 +147,48 @@ def trainable(*networks: nn.Module) -> int:
 
 def weight_bytes(*networks: nn.Module, four_bit: bool = False) -> float:
     """What weights and buffers take; `four_bit` holds the weights of linear layers but the last in four bits."""
-    small = set()
-    if four_bit:
-        linear = [
-            module
-            for network in networks
-            for name, module in network.named_modules()
-            if isinstance(module, nn.Linear) and "lora_" not in name and not name.endswith("lm_head")
-        ]
-        small = {id(module.weight) for module in linear}
+    small = {id(weight) for network in networks for weight in _packed(network)} if four_bit else set()
     tensors = [*_weights(networks), *(buffer for network in networks for buffer in network.buffers())]
     return sum(each.numel() * (FOUR_BITS if id(each) in small else each.element_size()) for each in tensors)
 
 
-def sharded_bytes(network: nn.Module, processes: int) -> float:
-    """What each of so many processes holds of a network's weights, split as `components.sharding.shard` does."""
-    blocks = [module for module in network.modules() if type(module).__name__ in _blocks(network)]
-    split = [sum(w.numel() * w.element_size() for w in block.parameters() if not w.requires_grad) for block in blocks]
-    return weight_bytes(network) - sum(split) * (1 - 1 / processes) + max(split, default=0)
+def unpacked_bytes(network: nn.Module) -> float:
+    """The largest weight that is held in four bits, in the number format in which it is multiplied."""
+    return max((_bytes(weight) for weight in _packed(network)), default=0)
+
+
+def _packed(network: nn.Module) -> list[nn.Parameter]:
+    """The weights that `load_in_4bit` holds in four bits."""
+    return [
+        module.weight
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Linear) and "lora_" not in name and not name.endswith("lm_head")
+    ]
+
+
+def sharded_bytes(network: nn.Module, processes: int, *, four_bit: bool = False) -> float:
+    """What each of so many processes holds of a network's weights, split as `components.sharding.shard` does.
+
+    Of the blocks that are gathered one after the other, one is whole while the next is on its way.
+    """
+    whole = {id(weight) for weight in _packed(network)} if four_bit else set()
+    split = []
+    # Children first: a block's share is what no block within it has claimed.
+    for module in reversed(list(network.modules())):
+        if type(module).__name__ in _blocks(network):
+            own = [each for each in module.parameters() if not each.requires_grad and id(each) not in whole]
+            whole |= {id(each) for each in own}
+            split.append(sum(map(_bytes, own)))
+    gathered = sum(sorted(split)[-2:])
+    return weight_bytes(network, four_bit=four_bit) - sum(split) * (1 - 1 / processes) + gathered
 
 
 def _blocks(network: Any) -> Any:
     return (network.get_base_model() if hasattr(network, "get_base_model") else network)._no_split_modules or ()
+
+
+def _bytes(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
 
 
 def _weights(networks: tuple[nn.Module, ...]) -> list[nn.Parameter]:

@@ -9,7 +9,7 @@ from sysdpo.plan.components import component_plans
 from sysdpo.plan.diffusion import DiffusionPlan
 from sysdpo.plan.foundation import made_models, says_of
 from sysdpo.plan.language import LanguagePlan
-from sysdpo.plan.lengths import inputs_of, known_prompts
+from sysdpo.plan.lengths import Texts, inputs_of, known_prompts
 from sysdpo.plan.meter import NOTHING, Usage
 from sysdpo.plan.models import networks_of, parameters, trainable, weight_bytes
 from sysdpo.plan.repeats import Repeats
@@ -19,13 +19,15 @@ from sysdpo.settings import MethodSettings, Sampling, typed
 from sysdpo.systems.benchmark import load_benchmark
 
 DRIFT_ROWS = 128  # trajectories at once, as `sysdpo.evaluation.drift` has it
+OTHERS = "other jobs"
 BYTES_A_TOKEN = 12  # of text, and of its number
 BYTES_A_PIXEL = 2.4  # of a PNG file: what our default pictures take, and about what photographs do
 
 
 @dataclass(frozen=True)
 class Row:
-    """Jobs of one rule, all seeds and parts together; `memory`, `weights` and the numbers of weights are of one job.
+    """Jobs of one rule, all seeds and parts together; `memory` and `weights` are of one process, of which a job has one
+    on each of its `gpus`; the numbers of weights are of one job.
 
     reference: bytes of a second model or adapter, None where there is no reference. tokens: read or written. images:
     drawn, denoised or scored.
@@ -34,6 +36,7 @@ class Row:
     system: str
     rule: str
     jobs: int
+    gpus: int = 1
     usage: Usage = NOTHING
     memory: float = 0.0
     weights: float = 0.0
@@ -55,8 +58,9 @@ class SystemPlan:
         self.benchmark = load_benchmark(name, self.described)
         self.made = made_models(self.benchmark, self.described)
         prompts = known_prompts(self.benchmark, self.described)
-        inputs = inputs_of(self.benchmark, prompts, assumed)
-        self.components = component_plans(self.benchmark, self.made, inputs, where)
+        inputs = inputs_of(self.benchmark, prompts, self.described, assumed)
+        self.texts = Texts(self.benchmark, self.made, inputs)
+        self.components = component_plans(self.benchmark, self.made, self.texts, where)
         asked: list[Any] = [dict.fromkeys(inputs)]
         if prompts is not None:
             asked = prompts.query("split == 'train'").to_dict("records")
@@ -82,7 +86,7 @@ class SystemPlan:
             yield self._train(name, settings)
         for name, settings in self.methods.items():
             yield self._evaluate(name, settings)
-        yield Row(self.name, "the rest", self._other_jobs("sampled" in kinds))
+        yield Row(self.name, OTHERS, self._other_jobs("sampled" in kinds))
 
     @property
     def language_models(self) -> dict[str, LanguagePlan]:
@@ -138,8 +142,8 @@ class SystemPlan:
                 images += rows
                 disk += rows * part.size[0] * part.size[1] * BYTES_A_PIXEL
             else:
-                tokens += rows * (part.longest.prompt + part.longest.completion)
-                disk += rows * part.longest.completion * BYTES_A_TOKEN
+                tokens += rows * part.tokens
+                disk += rows * part.typical.completion * BYTES_A_TOKEN
         return Row(
             system=self.name,
             rule=rule,
@@ -168,14 +172,15 @@ class SystemPlan:
     def _judge(self, section: str) -> ScoringPlan | None:
         """The model that scores trajectories, or a second one; None where none does."""
         described = self.described.get(section) or {}
+        if settings := getattr(self.benchmark, section, None):
+            described = vars(settings)  # with what the configuration leaves out
         images = sum(nodes for part, nodes in self._parts() if isinstance(part, DiffusionPlan))
-        written = [part.longest for part in self.language_models.values()]
-        tokens = max((lengths.prompt + lengths.completion for lengths in written), default=0)
         if described.get("model"):
+            tokens = self.texts.conversation(typical=True), self.texts.conversation(typical=False)
             return ScoringPlan.of(described, f"systems.{self.name}.{section}", images=images, tokens=tokens)
         if section == "scorer" and "regressor" in self.made:
             made = self.made["regressor"]
-            return ScoringPlan(made.build(), images=images, tokens=0, size=made.size or 0, batch_size=512)
+            return ScoringPlan(made.build(), images=images, size=made.size or 0, batch_size=512)
         return None
 
     def _score(self) -> Row:
@@ -189,7 +194,7 @@ class SystemPlan:
             memory=self.scorer.weights + usage.peak,
             weights=self.scorer.weights,
             parameters=self.scorer.parameters,
-            tokens=0 if self.scorer.judges_images else self.seeds * self._trajectories * self.scorer.tokens,
+            tokens=self.seeds * self._trajectories * self.scorer.tokens,
             images=self.seeds * self._trajectories * self.scorer.images if self.scorer.judges_images else 0,
         )
 
@@ -211,11 +216,12 @@ class SystemPlan:
         if again:
             fresh, scored = self._sample(), self._score()
             usage = usage + (fresh.usage + scored.usage).times(again)
-            memory = max(memory, fresh.memory + scored.memory + plan.memory() - plan.activations())
+            memory = max(memory, plan.reference_bytes + max(fresh.memory, self.weights + scored.memory))
         return Row(
             system=self.name,
             rule=f"train {name}",
             jobs=self.seeds,
+            gpus=self.processes,
             usage=usage,
             memory=memory,
             weights=self.weights,
@@ -242,7 +248,7 @@ class SystemPlan:
                 judges = max(judges, judge.weights + judge.judging(count / jobs).peak)
         drift = NOTHING
         for part, nodes in self._parts():
-            rows = min(DRIFT_ROWS, kept / jobs)
+            rows = min(DRIFT_ROWS, max(1, part.batch_size // nodes), kept / jobs)
             drift = drift + part.likelihood(rows * nodes).times(kept / jobs / rows if rows else 0)
         usage = usage + (judged + drift).times(self.seeds * jobs)
         memory = max(row.memory, self.weights + max(judges, drift.peak))
@@ -258,4 +264,4 @@ def plan_systems(config: Config, **settings: Any) -> tuple[list[Row], list[Syste
     """The rows of every system and of what all of them come to, and the systems; settings as `SystemPlan` has them."""
     systems = [SystemPlan(config, name, **settings) for name in config["systems"]]
     study = 2 if "theory" in (config.get("studies") or {}) else 0
-    return [*(row for system in systems for row in system.rows()), Row("all systems", "the rest", 3 + study)], systems
+    return [*(row for system in systems for row in system.rows()), Row("all systems", OTHERS, 3 + study)], systems

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sysdpo.errors import UserError
 from sysdpo.objectives import trained_components
 from sysdpo.plan.components import ComponentPlan
 from sysdpo.plan.diffusion import DiffusionPlan
@@ -27,7 +28,10 @@ class Data:
 
 
 class TrainingPlan:
-    """One method on one seed, by so many processes that share each batch. `components` are all that are loaded."""
+    """One method on one seed, by so many processes that share each batch. `components` are all that are loaded.
+
+    Raises `UserError` where the batch cannot be shared.
+    """
 
     def __init__(
         self,
@@ -42,6 +46,8 @@ class TrainingPlan:
         self.trained = [name for name in trained_components(settings.objective, list(components)) if name in components]
         self.hides = settings.objective == "sampling"
         self.seen = list(components) if self.hides else self.trained
+        if settings.batch_size % processes:
+            raise UserError(f"batch_size: {settings.batch_size} should be a multiple of the {processes} processes")
         share = settings.batch_size // processes
         self.pairs_at_once = min(settings.micro_batch_size or share, share)
         self.visits = settings.steps * settings.batch_size
@@ -66,10 +72,14 @@ class TrainingPlan:
 
     def memory(self) -> float:
         """The bytes that one process holds at its fullest."""
-        weights = sum(part.held(self.processes) for part in self.components.values())
-        # Gradients and AdamW's two averages.
-        states = 3 * FLOAT * self.trainable
-        return weights + states + self.reference_bytes + max(self.activations(), self._candidates().peak)
+        parts = self.components.values()
+        held = sum(part.held(self.processes) for part in parts)
+        # A process chooses candidates by itself, for which it gathers models of which it holds a share.
+        gathered = sum(part.weights for part in parts if part.held(self.processes) < part.weights)
+        choosing = gathered + self._candidates().peak if self.hides else 0.0
+        # Gradients, AdamW's two averages, and where several processes exchange gradients, what they send.
+        states = (3 + (self.processes > 1)) * FLOAT * self.trainable
+        return held + states + self.reference_bytes + max(self.activations(), choosing)
 
     def activations(self) -> float:
         """Bytes at the fullest moment: a component's activations are kept until its gradients have passed."""

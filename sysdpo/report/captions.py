@@ -10,9 +10,9 @@ CAPTIONS: dict[str, tuple[str, str]] = {
     ),
     "gallery": (
         "What it looks like",
-        "Of each kind, or of the first three by name, the prompt on which SysDPO-Direct scores its median, at the first "
-        "seed: typical by that rule, not picked by eye. The bar under an image is how much of what was asked for the scorer sees in "
-        "it; ✓ means that it rises from image to image.",
+        "Of each kind, or of the first three by name, the prompt on which SysDPO-Direct scores its median, at the "
+        "first seed: typical by that rule, not picked by eye. The bar under an image is how much of what was asked for "
+        "the scorer sees in it; ✓ means that it rises from image to image.",
     ),
     "attributes": (
         "From the first image to the last",

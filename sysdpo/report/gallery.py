@@ -57,8 +57,8 @@ class Exhibit:
 
 
 def pick(runs: Path, methods: Sequence[str], *, limit: int = 3) -> list[Exhibit]:
-    """Of each attribute, the first `limit` by name, the prompt on which `direct`, or without it the last method, scores its median, at the first
-    seed and first sample: a rule for what is typical, so nothing is hand-picked.
+    """Of each attribute, the first `limit` by name, the prompt on which `direct`, or without it the last method, scores
+    its median, at the first seed and first sample: a rule for what is typical, so nothing is hand-picked.
 
     `runs` is `results/runs/{system}`. Only prompts that every method was evaluated on are shown.
     """
@@ -108,11 +108,12 @@ def gallery(exhibits: Sequence[Exhibit]) -> Figure:
     captions = [text for exhibit in exhibits for series in exhibit.series.values() for text in series.captions]
     longer = LINE * max(0, max(len(_lines(caption)) for caption in captions) - SHORT)
     with styled():
-        figure = Figure(figsize=(1.12 * sum(widths) + 1.5, (1.58 + longer) * len(methods) + 0.55))
-        left, top = 1.45 / figure.get_figwidth(), 1 - 0.62 / figure.get_figheight()
+        height = (1.58 + longer) * len(methods) + 0.55
+        figure = Figure(figsize=(1.12 * sum(widths) + 1.5, height))
+        left, top, bottom = 1.45 / figure.get_figwidth(), 1 - 0.62 / height, (longer + max(0.5, 0.04 * height)) / height
         grid = figure.add_gridspec(
-            len(methods), len(widths), width_ratios=widths, left=left, right=0.995, top=top,
-            bottom=0.04 + longer / figure.get_figheight(), wspace=0.06, hspace=0.42 + longer / 1.12,
+            len(methods), len(widths), width_ratios=widths, left=left, right=0.995, top=top, bottom=bottom,
+            wspace=0.06, hspace=0.42 + longer / 1.12,
         )  # fmt: skip
         for place, exhibit in enumerate(exhibits):
             start = place * (IMAGES + 1)
@@ -134,7 +135,8 @@ def _draw(cells: list[Axes], series: Series) -> None:
         axes.set_xticks([])
         axes.set_yticks([])
         axes.grid(visible=False)
-        axes.set_xlabel("\n".join(_lines(caption)), fontsize=7, color=INK, labelpad=6, linespacing=1.05)
+        label: dict[str, Any] = {"fontsize": 7, "color": INK, "labelpad": 6, "linespacing": 1.05, "parse_math": False}
+        axes.set_xlabel("\n".join(_lines(caption)), **label)
         level = series.attribute[place]
         bar: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False, "linewidth": 0}
         axes.add_patch(Rectangle((0, -0.055), 1, 0.035, facecolor=FAINT, **bar))
@@ -149,7 +151,9 @@ def _draw(cells: list[Axes], series: Series) -> None:
 
 
 def _lines(caption: str) -> list[str]:
-    return textwrap.wrap(caption, CAPTION_WIDTH, max_lines=CAPTION_LINES, placeholder=" …")
+    # A model may write anything, and a control character makes an SVG unreadable.
+    printable = "".join(letter if letter.isprintable() else " " for letter in caption)
+    return textwrap.wrap(printable, CAPTION_WIDTH, max_lines=CAPTION_LINES, placeholder=" …")
 
 
 def _name(axes: Axes, method: str) -> None:

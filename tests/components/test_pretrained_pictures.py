@@ -216,9 +216,8 @@ def test_checkpointing_changes_no_loss_and_no_gradient(kind: str, request: pytes
         component = request.getfixturevalue(kind)(gradient_checkpointing=checkpointed)
         perturb(component, size=0.1)
         network = component.model if kind == "writer" else component.denoiser
-        block = next(
-            part for name, part in network.named_modules() if name.endswith(("layers.0", "down_blocks.1.resnets.0"))
-        )
+        inner = ("layers.0.self_attn", "mid_block.attentions.0.transformer_blocks.0")
+        block = next(part for name, part in network.named_modules() if name.endswith(inner))
         calls: list[bool] = []
         block.register_forward_pre_hook(lambda *_, calls=calls: calls.append(torch.is_grad_enabled()))
         conditions, values = (REQUESTS, written(component)) if kind == "writer" else (CAPTIONS, PICTURES)
@@ -254,6 +253,22 @@ def test_adapters_stay_in_float32_where_the_frozen_weights_are_bfloat16(
         with torch.no_grad():
             weight += 1e-6 * weight.abs().clamp_min(1e-2)  # bfloat16 would round it away
         assert (weight != before).any()
+
+
+@pytest.mark.parametrize("kind", ["writer", "painter"])
+def test_what_was_trained_in_half_precision_is_saved_and_loaded(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    make = request.getfixturevalue(kind)
+    trained, fresh = (make(dtype="bfloat16", gradient_checkpointing=True) for _ in range(2))
+    perturb(trained, size=0.1)
+    trained.save(tmp_path)
+    fresh.load(tmp_path)
+    assert {weight.dtype for weight in fresh.trainable_parameters()} == {torch.float32}
+    conditions, values = (REQUESTS, written(trained)) if kind == "writer" else (CAPTIONS, PICTURES)
+    expected, found = (each.log_probs(conditions, values, draw=DRAWS) for each in (trained, fresh))
+    torch.testing.assert_close(found.policy, expected.policy)
+    assert (found.policy != found.reference).all()
 
 
 def test_weight_files_of_a_variant_are_taken_where_it_is_named(tmp_path: Path, painter) -> None:

@@ -1,4 +1,4 @@
-"""The workflow on a real SLURM of one machine: the scale `test` with the project's own profile, and where GPUs go."""
+"""The workflow on a real SLURM of one machine: the scale `test` with the project's own profile, and several nodes."""
 
 import contextlib
 import json
@@ -7,16 +7,19 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import slurm
 import yaml
-from project import make_project
+from project import REPOSITORY, changed_profile, make_project, training_on_several_nodes
 
-REPOSITORY = Path(__file__).parents[2]
-PROFILE = ("--profile", "workflow/profiles/slurm")
+PROFILE = Path("workflow/profiles/slurm")
+PATIENCE = 900
+"""Seconds for a run: it takes three minutes where nothing else does, and waits longer, step by step, for slow jobs."""
 # The cluster has no accounting. Of jobs submitted together it is asked after 1 and 12 seconds; most take 10.
 HERE = (
     *("--slurm-no-account", "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "1"),
@@ -27,8 +30,8 @@ STUB_RUN = "results/runs/progressive_images/0"
 
 pytestmark = pytest.mark.skipif(slurm.obstacle() is not None, reason=str(slurm.obstacle()))
 
-# Put before the program, to tell of every step what SLURM says of its job; from a job on several nodes also what a
-# process that it starts on each of them sees. Where the memory is in SHORT, training fails as if it did not suffice.
+# Put before the program, to tell of every step what SLURM says of its job; if asked, what a process that the job starts
+# on each of its nodes sees. Where a training has the memory TOO_LITTLE it fails as if that did not suffice.
 RECORD = r"""
 import json, os, re, subprocess, sys
 
@@ -37,19 +40,21 @@ job["python"] = sys.executable
 if job["job"]:
     shown = subprocess.run(["scontrol", "show", "job", job["job"]], capture_output=True, text=True, check=True).stdout
     job |= dict(re.findall(r"(NumNodes|NumCPUs|MinMemoryNode|TresPerJob|TresPerNode)=(\S+)", shown))
-if "--machines" in sys.argv:
+if LOOK_AROUND and "--machines" in sys.argv:
     each = ["srun", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "sh", "-c"]
     done = subprocess.run([*each, "echo $SLURMD_NODENAME $CUDA_VISIBLE_DEVICES"], capture_output=True, text=True)
     job["agents"] = sorted((done.stdout + done.stderr).splitlines())
-with open("jobs.jsonl", "a") as file:
-    file.write(json.dumps(job) + "\n")
-if sys.argv[1:2] == ["train"] and job.get("MinMemoryNode") in SHORT:
+if "--rendezvous" not in sys.argv:  # a step that starts itself on several nodes
+    with open("jobs.jsonl", "a") as file:
+        file.write(json.dumps(job) + "\n")
+if sys.argv[1:2] == ["train"] and job.get("MinMemoryNode") == TOO_LITTLE:
     sys.exit("killed: out of memory")
 """
 
 
-def record(program: Path, short: tuple[str, ...] = ()) -> None:
-    program.write_text(RECORD.replace("SHORT", repr(short)) + program.read_text())
+def record(program: Path, *, too_little: str = "", look_around: bool = False) -> None:
+    text = RECORD.replace("TOO_LITTLE", repr(too_little)).replace("LOOK_AROUND", repr(look_around))
+    program.write_text(text + program.read_text())
 
 
 def jobs(folder: Path, step: str) -> list[dict]:
@@ -57,10 +62,11 @@ def jobs(folder: Path, step: str) -> list[dict]:
     return [row for row in rows if row["arguments"][0] == step]
 
 
-def snakemake(folder: Path, *arguments: str) -> str:
-    """What Snakemake prints with the SLURM profile; it must succeed, and nothing of it stays if it does not."""
+def snakemake(folder: Path, *arguments: str, profile: Path = PROFILE) -> str:
+    """What Snakemake prints; it must succeed, and nothing of it stays if it does not."""
+    patient = [*slurm.WITH_THE_TEST, "timeout", "--kill-after=20", str(PATIENCE)]
     process = subprocess.Popen(
-        ["timeout", "--kill-after=20", "400", sys.executable, "-m", "snakemake", *PROFILE, *HERE, *arguments],
+        [*patient, sys.executable, "-m", "snakemake", "--profile", str(profile), *HERE, *arguments],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -68,7 +74,7 @@ def snakemake(folder: Path, *arguments: str) -> str:
         start_new_session=True,
     )
     try:
-        shown, _ = process.communicate(timeout=430)
+        shown, _ = process.communicate(timeout=PATIENCE + 30)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -77,7 +83,15 @@ def snakemake(folder: Path, *arguments: str) -> str:
 
 
 def left_behind(folder: Path) -> list[str]:
-    """The processes that work in this folder, or have it in their command."""
+    """The processes that work in this folder, or have it in their command, and do not end within seconds."""
+    for _ in range(10):
+        if not (found := processes_of(folder)):
+            break
+        time.sleep(1)
+    return found
+
+
+def processes_of(folder: Path) -> list[str]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it may have ended just now
@@ -120,14 +134,18 @@ class Run:
         for name in ("Snakefile", "config.yaml"):
             shutil.copy(REPOSITORY / name, self.folder)
         (self.folder / "fewer.yaml").write_text(yaml.safe_dump(overlay()))
-        record(self.folder / "sysdpo/__main__.py", short=("3000M",))
+        record(self.folder / "sysdpo/__main__.py", too_little="3000M")
         scale = "workflow/scales/test.yaml"
         self.results = self.folder / yaml.safe_load((self.folder / scale).read_text())["results"]
         self.seed = self.results / "runs/two_stage_qa/0"
-        options = ("--configfile", scale, "fewer.yaml", "--resources", "gpu=1", "--set-resources", "train:gpu=1")
+        self.config = ("--configfile", scale, "fewer.yaml")
         with slurm.cluster(folder / "cluster"):
-            self.shown = snakemake(self.folder, *options)
-            self.again = snakemake(self.folder, *options, "--dry-run")
+            self.shown = snakemake(self.folder, *self.config, "--set-resources", "train:gpu=1")
+            self.again = snakemake(self.folder, *self.config, "--set-resources", "train:gpu=1", "--dry-run")
+
+    def losses(self) -> list[float]:
+        log = self.seed / "direct/training/training.jsonl"
+        return [json.loads(line)["loss"] for line in log.read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +178,7 @@ def test_a_training_that_fails_is_tried_again_with_more_memory(run: Run) -> None
     tried = jobs(run.folder, "train")
     assert [row["MinMemoryNode"] for row in tried] == ["3000M", "6000M"]
     assert tried[0]["job"] != tried[1]["job"]
-    assert len((run.seed / "direct/training/training.jsonl").read_text().splitlines()) == 4
+    assert len(run.losses()) == 4
     assert "killed: out of memory" in run.shown
 
 
@@ -197,43 +215,71 @@ def test_every_daemon_and_job_is_gone(run: Run) -> None:
 
 
 @pytest.fixture(scope="module")
+def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cluster of nodes that have more than this machine."""
+    folder = tmp_path_factory.mktemp("nodes")
+    with slurm.cluster(folder / "cluster", nodes=2, cores=32, memory=100_000, gpus=4):
+        yield
+    assert left_behind(folder) == []
+
+
+def test_a_training_on_two_nodes_is_that_of_one_process(run: Run, two_nodes: None) -> None:
+    alone = run.losses()
+    target = run.seed.relative_to(run.folder) / "direct/training"
+    asked = ["processes=2", "nodes=2", "tasks=2", "mpi=srun", "mem_mb=4000"]
+    resources = [f"train:{each}" for each in asked]
+    snakemake(run.folder, str(target), "--force", *run.config, "--set-resources", *resources)
+    job = jobs(run.folder, "train")[-1]
+    assert (job["NumNodes"], job["arguments"][-4:]) == ("2", ["--processes", "2", "--machines", "2"])
+    assert run.losses() == pytest.approx(alone, abs=1e-4)
+
+
+@pytest.fixture(scope="module")
 def paired(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project of stubs in which nothing but training is to be done."""
     folder = tmp_path_factory.mktemp("stubs")
     project = make_project(folder, {"seeds": [0]})
     project.run(f"{STUB_RUN}/pairs.parquet")
-    record(folder / "sysdpo/__main__.py")
+    record(folder / "sysdpo/__main__.py", look_around=True)
     return folder
 
 
+def job_of(folder: Path, method: str) -> dict:
+    (job,) = [row for row in jobs(folder, "train") if method in row["arguments"]]
+    return job | {"options": " ".join(job["arguments"][job["arguments"].index("--processes") :])}
+
+
+ALL = "0,1,2,3"
+"""The GPUs of a node."""
+
+
 @pytest.mark.parametrize(
-    ("method", "resources", "expected"),
+    ("method", "train", "expected"),
     [
         (
-            *("direct", ["train:gpu=2", "train:cpus_per_gpu=1"]),
-            {"NumNodes": "1", "NumCPUs": "2", "TresPerJob": "gres:gpu:2", "gpus": "0,1", "options": "--processes 2"},
+            *("direct", {"gpu": 4}),
+            {"NumNodes": "1", "NumCPUs": "32", "TresPerJob": "gres:gpu:4", "options": "--processes 4"},
         ),
         (
-            "separate",
-            [
-                *("train:gpu=4", "train:nodes=2", "train:tasks_per_node=2", "train:mpi=srun"),
-                "train:slurm_extra='--gpus-per-node=2'",
-            ],
-            {"NumNodes": "2", "NumCPUs": "4", "TresPerJob": "gres:gpu:4", "TresPerNode": "gres:gpu:2", "gpus": "0,1"}
-            | {"options": "--processes 4 --machines 2", "agents": ["node0 0,1", "node1 0,1"]},
-        ),
-        (
-            *("only_writer", ["train:processes=2", "train:cpus_per_task=2"]),
-            {"NumNodes": "1", "NumCPUs": "2", "gpus": None, "options": "--processes 2"},
+            *("separate", training_on_several_nodes()),
+            {"NumNodes": "2", "NumCPUs": "64", "TresPerJob": "gres:gpu:8", "TresPerNode": "gres:gpu:4"}
+            | {"options": "--processes 8 --machines 2", "agents": [f"{node} {ALL}" for node in slurm.node_names(2)]},
         ),
     ],
-    ids=["one node", "two nodes", "no GPU"],
+    ids=["one node", "two nodes"],
 )
-def test_a_training_of_several_processes_gets_its_gpus_and_cores(
-    paired: Path, tmp_path: Path, method: str, resources: list[str], expected: dict
+def test_a_training_on_several_gpus_gets_them_with_their_cores(
+    two_nodes: None, paired: Path, tmp_path: Path, method: str, train: dict, expected: dict
 ) -> None:
-    with slurm.cluster(tmp_path / "cluster", nodes=2, gpus=2):
-        snakemake(paired, f"{STUB_RUN}/{method}/training", "--set-resources", *resources)
-    (job,) = [row for row in jobs(paired, "train") if method in row["arguments"]]
-    job["options"] = " ".join(job["arguments"][job["arguments"].index("--processes") :])
+    mine = changed_profile(tmp_path / "mine", "slurm-gpu", train)
+    snakemake(paired, f"{STUB_RUN}/{method}/training", profile=mine)
+    job = job_of(paired, method)
+    expected = expected | {"MinMemoryNode": "80000M", "gpus": ALL}
     assert {key: job.get(key) for key in expected} == expected
+
+
+def test_a_training_of_several_processes_on_cpus_gets_their_cores(two_nodes: None, paired: Path) -> None:
+    resources = ["train:processes=2", "train:cpus_per_task=2"]
+    snakemake(paired, f"{STUB_RUN}/only_writer/training", "--set-resources", *resources)
+    job = job_of(paired, "only_writer")
+    assert (job["NumNodes"], job["NumCPUs"], job["gpus"], job["options"]) == ("1", "2", None, "--processes 2")

@@ -30,6 +30,9 @@ LANGUAGE = {
 JUDGES = {
     "OpenAssistant/reward-model-deberta-v3-large-v2": 435_062_785,
     "openai/clip-vit-large-patch14": 427_616_513,
+    "laion/CLIP-ViT-H-14-laion2B-s32B-b79K": 986_109_441,
+    "laion/CLIP-ViT-B-32-laion2B-s34B-b79K": 151_277_313,
+    "Skywork/Skywork-Reward-Llama-3.1-8B-v0.2": 7_504_928_768,
 }
 PIPELINES = {
     "stabilityai/stable-diffusion-xl-base-1.0": {

@@ -37,7 +37,10 @@ def logits(folder: Path) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("problem_type", "reading"),
-    [("regression", lambda outputs: outputs), ("multi_label_classification", lambda outputs: 1 / (1 + np.exp(-outputs)))],
+    [
+        ("regression", lambda outputs: outputs),
+        ("multi_label_classification", lambda outputs: 1 / (1 + np.exp(-outputs))),
+    ],
 )
 def test_each_picture_s_own_attribute_is_read(problem_type: str, reading, tmp_path: Path) -> None:
     tiny_pictures.save_regressor(tmp_path, ATTRIBUTES, problem_type)

@@ -15,10 +15,12 @@ from pathlib import Path
 
 SETTINGS = Path("/etc/slurm")
 OWNER = "# a test's cluster, of the process "
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
-DEVICES = ("/dev/null", "/dev/zero", "/dev/full")
-PATIENCE = 30
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo", "setpriv")
+DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random")
+PATIENCE = 60
 """Seconds for a daemon to come up or go down."""
+WITH_THE_TEST = ("setpriv", "--pdeathsig", "TERM")
+"""Put before a command: it is told to end when the process that started it has ended, however that came about."""
 
 
 def obstacle() -> str | None:
@@ -44,29 +46,42 @@ def cluster(folder: Path, *, nodes: int = 1, cores: int = 2, memory: int = 16000
     """`sbatch` and its like reach the cluster for as long as the block lasts.
 
     cores, memory (MB), gpus: of each node, whatever the machine has. Every daemon that was started is stopped and every
-    file of settings taken away, however the block ends. RuntimeError with the daemons' last words if the cluster does
-    not come up.
+    file of settings taken away, however the block ends. RuntimeError if no cluster can be started here, or with the
+    daemons' last words if it does not come up.
     """
+    if why := obstacle():
+        raise RuntimeError(why)
     logs = folder / "logs"
     logs.mkdir(parents=True)
-    names = [f"node{number}" for number in range(nodes)]
+    names = node_names(nodes)
     key = folder / "munge.key"
     key.touch(mode=0o600)
     key.write_bytes(os.urandom(128))
     munge = [f"--{kind}-file={folder}/munge.{kind}" for kind in ("key", "log", "pid", "seed")]
-    with _installed(settings(folder, names, cores, memory, gpus)), ExitStack() as daemons:
+    with _installed(settings(folder, names, cores, memory, gpus)), ExitStack() as stack:
+        daemons = []
 
         def start(*command: str) -> None:
-            daemons.enter_context(_daemon(logs / f"{command[0]}.log", command))
+            daemons.append(stack.enter_context(_daemon(logs / f"{command[0]}.log", command)))
+
+        def wait_for(wanted: str, *command: str) -> None:
+            if (shown := _shown_when(wanted, command, daemons)) is not None:
+                words = [f"{path.name}: {path.read_text(errors='replace')[-2000:]}" for path in sorted(logs.iterdir())]
+                raise RuntimeError("\n".join([f"{command[0]} should say {wanted!r}, but says {shown!r}", *words]))
 
         start("munged", "--foreground", "--force", f"--socket={folder}/munge.socket", *munge)
-        _wait_for("", ["munge", "--no-input", f"--socket={folder}/munge.socket"], logs)
+        wait_for("", "munge", "--no-input", f"--socket={folder}/munge.socket")
         start("slurmctld", "-D", "-c")
         for name in names:
             start("slurmd", "-D", "-c", "-N", name)
-        _wait_for("idle\n" * nodes, ["sinfo", "--noheader", "--Node", "--format=%T"], logs)
-        daemons.callback(_cancel_all)
+        wait_for("idle\n" * nodes, "sinfo", "--noheader", "--Node", "--format=%T")
+        stack.callback(_cancel_all)
         yield
+
+
+def node_names(count: int) -> list[str]:
+    """The first node has the machine's own name, by which processes on the others find it."""
+    return [socket.gethostname(), *(f"{socket.gethostname()}-{number}" for number in range(2, count + 1))]
 
 
 def settings(folder: Path, names: list[str], cores: int, memory: int, gpus: int) -> dict[str, str]:
@@ -111,7 +126,9 @@ PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 def _installed(files: Mapping[str, str]) -> Iterator[None]:
     SETTINGS.mkdir(exist_ok=True)
     places = {SETTINGS / name: text for name, text in files.items()}
-    before = {place: place.read_bytes() for place in places if place.exists() and place.name != "slurm.conf"}
+    # Beside a slurm.conf, which is a dead test's then, the others are its too.
+    kept = [place for place in places if place.exists() and not (SETTINGS / "slurm.conf").exists()]
+    before = {place: place.read_bytes() for place in kept}
     try:
         for place, text in places.items():
             place.write_text(text)
@@ -124,11 +141,11 @@ def _installed(files: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _daemon(path: Path, command: Sequence[str]) -> Iterator[None]:
+def _daemon(path: Path, command: Sequence[str]) -> Iterator[subprocess.Popen]:
     with path.open("a") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=path.parent)
+        process = subprocess.Popen([*WITH_THE_TEST, *command], stdout=log, stderr=log, cwd=path.parent)
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         try:
@@ -138,23 +155,23 @@ def _daemon(path: Path, command: Sequence[str]) -> Iterator[None]:
             process.wait()
 
 
-def _wait_for(wanted: str, command: Sequence[str], logs: Path) -> None:
-    """Until the command succeeds and prints what is wanted."""
-    shown = ""
-    for _ in range(PATIENCE * 2):
+def _shown_when(wanted: str, command: Sequence[str], daemons: Sequence[subprocess.Popen]) -> str | None:
+    """None once the command prints what is wanted; what it prints instead when time is up or a daemon has ended."""
+    end = time.monotonic() + PATIENCE
+    while True:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
-        shown = done.stdout + done.stderr
         if done.returncode == 0 and wanted in done.stdout:
-            return
+            return None
+        if time.monotonic() > end or any(daemon.poll() is not None for daemon in daemons):
+            return (done.stdout + done.stderr).strip()
         time.sleep(0.5)
-    words = "\n".join(f"{path.name}: {path.read_text(errors='replace')[-2000:]}" for path in sorted(logs.iterdir()))
-    raise RuntimeError(f"{command[0]} should say {wanted!r}, but says {shown.strip()!r}\n{words}")
 
 
 def _cancel_all() -> None:
     """So that no job outlives the daemons."""
     subprocess.run(["scancel", "--me"], timeout=PATIENCE, check=False)
-    for _ in range(PATIENCE * 2):
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
         left = subprocess.run(["squeue", "--noheader"], capture_output=True, text=True, timeout=PATIENCE, check=False)
         if not left.stdout.strip():
             return

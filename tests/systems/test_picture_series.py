@@ -16,6 +16,7 @@ from sysdpo.data.attributes import ATTRIBUTES, PHRASINGS
 from sysdpo.errors import UserError
 from sysdpo.evaluation import evaluate
 from sysdpo.preferences import as_frame
+from sysdpo.report.views import SYSTEMS
 from sysdpo.scoring.series import ImageJudgeSettings
 from sysdpo.statistics import METRICS, describe_metric
 from sysdpo.systems import picture_series
@@ -256,7 +257,10 @@ def test_scores_look_at_the_asked_direction(tell) -> None:
     scores = build(settings()).score(ASKED, frame, NOWHERE)
     assert scores["trajectory_id"].tolist() == frame["trajectory_id"].tolist()
     assert scores["prompt_id"].tolist() == ["p1", "p0"]
-    assert scores[["attribute_1", "attribute_2", "attribute_3"]].to_numpy().tolist() == [[0.9, 0.8, 0.2], [0.1, 0.4, 0.9]]
+    assert scores[["attribute_1", "attribute_2", "attribute_3"]].to_numpy().tolist() == [
+        [0.9, 0.8, 0.2],
+        [0.1, 0.4, 0.9],
+    ]
     # 0.7 − |0.2 − 0.45| = 0.45 and 0.8 − |0.4 − 0.5| = 0.7
     assert scores["score"].tolist() == pytest.approx([0.45, 0.7])
 
@@ -294,7 +298,9 @@ def test_without_a_judge_or_a_clip_their_metrics_are_left_out(tell) -> None:
     assert set(metrics) == {"order_consistency", "spread", "well_formed"}
 
 
-@pytest.mark.parametrize(("table", "column"), [("prompts", "direction"), ("prompts", "low"), ("trajectories", "image_2")])
+@pytest.mark.parametrize(
+    ("table", "column"), [("prompts", "direction"), ("prompts", "low"), ("trajectories", "image_2")]
+)
 def test_tables_that_lack_a_column_are_refused(table: str, column: str) -> None:
     tables = {"prompts": ASKED, "trajectories": trajectories()}
     tables[table] = tables[table].drop(columns=column)
@@ -309,9 +315,7 @@ def test_an_evaluation_measures_everything_that_the_report_knows(real: dict[str,
     benchmark = build(real)
     asked = benchmark.prompts().query("split == 'test'")
     system = benchmark.system(NOWHERE)
-    samples, long = evaluate(
-        benchmark, system, asked, NOWHERE, samples=1, best_of=2, seed=0, purpose="test"
-    )
+    samples, long = evaluate(benchmark, system, asked, NOWHERE, samples=1, best_of=2, seed=0, purpose="test")
     assert len(samples) == len(asked)
     assert {f"{name}_{n}" for name in ("caption", "image", "attribute") for n in (1, 2, 3)} < set(samples)
     assert samples[["attribute_1", "attribute_2", "attribute_3"]].stack().between(0, 1).all()
@@ -323,6 +327,7 @@ def test_an_evaluation_measures_everything_that_the_report_knows(real: dict[str,
     assert np.isfinite(means).all()
     assert means["kl_writer"] == means["kl_painter"] == 0  # nothing was trained
     assert all(describe_metric(name).meaning for name in means.index)
+    assert {*SYSTEMS["picture_series"].table, *SYSTEMS["picture_series"].headline} <= set(means.index)
 
 
 def test_inspection_counts_the_answers_with_three_captions(

@@ -14,6 +14,7 @@ import yaml
 REPOSITORY = Path(__file__).resolve().parents[2]
 TARGETS = ("all", "default", "theory", "credit", "candidates", "tune", "sweep")
 STUB = Path(__file__).parent / "stub" / "__main__.py"
+PROFILES = REPOSITORY / "workflow" / "profiles"
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,25 @@ class Project:
             assert number, block
             jobs[number[1]] = Job(block.split(":", 1)[0], dict(pairs))
         return [job for job in jobs.values() if job.rule not in TARGETS]
+
+
+def profile(name: str) -> dict[str, Any]:
+    return yaml.safe_load((PROFILES / name / "config.yaml").read_text())
+
+
+def changed_profile(folder: Path, name: str, train: dict[str, Any]) -> Path:
+    """A copy of a profile of which a user has changed what trainings ask for."""
+    settings = profile(name)
+    settings["set-resources"]["train"] |= train
+    folder.mkdir()
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    return folder
+
+
+def training_on_several_nodes() -> dict[str, Any]:
+    """What the profile slurm-gpu says, in a comment, that such a training asks for."""
+    lines = re.findall(r"^  #   (\w+: .*)$", (PROFILES / "slurm-gpu/config.yaml").read_text(), re.MULTILINE)
+    return yaml.safe_load("\n".join(lines))
 
 
 def make_project(folder: Path, over: dict[str, Any] | None = None) -> Project:

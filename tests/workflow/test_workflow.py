@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from project import REPOSITORY, Job, Project, make_project
+from project import REPOSITORY, Job, Project, changed_profile, make_project, profile, training_on_several_nodes
 
 from sysdpo.config import without_dropped
 
@@ -158,23 +158,19 @@ def test_snakemakes_own_report_can_be_made(finished: Project) -> None:
     assert (finished.folder / "workflow.zip").stat().st_size > 0
 
 
-def profile(name: str) -> dict:
-    return yaml.safe_load((REPOSITORY / "workflow/profiles" / name / "config.yaml").read_text())
-
-
 MODEL_RULES = {"foundation", "inspect", "sample", "sample_part", "score", "train", "evaluate", "evaluate_part"}
 
 
-@pytest.mark.parametrize("name", ["gpu", "slurm-gpu"])
-def test_the_gpu_profiles_give_each_model_job_a_gpu(project: Project, name: str) -> None:
-    asked = profile(name)["set-resources"]
-    assert {rule for rule, resources in asked.items() if resources.get("gpu") == 1} == MODEL_RULES
-    assert profile(name)["resources"]["gpu"] >= 1  # counted, hence never shared
+@pytest.mark.parametrize(("name", "gpus"), [("default", 0), ("slurm", 0), ("gpu", 1), ("slurm-gpu", 1)])
+def test_a_profile_gives_each_model_job_a_gpu_or_none_of_them(project: Project, name: str, gpus: int) -> None:
+    asked = profile(name).get("set-resources", {})
+    assert {rule for rule, resources in asked.items() if resources.get("gpu") == 1} == (MODEL_RULES if gpus else set())
+    assert profile(name)["resources"]["gpu"] >= gpus  # counted, hence never shared
     project.edit(2, "evaluation", "shards")
-    option = "--profile" if name == "slurm-gpu" else "--workflow-profile"
+    option = "--profile" if name.startswith("slurm") else "--workflow-profile"
     shown = project.run("--dry-run", option, f"workflow/profiles/{name}")
     for rule in ("foundation", "inspect", "sample", "score", "train", "evaluate_part"):
-        assert "gpu=1" in resources(shown, rule)
+        assert f"gpu={gpus}" in resources(shown, rule)
     assert "gpu=0" in resources(shown, "metrics")
 
 
@@ -193,6 +189,21 @@ def test_on_a_cluster_each_model_job_asks_for_what_large_models_take(project: Pr
             assert re.fullmatch(r"\d+ \* attempt", asked[rule][resource]), rule
     shown = project.run("--dry-run", "--profile", "workflow/profiles/slurm-gpu")
     assert {"mem_mb=80000", "runtime=1440", "gpu=1", "cpus_per_gpu=8", "nodes=1"} <= set(resources(shown, "train"))
+
+
+@pytest.mark.parametrize(
+    ("train", "told"),
+    [({"gpu": 4}, "--processes 4 "), (training_on_several_nodes(), "--processes 8 --machines 2 ")],
+    ids=["one node", "two nodes"],
+)
+def test_a_copy_of_the_profile_trains_on_several_gpus(project: Project, train: dict, told: str) -> None:
+    mine = changed_profile(project.folder / "mine", "slurm-gpu", train)
+    shown = project.run("--dry-run", "--printshellcmds", "--profile", str(mine))
+    commands = re.findall(r"python -m sysdpo train .*", shown)
+    assert commands
+    assert all(told in command for command in commands)
+    assert {f"gpu={train['gpu']}", "mem_mb=80000"} <= set(resources(shown, "train"))
+    assert "gpu=1" in resources(shown, "sample")
 
 
 @pytest.mark.parametrize("name", ["slurm", "slurm-gpu"])

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import yaml
+from snakemake.settings.types import DeploymentMethod
 
 WORKFLOW = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
 sys.path.insert(0, str(WORKFLOW.parent))
@@ -20,11 +21,12 @@ stop_if_wrong(config, WORKFLOW / "schemas" / "config.schema.yaml")
 
 # The library is used where it stands: the environments hold only what it needs, so a change of its code
 # asks for no new one. Snakemake clears PYTHONPATH inside conda environments, hence the shell's prefix.
-shell.prefix(f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(WORKFLOW.parent))}; ")
-os.environ.update(
-    PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-    OMP_WAIT_POLICY="PASSIVE",
-)
+# It also says which python a job has: its environment's, or the one that runs Snakemake. Conda puts an environment
+# in the place of the one that was active, which may be behind another python in PATH.
+OWN_ENVIRONMENTS = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+PROGRAMS = '"$CONDA_PREFIX/bin"' if OWN_ENVIRONMENTS else shlex.quote(str(Path(sys.executable).parent))
+shell.prefix(f'set -euo pipefail; export PYTHONPATH={shlex.quote(str(WORKFLOW.parent))} PATH={PROGRAMS}:"$PATH"; ')
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 RESULTS = config["results"]
 LOGS = f"{RESULTS}/logs"
