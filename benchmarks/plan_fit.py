@@ -10,10 +10,10 @@ they are made first, which takes minutes.
 
 import argparse
 import gc
-import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +63,9 @@ def measured_peak(run: Callable[[], Any]) -> int:
     before = alive_bytes(torch.Tensor)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         run()
-    with tempfile.TemporaryDirectory() as folder:
-        trace = Path(folder) / "trace.json"
-        profiler.export_chrome_trace(str(trace))
-        events = json.loads(trace.read_text())["traceEvents"]
-    return before + max(event["args"]["Total Allocated"] for event in events if event.get("name") == "[memory]")
+    events = [each for each in profiler.profiler.kineto_results.events() if each.name() == "[memory]"]
+    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return before + max(accumulate(changes))
 
 
 def alive_bytes(kind: type) -> int:

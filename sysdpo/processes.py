@@ -7,14 +7,17 @@ other launcher (`torchrun`, `accelerate launch`) may start the step's processes 
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 import uuid
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sysdpo.errors import UserError
+from sysdpo.gpus import reserve_gpus
 from sysdpo.settings import at_least
 from sysdpo.warm import ADDRESS
 
@@ -29,11 +32,14 @@ def is_worker() -> bool:
     return "RANK" in os.environ
 
 
+@cache
 def process_state() -> "PartialState":
     """accelerate's view of this process: its device, its number, and how many there are. The first call joins them."""
     import torch
     from accelerate import PartialState
 
+    if not is_worker():
+        reserve_gpus(1)
     # Without being told so, accelerate takes several processes without a GPU for so many lone ones.
     return PartialState(cpu=not torch.accelerator.is_available())
 
@@ -60,12 +66,11 @@ def _launch_on_machines(arguments: Sequence[str], machines: int) -> None:
             f"--machines: {machines} should be 1 outside of a SLURM job, or --rendezvous HOST:PORT be given to this "
             "command on each of them"
         )
-    nodes = ["scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]]
-    hosts = subprocess.run(nodes, capture_output=True, text=True, check=True).stdout.split()
-    if len(hosts) < machines:
-        raise UserError(f"--machines: {machines} should be at most the nodes of the SLURM job, {len(hosts)}")
-    # Jobs that share a node must not meet at the same port.
-    meeting = f"{hosts[0]}:{FIRST_PORT + int(job) % PORTS}"
+    nodes = int(os.environ.get("SLURM_JOB_NUM_NODES", "1"))
+    if nodes < machines:
+        raise UserError(f"--machines: {machines} should be at most the number of the SLURM job's nodes, {nodes}")
+    # The job's script runs on one of its nodes. Jobs that share a node must not meet at the same port.
+    meeting = f"{socket.gethostname()}:{FIRST_PORT + int(job) % PORTS}"
     once = [
         f"--nodes={machines}",
         f"--ntasks={machines}",
@@ -86,6 +91,7 @@ def _launch_here(arguments: Sequence[str], processes: int, machines: int, rendez
 
     # What they would say of a process that fails is said here in one sentence.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    reserve_gpus(processes)
     os.environ.pop(ADDRESS, None)  # a process of several is no step to hand to another
     config = LaunchConfig(
         min_nodes=machines,

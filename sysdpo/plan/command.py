@@ -49,10 +49,13 @@ def plan(options: argparse.Namespace) -> None:
     # Configs that are not here must be asked for, not downloaded.
     os.environ["HF_HUB_OFFLINE"] = "1"
     gc.disable()  # nearly all objects of a network last; looking for others takes a fifth of the time
-    from sysdpo.plan.rules import plan_systems
-    from sysdpo.plan.table import write_csv, written
+    try:
+        from sysdpo.plan.rules import plan_systems
+        from sysdpo.plan.table import write_csv, written
 
-    rows, systems = plan_systems(config, processes=options.processes, assumed=options.prompt_tokens)
+        rows, systems = plan_systems(config, processes=options.processes, assumed=options.prompt_tokens)
+    finally:
+        gc.enable()
     if options.csv is not None:
         write_csv(rows, options.csv)
     print(written(rows, systems))

@@ -157,7 +157,7 @@ def unpacked_bytes(network: nn.Module) -> float:
     return max((_bytes(weight) for weight in _packed(network)), default=0)
 
 
-def _packed(network: nn.Module) -> list[nn.Parameter]:
+def _packed(network: nn.Module) -> list[torch.Tensor]:
     """The weights that `load_in_4bit` holds in four bits."""
     return [
         module.weight

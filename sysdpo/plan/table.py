@@ -55,17 +55,14 @@ def together(rows: Sequence[Row]) -> Iterator[Row]:
     """The rows, those of a rule that differ in their method alone put into one."""
     waiting = list(rows)
     while waiting:
-        one = waiting[0]
-        alike = [row for row in waiting if _but_method(row) == _but_method(one)]
-        waiting, count = [row for row in waiting if row not in alike], len(alike)
+        alike = [row for row in waiting if _but_method(row) == _but_method(waiting[0])]
+        one, count = alike[0], len(alike)
+        waiting = [row for row in waiting if row not in alike]
         kind, _, method = one.rule.partition(" ")
-        methods = ", ".join(row.rule.partition(" ")[2] for row in alike)
-        if len(f"{kind} {methods}") > LONGEST_NAME:
-            methods = f"{method} and {count - 1} alike"
-        total = {name: count * getattr(one, name) for name in ("jobs", "tokens", "images", "disk")}
-        yield (
-            replace(one, rule=f"{kind} {methods}".strip(), usage=one.usage.times(count), **total) if count > 1 else one
-        )
+        name = " ".join([kind, ", ".join(row.rule.partition(" ")[2] for row in alike)]).strip()
+        name = name if len(name) <= LONGEST_NAME else f"{kind} {method} and {count - 1} alike"
+        total = {each: count * getattr(one, each) for each in ("jobs", "tokens", "images", "disk")}
+        yield replace(one, rule=name, usage=one.usage.times(count), **total)
 
 
 def _but_method(row: Row) -> Row:
@@ -159,8 +156,7 @@ def _legend() -> list[str]:
         "  weights     of all models of a job, adapters included; trained: those of the adapters that it trains",
         "  reference   memory for the reference beside the policy: none where it is the policy with its adapter off",
         "  GPU memory  of each GPU at its fullest moment",
-        f"  {DOES_NOT_FIT}      that memory, {RESERVED_SHARE:.0%} for gaps and {RESERVED_BYTES / GIB:.0f} GiB for CUDA are "
-        "more than the card has",
+        f"  {DOES_NOT_FIT}      for that, {RESERVED_SHARE:.0%} more for gaps and {RESERVED_BYTES / GIB:.0f} GiB of CUDA",
         "  all jobs    of all seeds and parts; methods that take the same share a line",
         f"  GPU-hours   at {ARITHMETIC_REACHED:.0%} of a card's peak arithmetic and, where tokens are generated, "
         f"{READING_REACHED:.0%} of its",

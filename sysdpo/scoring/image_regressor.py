@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from accelerate import PartialState
 from PIL.Image import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from sysdpo.components.loading import load_pretrained
 from sysdpo.errors import UserError
+from sysdpo.processes import process_state
 from sysdpo.scoring.pretrained import in_batches, load_whole, pixels
 from sysdpo.scoring.regressor import AttributeRegressor
 from sysdpo.scoring.series import ImageJudgeSettings, folder_config
@@ -32,7 +32,7 @@ class ImageRegressor:
     def __init__(self, settings: ImageJudgeSettings):
         self.model, self.batch_size = settings.model, settings.batch_size
         if "attributes" in folder_config(settings.model):
-            ours = AttributeRegressor.load(Path(settings.model)).to(PartialState().device)
+            ours = AttributeRegressor.load(Path(settings.model)).to(process_state().device)
             self.names = list(ours.attributes)
             self._score = lambda images: torch.from_numpy(ours.score(images))
             return

@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from PIL.Image import Image
 from torch import Tensor
 
 from sysdpo.components.loading import load_pretrained
 from sysdpo.errors import UserError
+from sysdpo.processes import process_state
 
 
 def load_whole(load: Callable[..., Any], model: str, *, revision: str | None, dtype: str) -> Any:
@@ -24,7 +24,7 @@ def load_whole(load: Callable[..., Any], model: str, *, revision: str | None, dt
             f"model: '{model}' should hold a whole {type(network).__name__}; it lacks {len(missing)} weights, "
             f"'{missing[0]}' the first"
         )
-    return network.requires_grad_(False).eval().to(PartialState().device)
+    return network.requires_grad_(False).eval().to(process_state().device)
 
 
 @torch.no_grad()
