@@ -26,7 +26,7 @@ ENVIRONMENT = {
 
 PATHS = (
     *("prompts", "foundation", "trajectories", "scores", "pairs", "training", "metrics", "comparisons", "table"),
-    *("runs", "results", "figures", "output"),
+    *("runs", "results", "figures", "checkpoint", "output"),
 )
 STEPS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "validate": (steps.validate, ()),
@@ -42,7 +42,7 @@ STEPS: dict[str, tuple[Any, tuple[str, ...]]] = {
         steps.train,
         (
             *("system", "seed", "method", "prompts", "trajectories", "scores", "pairs", "foundation", "output"),
-            *("processes?", "machines?", "rendezvous?"),
+            *("checkpoint?", "processes?", "machines?", "rendezvous?"),
         ),
     ),
     "evaluate": (

@@ -57,13 +57,20 @@ class Feed:
         self.components, self.seed, self.number = components, seed, number
         self.seen = witness.variables(self.rows.columns)
 
-    def __iter__(self) -> Iterator[list[Part]]:
+    def may_start_at(self, step: int) -> bool:
+        """Whether `updates` may start there: what is prepared for several updates is prepared for all of them."""
+        return step % self.witness.refresh == 0
+
+    def updates(self, first: int = 0) -> Iterator[list[Part]]:
+        """The updates from this one on."""
         settings = self.settings
         batches = shuffled_batches(
             len(self.pairs), settings.batch_size, np.random.default_rng([self.seed, self.number])
         )
         ahead: list[tuple[np.ndarray, np.ndarray]] = []
-        for step in range(settings.steps):
+        for _ in range(first):
+            next(batches)
+        for step in range(first, settings.steps):
             if not ahead:
                 ahead = list(itertools.islice(batches, min(self.witness.refresh, settings.steps - step)))
                 self._prepare([places for places, _ in ahead], step)

@@ -137,6 +137,7 @@ def train(options: argparse.Namespace, config: Config) -> None:
     import torch
     from accelerate.utils import gather_object
 
+    from sysdpo.checkpoints import Checkpoint, fingerprint
     from sysdpo.evaluation import sample_trajectories
     from sysdpo.preferences import make_pairs, read_trajectories
     from sysdpo.training import align
@@ -160,11 +161,17 @@ def train(options: argparse.Namespace, config: Config) -> None:
         fresh, scores = (pd.concat(gather_object([table]), ignore_index=True) for table in (fresh, scores))
         return fresh, make_pairs(scores)
 
+    components = system_config(config, options.system)["components"]
+    of_this = fingerprint([options.pairs, options.scores], settings, components, samples, options.seed)
+    checkpoint = Checkpoint(options.checkpoint, of_this)
     # Of several processes one writes what all have made.
     with whole(options.output) if state.is_main_process else TemporaryDirectory() as folder:
         title = f"{options.method}, seed {options.seed}"
-        align(system, collect, settings, seed=options.seed, output=Path(folder), title=title)
+        place: dict[str, Any] = {"output": Path(folder), "checkpoint": checkpoint}
+        align(system, collect, settings, seed=options.seed, title=title, **place)
         state.wait_for_everyone()
+    if state.is_main_process:
+        checkpoint.clear()
     state.destroy_process_group()
 
 

@@ -6,10 +6,10 @@ that an update is that of one process with the whole batch.
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers import get_cosine_schedule_with_warmup
 
+from sysdpo.checkpoints import Checkpoint, set_weights, weights_of
 from sysdpo.errors import UserError
 from sysdpo.evidence import Evidence, witness
 from sysdpo.feed import Feed, Part
@@ -32,23 +33,39 @@ Collect = Callable[[int], tuple[pd.DataFrame, pd.DataFrame]]
 
 
 def align(
-    system: System, collect: Collect, settings: MethodSettings, *, seed: int, output: Path, title: str = "train"
+    system: System,
+    collect: Collect,
+    settings: MethodSettings,
+    *,
+    seed: int,
+    output: Path,
+    title: str = "train",
+    checkpoint: Checkpoint | None = None,
 ) -> None:
     """Train the system by one method for all its rounds; write `adapters/{component}/` and `training.jsonl`.
 
     Every round starts from `collect(round)` and takes the system it finds as its reference. `title` names the run in
-    its progress.
+    its progress. What the `checkpoint` has of this training is not done again.
     """
+    checkpoint = checkpoint or Checkpoint()
     output.mkdir(parents=True, exist_ok=True)
     with (output / "training.jsonl").open("w") as log:
-        for number in range(settings.rounds):
+        moment = checkpoint.read()
+        if moment:
+            log.write(moment["log"])
+            set_weights(system, moment["began"])
+        for number in range(moment["round"] if moment else 0, settings.rounds):
             trajectories, pairs = collect(number)
             if number > 0:
                 for component in system.components.values():
                     component.rebase_reference()
             chosen_pairs = select_pairs(pairs, settings.pairs, seed + number)
             labelled = label_pairs(chosen_pairs, settings.labels, settings.label_temperature, seed + number)
-            train_round(system, trajectories, labelled, settings, seed=seed, number=number, log=log, title=title)
+            place: dict[str, Any] = {"seed": seed, "number": number, "title": title}
+            train_round(
+                system, trajectories, labelled, settings, log=log, checkpoint=checkpoint, moment=moment, **place
+            )
+            moment = None
     for name in trained_components(settings.objective, system.trainable):
         system.components[name].save(output / "adapters" / name)
 
@@ -63,11 +80,20 @@ def train_round(
     number: int,
     log: TextIO,
     title: str = "train",
+    checkpoint: Checkpoint | None = None,
+    moment: Mapping[str, Any] | None = None,
 ) -> None:
-    """`settings.steps` updates on `pairs` (columns `chosen_id, rejected_id`) of `trajectories`."""
+    """`settings.steps` updates on `pairs` (columns `chosen_id, rejected_id`) of `trajectories`.
+
+    moment: of this round, as the `checkpoint` has read it; its updates are done already.
+    """
+    checkpoint = checkpoint or Checkpoint()
     components = trained_components(settings.objective, system.trainable)
     accelerator = Accelerator()
     system.to(accelerator.device)
+    began = weights_of(system)
+    if moment:
+        set_weights(system, moment["weights"])
     weights = {name: system.components[name].trainable_parameters() for name in components}
     model = accelerator.prepare(PairLoss([each for name in components for each in weights[name]], settings))
     groups = [{"params": weights[name], "lr": settings.learning_rate[name]} for name in components]
@@ -76,10 +102,16 @@ def train_round(
     asked = witness(system, settings.objective, settings.candidate_settings)
     place = {"process": accelerator.process_index, "processes": accelerator.num_processes}
     feed = Feed(system, asked, trajectories, pairs, settings, components, seed=seed, number=number, **place)
+    first = 0
+    if moment:
+        first = moment["step"]
+        optimizer.load_state_dict(moment["optimizer"])
+        schedule.load_state_dict(moment["schedule"])
+    is_main = accelerator.is_main_process
+    name = f"{title}, round {number + 1}/{settings.rounds}"
     started = time.monotonic()
-    shown = accelerator.is_main_process
-    with Progress(f"{title}, round {number + 1}/{settings.rounds}", settings.steps, shown=shown) as progress:
-        for step, parts in enumerate(feed):
+    with Progress(name, settings.steps, first=first, shown=is_main) as progress:
+        for step, parts in enumerate(feed.updates(first), first):
             record = accumulate(accelerator, model, parts)
             # Each component is clipped by itself: one's large gradient must not slow the others.
             norms = [float(accelerator.clip_grad_norm_(weights[name], settings.max_grad_norm)) for name in components]
@@ -93,6 +125,10 @@ def train_round(
             log.write(json.dumps(where | record | spent) + "\n")
             log.flush()
             progress.update(loss=record["loss"], accuracy=record["accuracy"])
+            if is_main and checkpoint.is_due and feed.may_start_at(step + 1):
+                states = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
+                now = {"round": number, "step": step + 1, "began": began, "weights": weights_of(system)}
+                checkpoint.write(**states, **now, log=Path(log.name).read_text())
 
 
 class PairLoss(nn.Module):

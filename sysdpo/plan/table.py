@@ -156,7 +156,7 @@ def _legend() -> list[str]:
         "  weights     of all models of a job, adapters included; trained: those of the adapters that it trains",
         "  reference   memory for the reference beside the policy: none where it is the policy with its adapter off",
         "  GPU memory  of each GPU at its fullest moment",
-        f"  {DOES_NOT_FIT}      for that, {RESERVED_SHARE:.0%} more for gaps and {RESERVED_BYTES / GIB:.0f} GiB of CUDA",
+        f"  {DOES_NOT_FIT}      for that, {RESERVED_SHARE:.0%} more in gaps, {RESERVED_BYTES / GIB:.0f} GiB of CUDA",
         "  all jobs    of all seeds and parts; methods that take the same share a line",
         f"  GPU-hours   at {ARITHMETIC_REACHED:.0%} of a card's peak arithmetic and, where tokens are generated, "
         f"{READING_REACHED:.0%} of its",

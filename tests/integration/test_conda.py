@@ -120,7 +120,8 @@ class Project:
         (self.folder / "few.yaml").write_text(yaml.safe_dump(overlay(folder / "data")))
         program = self.folder / "sysdpo/__main__.py"
         program.write_text(RECORD + program.read_text())
-        self.results = self.folder / yaml.safe_load((self.folder / SCALE).read_text())["results"]
+        self.made = yaml.safe_load((self.folder / SCALE).read_text())["results"]
+        self.results = self.folder / self.made
 
     def snakemake(self, *arguments: str, **environment: str) -> str:
         """What Snakemake prints; it must succeed."""
@@ -167,15 +168,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     # As documented for machines with a GPU; elsewhere the constraints are on nothing. Imports compile what they need.
     pins = {"PIP_CONSTRAINT": str(made.folder / "envs/cuda.txt"), "PIP_NO_COMPILE": "1"}
     made.snakemake("--sdm", "conda", "--conda-create-envs-only", **pins)
+    made.snakemake("--sdm", "conda", "--conda-cleanup-envs")  # those of other locks
     return made
 
 
 @pytest.fixture(scope="module")
 def shown(project: Project) -> str:
     """What the run prints that does everything, and one experiment."""
-    return project.snakemake(
-        "--use-conda", "default", f"{project.results.relative_to(project.folder)}/experiments/swept.csv"
-    )
+    return project.snakemake("--use-conda", "default", f"{project.made}/experiments/swept.csv")
 
 
 @pytest.mark.parametrize("environment", pin.IMPORTED)
@@ -237,7 +237,7 @@ def test_a_job_has_its_environment_s_python_whatever_was_active(project: Project
         (tmp_path / "bin" / name).write_text(text)
         (tmp_path / "bin" / name).chmod(0o755)
     path = os.pathsep.join([str(tmp_path / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
-    project.snakemake("--use-conda", "--force", str(project.results / "tables/coins.md"), PATH=path)
+    project.snakemake("--use-conda", "--force", f"{project.made}/tables/coins.md", PATH=path)
     assert [job["prefix"] for job in project.jobs()[before:]] == [str(prefix_of("results"))]
 
 

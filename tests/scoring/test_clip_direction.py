@@ -121,7 +121,7 @@ def test_in_half_precision_it_sees_about_the_same(folder: Path) -> None:
 
 
 def test_it_lies_where_this_process_computes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pretrained, "PartialState", lambda: SimpleNamespace(device=torch.device("meta")))
+    monkeypatch.setattr(pretrained, "process_state", lambda: SimpleNamespace(device=torch.device("meta")))
     assert {weight.device.type for weight in judge(folder).network.parameters()} == {"meta"}
 
 

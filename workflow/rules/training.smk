@@ -28,10 +28,11 @@ rule train:
         config=RESOLVED_CONFIG,
         settings=training_settings,
         foundation=foundation_folder,
+        checkpoint=f"{RESULTS}/checkpoints/{{system}}/{{seed}}/{{method}}.pt",
         processes=process_options,
     shell:
         "python -m sysdpo train --config {params.config} --system {wildcards.system}"
         " --seed {wildcards.seed} --method {wildcards.method}"
         " --prompts {input.prompts} --trajectories {input.trajectories} --scores {input.scores}"
         " --pairs {input.pairs} --foundation {params.foundation}"
-        " --output {output} {params.processes} 2>&1 | tee -i {log} >&2"
+        " --checkpoint {params.checkpoint} --output {output} {params.processes} 2>&1 | tee -i {log} >&2"

@@ -1,0 +1,116 @@
+"""What is planned of a training step is what torch measures of a real one, in arithmetic and in memory."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny_models
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from benchmarks.plan_fit import Jobs, alive_bytes, measured_flops, measured_peak, weights_at_reference
+from sysdpo.components.diffusion import DiffusionModel
+from sysdpo.components.language import LanguageModel
+from sysdpo.config import _merged, load_config, without_dropped
+from sysdpo.foundation.tokenizer import make_tokenizer
+from sysdpo.plan.components import component_plans
+from sysdpo.plan.language import Lengths
+from sysdpo.plan.repeats import Repeats
+from sysdpo.plan.training import Data, TrainingPlan
+from sysdpo.preferences import as_frame, make_pairs
+from sysdpo.settings import DiffusionSettings, Estimator, LanguageModelSettings, MethodSettings
+from sysdpo.system import Component, Node
+from sysdpo.values import Completion
+
+CLOSE = 0.15
+REPOSITORY = Path(__file__).parents[2]
+PAIRS = 8
+PAINTER = "sysdpo.foundation.pipeline:SmallStableDiffusion3Pipeline"
+INSTRUCTION = " ".join(tiny_models.WORDS * 4)
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a shape in which, as in large models, no small thing weighs much."""
+    folder = tmp_path_factory.mktemp("llama")
+    tokenizer = make_tokenizer([INSTRUCTION], template="<s> $A", max_length=128)
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 6}
+    config = LlamaConfig(vocab_size=len(tokenizer), hidden_size=64, intermediate_size=160, **heads)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def plan_of(settings: Any, lengths: Lengths | None = None) -> TrainingPlan:
+    """One update of a system of this model alone."""
+    texts = SimpleNamespace(made_for=lambda name: None, typical=lambda name: lengths, longest=lambda name: lengths)
+    parts = component_plans(SimpleNamespace(components={"model": settings}), {}, texts, "systems.one")  # type: ignore[arg-type]
+    method = MethodSettings("only_model", {"model": 1e-3}, {"model": 0.0}, steps=1, batch_size=PAIRS)
+    repeats = Repeats([Node("value", "model", ("text",))], {}, [{"text": None}])
+    return TrainingPlan(parts, repeats, method, Data(prompts=PAIRS, samples=2, pairs=PAIRS))
+
+
+def check(plan: TrainingPlan, make: Callable[[], Component], conditions: list[tuple[str]], values: list[Any]) -> None:
+    """An update's arithmetic, and the memory it takes beside weights and gradients."""
+
+    def update(component: Component) -> Callable[[], None]:
+        for weight in component.trainable_parameters():
+            weight.grad = torch.zeros_like(weight)
+        draw = [0] * len(values)
+        return lambda: component.log_probs(conditions, values, draw=draw).policy.sum().backward()
+
+    print("RATIO flops", plan.usage().total_flops / measured_flops(update(make())))
+    run = update(make())
+    before = alive_bytes(torch.Tensor)
+    print("RATIO peak", plan.activations() / (measured_peak(run) - before))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("recomputed", [False, True])
+@pytest.mark.parametrize("prefix", ["", INSTRUCTION], ids=["own", "shared"])
+def test_an_update_of_a_language_model(llama: Path, dtype: str, recomputed: bool, prefix: str) -> None:
+    settings = LanguageModelSettings(
+        {"r": 4, "target_modules": "all-linear"},
+        template=f"{prefix} {{0}}",
+        dtype=dtype,
+        gradient_checkpointing=recomputed,
+    )
+    planned = replace(settings, model=str(llama))
+    own, answer = 12, 20
+    shared = 1 + len(prefix.split())  # the token that begins a text
+    rng = np.random.default_rng(0)
+
+    def make() -> LanguageModel:
+        given = {name: value for name, value in vars(settings).items() if name != "model"}
+        return LanguageModel.from_pretrained(llama, **given)
+
+    texts = [" ".join(rng.choice(tiny_models.WORDS, own)) for _ in range(PAIRS)]
+    tokens = rng.integers(4, 10, (2 * PAIRS, answer))
+    lengths = Lengths(shared if prefix else 0, shared + own, answer)
+    values = [Completion("", tuple(row)) for row in tokens.tolist()]
+    check(plan_of(planned, lengths), make, [(text,) for text in texts * 2], values)
+
+
+@pytest.mark.parametrize("kind", ["xl", "flow"])
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_an_update_of_a_diffusion_model(pipeline_folders: dict[str, Path], kind: str, recomputed: bool) -> None:
+    settings = DiffusionSettings(
+        tiny_models.DIFFUSION_LORA,
+        model=str(pipeline_folders[kind]),
+        pipeline="diffusers:DiffusionPipeline" if kind == "xl" else PAINTER,
+        sampling=tiny_models.SAMPLING,
+        gradient_checkpointing=recomputed,
+    )
+
+    def make() -> DiffusionModel:
+        given = vars(settings) | {"estimator": Estimator()}
+        return DiffusionModel.from_pretrained(given.pop("model"), **given)
+
+    pictures = [tiny_models.picture(number) for number in range(2 * PAIRS)]
+    check(plan_of(settings), make, [("cat",)] * len(pictures), pictures)
