@@ -145,6 +145,8 @@ class Jobs:
         kind, _, method = rule.partition(" ")
         if kind == "train":
             return self.training(method)
+        if kind == "score":
+            return lambda: self.benchmark.score(self._asked("train"), self.data[0], self.foundation)
         return self.sampling() if kind == "sample" else self.evaluation(method)
 
     def compared(self, rule: str) -> list[dict[str, Any]]:
@@ -185,7 +187,7 @@ def main() -> None:
             folder = (given.foundation or Path(made)) / name / str(SEED) / "foundation"
             jobs = Jobs(config, name, folder) if given.foundation else _made_jobs(config, name, folder)
             rules = [f"{kind} {method}" for method in given.methods for kind in ("train", "evaluate")]
-            for rule in ["sample", *(rule for rule in rules if rule in jobs.rows)]:
+            for rule in [rule for rule in ("sample", "score", *rules) if rule in jobs.rows and jobs.rows[rule].memory]:
                 found += jobs.compared(rule)
                 print(_written(found[-2:]), flush=True)
             found.append(jobs.copies(given.methods[0]))

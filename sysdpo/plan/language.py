@@ -91,9 +91,9 @@ class LanguagePlan:
         return typical.joined(longest, lambda usual, most: Usage(usual.flops, most.peak + self.unpacked, most.kept))
 
     def _training(self, rows: float, lengths: Lengths) -> Pass:
-        # Checkpointed layers keep no keys and values, so that a shared prefix is not encoded apart.
-        apart = lengths if not self.settings.gradient_checkpointing else replace(lengths, shared=0)
-        policy, backward = (self._of(rows, apart, part) for part in (0, 1))
+        if self.settings.gradient_checkpointing:  # such layers keep no keys and values of a shared prefix
+            lengths = replace(lengths, shared=0)
+        policy, backward = (self._of(rows, lengths, part) for part in (0, 1))
         reference, plain = (self._forward(rows, lengths, adapted=adapted) for adapted in (False, True))
         return Pass(policy, reference, backward, plain)
 

@@ -69,7 +69,7 @@ class ScoringPlan:
         return found[0]
 
     def judging(self, trajectories: float) -> Usage:
-        """So many trajectories, `batch_size` rows at a time."""
+        """So many trajectories, of each of their images `batch_size` at a time."""
+        batch = min(trajectories, self.batch_size)
         rows = trajectories * (self.images if self.judges_images else 1)
-        batch = min(rows, self.batch_size)
         return self.one.rows(batch).times(rows / batch) if rows else NOTHING

@@ -81,9 +81,13 @@ LOOKS: dict[str, Look] = {
     "sampling": Look("#8c4a00", "h", (0, (2, 1)), "++"),
     "single_sample": Look("#e69f00", "p", (0, (1, 1)), "oo"),
     "separate_longer": Look("#4a90c2", "<", (0, (8, 2, 2, 2, 2, 2)), "|/"),
+    "sampling_scored": Look("#b98a5c", "H", (0, (2, 1, 4, 1)), "*"),
 }
 # Two systems' counterparts look alike.
-_KIN = {"only_first": "only_writer", "only_second": "only_painter"}
+_KIN = {
+    **dict.fromkeys(("only_first", "only_drafter"), "only_writer"),
+    **dict.fromkeys(("only_second", "only_refiner"), "only_painter"),
+}
 _SPARE = [name for name in LOOKS if name not in ("before", "direct", "separate", "shuffled")]
 
 

@@ -49,6 +49,8 @@ METHODS: dict[str, MethodView] = {
     "only_painter": MethodView("Only the painter", "DPO on the painter; the writer stays as it is."),
     "only_first": MethodView("Only the first model", "DPO on the model that drafts; the one that answers stays."),
     "only_second": MethodView("Only the second model", "DPO on the model that answers; the one that drafts stays."),
+    "only_drafter": MethodView("Only the drafter", "DPO on the model that drafts; the one that refines stays."),
+    "only_refiner": MethodView("Only the refiner", "DPO on the model that refines; the one that drafts stays."),
     "single_sample": MethodView(
         "Single sample",
         "SysDPO-Sampling with one ancestral draw for the sum. Its factor p(y|x) cancels between chosen and rejected, "
@@ -62,6 +64,11 @@ METHODS: dict[str, MethodView] = {
     "sampling": MethodView(
         "SysDPO-Sampling",
         "One loss on the final output: what lies between input and output is hidden, and summed over candidates.",
+    ),
+    "sampling_scored": MethodView(
+        "SysDPO-Sampling, scored",
+        "SysDPO-Sampling on the sampled and scored outputs that the other methods learn from, instead of the "
+        "preferences that come with the data.",
     ),
 }
 

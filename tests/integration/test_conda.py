@@ -159,16 +159,25 @@ def prefix_of(environment: str) -> Path:
     return made
 
 
+def discard_environments_of_other_locks() -> None:
+    wanted = {path.read_text() for path in (REPOSITORY / "envs").glob("*.yaml")}
+    for file in KEPT.glob("*.yaml"):
+        if file.read_text() not in wanted:
+            shutil.rmtree(file.with_suffix(""), ignore_errors=True)
+            file.with_suffix(".env_setup_done").unlink(missing_ok=True)
+            file.unlink()
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Before any job: the environments alone."""
     if shutil.which("conda") is None:
         pytest.skip("no conda on this machine")
+    discard_environments_of_other_locks()
     made = Project(tmp_path_factory.mktemp("conda"))
     # As documented for machines with a GPU; elsewhere the constraints are on nothing. Imports compile what they need.
     pins = {"PIP_CONSTRAINT": str(made.folder / "envs/cuda.txt"), "PIP_NO_COMPILE": "1"}
     made.snakemake("--sdm", "conda", "--conda-create-envs-only", **pins)
-    made.snakemake("--sdm", "conda", "--conda-cleanup-envs")  # those of other locks
     return made
 
 

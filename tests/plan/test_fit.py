@@ -1,20 +1,19 @@
 """What is planned of a training step is what torch measures of a real one, in arithmetic and in memory."""
 
-import copy
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import tiny_models
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from benchmarks.plan_fit import Jobs, alive_bytes, measured_flops, measured_peak, weights_at_reference
+from benchmarks.plan_fit import Jobs, alive_bytes, measured_flops, measured_peak
 from sysdpo.components.diffusion import DiffusionModel
 from sysdpo.components.language import LanguageModel
 from sysdpo.config import _merged, load_config, without_dropped
@@ -22,6 +21,7 @@ from sysdpo.foundation.tokenizer import make_tokenizer
 from sysdpo.plan.components import component_plans
 from sysdpo.plan.language import Lengths
 from sysdpo.plan.repeats import Repeats
+from sysdpo.plan.rules import SystemPlan
 from sysdpo.plan.training import Data, TrainingPlan
 from sysdpo.preferences import as_frame, make_pairs
 from sysdpo.settings import DiffusionSettings, Estimator, LanguageModelSettings, MethodSettings
@@ -33,6 +33,19 @@ REPOSITORY = Path(__file__).parents[2]
 PAIRS = 8
 PAINTER = "sysdpo.foundation.pipeline:SmallStableDiffusion3Pipeline"
 INSTRUCTION = " ".join(tiny_models.WORDS * 4)
+
+
+FEWER: dict[str, Any] = {
+    "seeds": [0],
+    "systems": {
+        "progressive_images": None,
+        "two_stage_qa": {
+            "foundation": {name: {"examples": 128, "steps": 1} for name in ("first", "second")},
+            "training": {"steps": 4},
+            "methods": dict.fromkeys(("only_first", "only_second", "separate", "single_sample", "separate_longer")),
+        },
+    },
+}
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +84,11 @@ def check(plan: TrainingPlan, make: Callable[[], Component], conditions: list[tu
     assert plan.activations() == pytest.approx(measured_peak(run) - before, rel=CLOSE)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("recomputed", [False, True])
-@pytest.mark.parametrize("prefix", ["", INSTRUCTION], ids=["own", "shared"])
+@pytest.mark.parametrize(
+    ("dtype", "recomputed", "prefix"),
+    [("float32", False, INSTRUCTION), ("bfloat16", True, "")],
+    ids=["shared prefix", "half precision, recomputed"],
+)
 def test_an_update_of_a_language_model(llama: Path, dtype: str, recomputed: bool, prefix: str) -> None:
     settings = LanguageModelSettings(
         {"r": 4, "target_modules": "all-linear"},
@@ -81,7 +96,6 @@ def test_an_update_of_a_language_model(llama: Path, dtype: str, recomputed: bool
         dtype=dtype,
         gradient_checkpointing=recomputed,
     )
-    planned = replace(settings, model=str(llama))
     own, answer = 12, 20
     shared = 1 + len(prefix.split())  # the token that begins a text
     rng = np.random.default_rng(0)
@@ -94,11 +108,11 @@ def test_an_update_of_a_language_model(llama: Path, dtype: str, recomputed: bool
     tokens = rng.integers(4, 10, (2 * PAIRS, answer))
     lengths = Lengths(shared if prefix else 0, shared + own, answer)
     values = [Completion("", tuple(row)) for row in tokens.tolist()]
-    check(plan_of(planned, lengths), make, [(text,) for text in texts * 2], values)
+    planned = plan_of(replace(settings, model=str(llama)), lengths)
+    check(planned, make, [(text,) for text in texts * 2], values)
 
 
-@pytest.mark.parametrize("kind", ["xl", "flow"])
-@pytest.mark.parametrize("recomputed", [False, True])
+@pytest.mark.parametrize(("kind", "recomputed"), [("xl", True), ("flow", False)])
 def test_an_update_of_a_diffusion_model(pipeline_folders: dict[str, Path], kind: str, recomputed: bool) -> None:
     settings = DiffusionSettings(
         tiny_models.DIFFUSION_LORA,
@@ -113,4 +127,45 @@ def test_an_update_of_a_diffusion_model(pipeline_folders: dict[str, Path], kind:
         return DiffusionModel.from_pretrained(given.pop("model"), **given)
 
     pictures = [tiny_models.picture(number) for number in range(2 * PAIRS)]
-    check(plan_of(settings), make, [("cat",)] * len(pictures), pictures)
+    captions = [(" ".join(pair),) for pair in permutations(tiny_models.WORDS, 2)][: len(pictures)]
+    check(plan_of(settings), make, captions, pictures)
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> Jobs:
+    """The default scale's second application at fewer updates: models that nobody has taught, and taught answers."""
+    config = without_dropped(_merged(load_config(REPOSITORY / "config.yaml"), FEWER))
+    folder = tmp_path_factory.mktemp("foundation")
+    plan = SystemPlan(config, "two_stage_qa")
+    for name, make in plan.benchmark.foundations.items():
+        make(0, folder / name)
+    prompts = plan.benchmark.prompts().query("split == 'train'")
+    rng, rows = np.random.default_rng(0), []
+    for asked in prompts.to_dict("records"):
+        for number in range(plan.sampling.samples_per_prompt):
+            values = {"text": asked["text"]}
+            for node in plan.benchmark.nodes:
+                made = plan.made[node.component]
+                said = str(made.taught(rng, *(str(values[parent]) for parent in node.parents)))
+                tokens = made.tokenizer(said, add_special_tokens=False)["input_ids"]
+                values[node.name] = Completion(said, (*tokens, made.tokenizer.eos_token_id))
+            rows.append((asked["prompt_id"], number, values))
+    columns = {name: [values[name] for _, _, values in rows] for name in rows[0][2]}
+    frame = as_frame([row[0] for row in rows], [row[1] for row in rows], columns)
+    pairs = make_pairs(plan.benchmark.score(prompts, frame, folder))
+    return Jobs(config, "two_stage_qa", folder, (frame, pairs))
+
+
+@pytest.mark.parametrize("method", ["direct", "sampling"])
+def test_a_whole_training_of_the_default_scale(jobs: Jobs, method: str) -> None:
+    rule = f"train {method}"
+    assert {row["quantity"]: row["ratio"] for row in jobs.compared(rule)} == {
+        "flops": pytest.approx(1, abs=CLOSE),
+        "peak_bytes": pytest.approx(1, abs=CLOSE),
+    }
+
+
+def test_policy_and_reference_are_one_copy_in_memory(jobs: Jobs) -> None:
+    found = jobs.copies("direct")
+    assert found["measured"] == pytest.approx(found["planned"], rel=0.01)
+    assert jobs.rows["train direct"].reference == 0

@@ -1,0 +1,217 @@
+"""The plan of a run says what follows from its settings; of models whose configs ship, and of no weights."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sysdpo.errors import UserError
+from sysdpo.plan.models import config_folder, language_network, pipeline_networks, sharded_bytes, weight_bytes
+from sysdpo.plan.rules import Row, SystemPlan
+
+WRITER = {
+    "model": "HuggingFaceTB/SmolLM2-135M-Instruct",
+    "max_new_tokens": 64,
+    "batch_size": 8,
+    "lora": {"r": 8, "target_modules": "all-linear"},
+}
+CHAT: dict[str, Any] = {
+    "factory": "sysdpo.systems.chat_refinement:build",
+    "data": {"source": "Intel/orca_dpo_pairs", "max_prompt_characters": 2000},
+    "prompts": {"train": 100, "validation": 10, "test": 20},
+    "components": {"drafter": WRITER, "refiner": WRITER},
+    "scorer": {"model": "OpenAssistant/reward-model-deberta-v3-large-v2", "batch_size": 4},
+    "trajectories": {"samples_per_prompt": 4},
+    "training": {
+        "steps": 10,
+        "batch_size": 8,
+        "learning_rate": {"drafter": 1e-4, "refiner": 1e-4},
+        "chosen_weight": {"drafter": 0.0, "refiner": 0.0},
+        "pairs": "best_worst",
+    },
+    "methods": {
+        "before": {"objective": "none"},
+        "best_of_n": {"objective": "none", "best_of": 4},
+        "only_drafter": {"objective": "only_drafter"},
+        "direct": {"objective": "direct"},
+        "given": {"objective": "sampling", "preferences": "given", "candidates": {"count": 2}},
+    },
+    "evaluation": {"samples_per_prompt": 1},
+}
+
+
+def config(**over: Any) -> dict[str, Any]:
+    """`over` names sections, and what is other in them."""
+    chat = copy.deepcopy(CHAT)
+    for section, values in over.items():
+        chat[section] = values if chat.get(section) is None else {**chat[section], **values}
+    return {"seeds": [0, 1], "systems": {"chat": chat}}
+
+
+def plan(settings: dict[str, Any] | None = None, **given: Any) -> SystemPlan:
+    return SystemPlan(settings or config(), "chat", **given)
+
+
+def rows(planned: SystemPlan) -> dict[str, Row]:
+    return {row.rule: row for row in planned.rows()}
+
+
+def with_components(**over: Any) -> dict[str, Any]:
+    return config(components={name: WRITER | over for name in ("drafter", "refiner")})
+
+
+@pytest.fixture(scope="module")
+def usual() -> SystemPlan:
+    return plan()
+
+
+def test_each_rule_and_method_has_a_row_in_the_order_of_the_work(usual: SystemPlan) -> None:
+    assert [row.rule for row in usual.rows()] == [
+        "sample",
+        "score",
+        "given",
+        *("train only_drafter", "train direct", "train given"),
+        *(f"evaluate {method}" for method in CHAT["methods"]),
+        "other jobs",
+    ]
+
+
+def test_the_reference_of_an_adapter_takes_nothing(usual: SystemPlan) -> None:
+    trained = [row for row in usual.rows() if row.rule.startswith(("train", "evaluate"))]
+    assert [row.reference for row in trained] == [0] * len(trained)
+
+
+def test_a_second_round_takes_a_second_adapter(usual: SystemPlan) -> None:
+    again = plan(config(methods={"direct": {"objective": "direct", "rounds": 2}}))
+    row, once = rows(again)["train direct"], rows(usual)["train direct"]
+    assert row.reference == 4 * again.training("direct").trainable == 4 * once.trainable
+    assert row.memory - once.memory == pytest.approx(row.reference)
+    assert row.usage.total_flops > 2 * once.usage.total_flops
+
+
+def test_optimizer_and_gradients_are_those_of_what_is_trained(usual: SystemPlan) -> None:
+    one, both = rows(usual)["train only_drafter"], rows(usual)["train direct"]
+    assert both.trainable == 2 * one.trainable
+    training = usual.training("direct")
+    assert training.memory() - training.activations() == usual.weights + 3 * 4 * both.trainable
+
+
+def test_jobs_in_parts_do_the_same_work(usual: SystemPlan) -> None:
+    split = plan(config(trajectories={"shards": 4}, evaluation={"shards": 2}))
+    for rule, parts in (("sample", 4), ("evaluate direct", 2)):
+        whole, shared = rows(usual)[rule], rows(split)[rule]
+        assert shared.jobs == parts * whole.jobs
+        assert shared.usage.flops == pytest.approx(whole.usage.flops)
+        assert (shared.tokens, shared.disk) == pytest.approx((whole.tokens, whole.disk))
+        assert shared.memory <= whole.memory
+
+
+def test_every_seed_counts(usual: SystemPlan) -> None:
+    one = SystemPlan(config() | {"seeds": [0]}, "chat")
+    for rule, row in rows(one).items():
+        assert rows(usual)[rule].usage.total_flops == pytest.approx(2 * row.usage.total_flops)
+
+
+def test_the_best_of_four_draws_four_times_as_many(usual: SystemPlan) -> None:
+    best, before = rows(usual)["evaluate best_of_n"], rows(usual)["evaluate before"]
+    assert best.tokens == 4 * before.tokens
+    assert best.disk == before.disk
+
+
+def test_recomputed_activations_save_memory_and_cost_arithmetic(usual: SystemPlan) -> None:
+    lean = plan(with_components(gradient_checkpointing=True)).training("direct")
+    assert lean.activations() < usual.training("direct").activations() / 2
+    assert lean.usage().total_flops > 1.2 * usual.training("direct").usage().total_flops
+
+
+def test_fewer_pairs_at_once_save_memory_and_cost_nothing(usual: SystemPlan) -> None:
+    parts = plan(config(training={"micro_batch_size": 2})).training("direct")
+    assert parts.activations() == pytest.approx(usual.training("direct").activations() / 4, rel=0.01)
+    assert parts.usage().total_flops == pytest.approx(usual.training("direct").usage().total_flops, rel=0.01)
+
+
+def test_half_precision_halves_the_frozen_weights_and_not_the_adapters(usual: SystemPlan) -> None:
+    half = plan(with_components(dtype="bfloat16"))
+    trained = 4 * usual.training("direct").trainable
+    assert half.weights - trained == pytest.approx((usual.weights - trained) / 2, rel=0.01)
+    assert half.training("direct").trainable == usual.training("direct").trainable
+
+
+def test_four_bits_hold_less_than_half_precision() -> None:
+    half, four = (plan(with_components(dtype="bfloat16", load_in_4bit=packed)) for packed in (False, True))
+    assert four.weights < 0.6 * half.weights  # the embeddings stay as they are
+    assert four.parameters == half.parameters
+    assert rows(four)["train direct"].usage.flops == rows(half)["train direct"].usage.flops
+
+
+def test_processes_share_the_pairs() -> None:
+    one, two = (plan(processes=count) for count in (1, 2))
+    assert two.training("direct").activations() == pytest.approx(one.training("direct").activations() / 2, rel=0.01)
+    assert rows(two)["train direct"].usage.total_flops == pytest.approx(rows(one)["train direct"].usage.total_flops)
+    assert rows(two)["train direct"].gpus == 2
+    assert rows(two)["sample"].gpus == 1
+
+
+def test_a_batch_that_cannot_be_shared_is_refused() -> None:
+    with pytest.raises(UserError, match="batch_size: 8 should be a multiple of the 3 processes"):
+        list(plan(processes=3).rows())
+
+
+@pytest.mark.parametrize("kind", ["language", "diffusion"])
+def test_two_processes_hold_half_of_the_frozen_blocks_each(kind: str) -> None:
+    if kind == "language":
+        network = language_network(config_folder("HuggingFaceTB/SmolLM2-135M-Instruct", "model"), "bfloat16")
+    else:
+        network = pipeline_networks(config_folder("stable-diffusion-v1-5/stable-diffusion-v1-5", "model"), "bfloat16")
+        network = network.denoiser
+    network.requires_grad_(False)
+    blocks = [module for module in network.modules() if type(module).__name__ in network._no_split_modules]
+    within = {id(weight): weight.nbytes for block in blocks for weight in block.parameters()}
+    whole, half, quarter = weight_bytes(network), sharded_bytes(network, 2), sharded_bytes(network, 4)
+    # What each holds of the blocks falls from a half to a quarter; what is gathered for the moment is the same.
+    assert half - quarter == pytest.approx(sum(within.values()) / 4)
+    gathered = half - (whole - sum(within.values()) / 2)
+    assert 0 < gathered < sum(within.values()) / 3
+    assert half < 0.9 * whole
+
+
+def test_sharding_is_what_a_training_by_several_holds() -> None:
+    kept, split = (plan(with_components(sharded=sharded), processes=2) for sharded in (False, True))
+    assert split.training("direct").memory() < kept.training("direct").memory()
+    alone = plan(with_components(sharded=True), processes=1)
+    assert rows(alone)["train direct"].memory == rows(plan())["train direct"].memory
+
+
+def test_prompts_of_a_data_set_that_is_not_here_are_assumed(usual: SystemPlan) -> None:
+    longer = plan(assumed=400)
+    assert not usual.has_prompts
+    lengths = usual.language_models["refiner"].typical, longer.language_models["refiner"].typical
+    assert lengths[1].prompt - lengths[0].prompt == 400 - 256
+    assert usual.language_models["drafter"].longest.prompt > 2000 // 4
+    assert rows(longer)["train direct"].usage.total_flops > rows(usual)["train direct"].usage.total_flops
+
+
+def test_prompts_that_are_here_are_counted(tmp_path: Path) -> None:
+    lines = [
+        f'{{"system": "", "question": "{"why " * (3 + row % 7)}{row}", "chosen": "a", "rejected": "b"}}'
+        for row in range(150)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(lines))
+    here = plan(config(data={"source": str(tmp_path)}))
+    assert here.has_prompts
+    assert here.language_models["drafter"].longest.prompt < 50
+
+
+def test_candidates_for_fewer_updates_take_less_memory(usual: SystemPlan) -> None:
+    often = {"objective": "sampling", "preferences": "given", "candidates": {"count": 2, "refresh": 1}}
+    fresh = plan(config(methods={"given": often})).training("given")
+    assert fresh._candidates().peak == pytest.approx(usual.training("given")._candidates().peak / 4)
+    assert fresh.memory() <= usual.training("given").memory()
+
+
+def test_a_model_whose_config_is_not_here_is_named() -> None:
+    with pytest.raises(UserError, match=r"^systems\.chat\.components\.drafter\.model: .*'some/model'"):
+        plan(with_components(model="some/model"))
+    with pytest.raises(UserError, match=r"^systems\.chat\.scorer\.model: .*'some/judge'"):
+        plan(config(scorer={"model": "some/judge"}))
