@@ -3,6 +3,9 @@
 import copy
 import json
 import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +79,21 @@ def test_a_process_that_dies_ends_the_step(steps: Steps, tmp_path: Path, capfd: 
     assert stopped.value.code == 1
     assert "process 1 of 2 ended with exit code -9" in capfd.readouterr().err
     assert not (tmp_path / "made").exists()
+
+
+def test_launchers_on_several_machines_meet(steps: Steps, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = f"127.0.0.1:{free.getsockname()[1]}"
+    assert steps("train", method="direct", output=tmp_path / "alone") == 0
+    shared = {"processes": 2, "machines": 2, "rendezvous": meeting, "output": tmp_path / "together"}
+    command = [sys.executable, "-m", "sysdpo", *steps.arguments("train", method="direct", **shared)]
+    machines = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [machine.communicate(timeout=300)[1] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], said
+    assert sum(each.count("20/20") for each in said) == 1
+    for alone, together in zip(rows(tmp_path / "alone"), rows(tmp_path / "together"), strict=True):
+        assert together["loss"] == pytest.approx(alone["loss"], abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """Log-probabilities of a language model against an independent computation in float64."""
 
 import copy
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import completion, perturb
+from tiny_models import LANGUAGE_LORA, completion, perturb
 from torch import Tensor
 
 from sysdpo.components.language import LanguageModel
@@ -182,3 +184,39 @@ def test_a_prefix_that_all_prompts_share_is_encoded_once_and_changes_no_value_an
     ]
     for ours, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
+def test_checkpointed_policy_and_reference_come_about_alike(language_folder: Path) -> None:
+    model = LanguageModel.from_pretrained(
+        language_folder,
+        lora=LANGUAGE_LORA,
+        template="big red cat runs small blue dog sleeps big red cat runs small blue dog sleeps {0}",
+        dtype="bfloat16",
+        gradient_checkpointing=True,
+    )
+    conditions = [("cat",), ("small blue dog",)]
+    values = [completion(model, "runs"), completion(model, "sleeps big red")]
+    policy, reference = model.log_probs(conditions, values, draw=[0, 0])
+    assert torch.equal(policy, reference)
+
+
+@pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
+def test_weights_in_four_bits_stay_and_the_adapter_learns(language_folder: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, again = (
+        LanguageModel.from_pretrained(language_folder, lora=LANGUAGE_LORA, load_in_4bit=True) for _ in range(2)
+    )
+    packed = {name: weight.clone() for name, weight in model.model.named_parameters() if weight.dtype == torch.uint8}
+    assert len(packed) == 14  # seven linear layers in each of two blocks
+    conditions, values = [("cat",), ("dog",)], [completion(model, "runs"), completion(model, "sleeps")]
+    policy, reference = model.log_probs(conditions, values, draw=[0, 0])
+    assert torch.equal(policy, reference)
+    optimizer = torch.optim.SGD(model.trainable_parameters(), lr=1.0)
+    (-policy.sum()).backward()
+    optimizer.step()
+    after, reference = model.log_probs(conditions, values, draw=[0, 0])
+    assert (after.sum() > reference.sum()).item()
+    assert all(torch.equal(weight, packed[name]) for name, weight in model.model.named_parameters() if name in packed)
+    model.save(tmp_path)
+    again.load(tmp_path)
+    torch.testing.assert_close(again.log_probs(conditions, values, draw=[0, 0]).policy, after)

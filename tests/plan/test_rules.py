@@ -1,17 +1,30 @@
-"""The plan of a run says what follows from its settings; of models whose configs ship, and of no weights."""
+"""The plan of a run says what follows from its settings, of small models that consist of a configuration alone."""
 
 import copy
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sysdpo.errors import UserError
-from sysdpo.plan.models import config_folder, language_network, pipeline_networks, sharded_bytes, weight_bytes
+from sysdpo.plan import models
+from sysdpo.plan.models import language_network, pipeline_networks, sharded_bytes, weight_bytes
 from sysdpo.plan.rules import Row, SystemPlan
 
+SHIPPED = models.SHIPPED
+LLAMA = {
+    "model_type": "llama",
+    "vocab_size": 400,
+    "hidden_size": 64,
+    "intermediate_size": 160,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
 WRITER = {
-    "model": "HuggingFaceTB/SmolLM2-135M-Instruct",
+    "model": "tiny/llama",
     "max_new_tokens": 64,
     "batch_size": 8,
     "lora": {"r": 8, "target_modules": "all-linear"},
@@ -21,7 +34,7 @@ CHAT: dict[str, Any] = {
     "data": {"source": "Intel/orca_dpo_pairs", "max_prompt_characters": 2000},
     "prompts": {"train": 100, "validation": 10, "test": 20},
     "components": {"drafter": WRITER, "refiner": WRITER},
-    "scorer": {"model": "OpenAssistant/reward-model-deberta-v3-large-v2", "batch_size": 4},
+    "scorer": {"model": "tiny/judge", "batch_size": 4},
     "trajectories": {"samples_per_prompt": 4},
     "training": {
         "steps": 10,
@@ -41,6 +54,19 @@ CHAT: dict[str, Any] = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Two configurations in the place of those that ship."""
+    root = tmp_path_factory.mktemp("configs")
+    judge = LLAMA | {"architectures": ["LlamaForSequenceClassification"], "id2label": {"0": "reward"}}
+    for name, described in (("tiny--llama", LLAMA), ("tiny--judge", judge)):
+        (root / name).mkdir()
+        (root / name / "config.json").write_text(json.dumps(described))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "SHIPPED", root)
+        yield
+
+
 def config(**over: Any) -> dict[str, Any]:
     """`over` names sections, and what is other in them."""
     chat = copy.deepcopy(CHAT)
@@ -58,7 +84,7 @@ def rows(planned: SystemPlan) -> dict[str, Row]:
 
 
 def with_components(**over: Any) -> dict[str, Any]:
-    return config(components={name: WRITER | over for name in ("drafter", "refiner")})
+    return config(components=dict.fromkeys(("drafter", "refiner"), WRITER | over))
 
 
 @pytest.fixture(scope="module")
@@ -161,10 +187,9 @@ def test_a_batch_that_cannot_be_shared_is_refused() -> None:
 @pytest.mark.parametrize("kind", ["language", "diffusion"])
 def test_two_processes_hold_half_of_the_frozen_blocks_each(kind: str) -> None:
     if kind == "language":
-        network = language_network(config_folder("HuggingFaceTB/SmolLM2-135M-Instruct", "model"), "bfloat16")
+        network = language_network(SHIPPED / "HuggingFaceTB--SmolLM2-135M-Instruct", "bfloat16")
     else:
-        network = pipeline_networks(config_folder("stable-diffusion-v1-5/stable-diffusion-v1-5", "model"), "bfloat16")
-        network = network.denoiser
+        network = pipeline_networks(SHIPPED / "stable-diffusion-v1-5--stable-diffusion-v1-5", "bfloat16").denoiser
     network.requires_grad_(False)
     blocks = [module for module in network.modules() if type(module).__name__ in network._no_split_modules]
     within = {id(weight): weight.nbytes for block in blocks for weight in block.parameters()}
