@@ -54,13 +54,18 @@ def locked(file: str = "requirements.lock") -> dict[str, str]:
     return {canonicalize_name(name): version for name, version in pins}
 
 
+def of_cuda(name: str) -> bool:
+    """Whether this canonical name is of a package that torch needs where it comes with CUDA, and there alone."""
+    return name.startswith(("cuda-", "nvidia-")) or name == "triton"
+
+
 def needed(names: list[str]) -> set[str]:
-    """The canonical names of these installed packages and of all that they need on this machine."""
+    """The canonical names of these installed packages and of all that they need on this machine, CUDA's left out."""
     found: set[str] = set()
     waiting = [canonicalize_name(name) for name in names]
     while waiting:
         name = waiting.pop()
-        if name in found:
+        if name in found or of_cuda(name):
             continue
         found.add(name)
         for text in distribution(name).requires or []:
@@ -93,7 +98,8 @@ def freeze() -> str:
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     # A local version such as +cpu names one build of a release that every index has.
     pins = [re.sub(r"\+.*", "", line) for line in lines if re.fullmatch(r"[\w.-]+==\S+", line)]
-    pins = [pin for pin in pins if canonicalize_name(pin.split("==")[0]) not in LEFT_OUT]
+    names = {pin: canonicalize_name(pin.split("==")[0]) for pin in pins}
+    pins = [pin for pin, name in names.items() if name not in LEFT_OUT and not of_cuda(name)]
     return "# Exact versions of all that .venv holds; `make lock` writes it.\n" + "\n".join(pins) + "\n"
 
 

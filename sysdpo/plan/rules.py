@@ -52,6 +52,7 @@ class SystemPlan:
     """One system. `processes` share each training; `assumed` is the length of inputs that are not here, in tokens."""
 
     def __init__(self, config: Config, name: str, *, processes: int = 1, assumed: int = 256):
+        config = config | {"experiments": {}}  # whose grids are no part of it
         self.name, self.processes, self.seeds = name, processes, len(config["seeds"])
         self.described = system_config(config, name)
         where = f"systems.{name}"

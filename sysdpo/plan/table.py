@@ -145,8 +145,8 @@ def _totals(rows: Sequence[Row], systems: Sequence[SystemPlan]) -> list[str]:
     lines.append(f"  disk {_size(sum(row.disk for row in rows))} for results")
     models = {name: size for system in systems for name, size in system.models.items()}
     if models:
-        each = ", ".join(f"{name} {_size(size)}" for name, size in models.items())
-        lines.append(f"  disk {_size(sum(models.values()))} for models: {each}")
+        lines.append(f"  disk {_size(sum(models.values()))} for models")
+        lines += [f"    {_size(size):>7}  {name}" for name, size in models.items()]
     return lines
 
 
@@ -156,8 +156,11 @@ def _legend() -> list[str]:
         "  weights     of all models of a job, adapters included; trained: those of the adapters that it trains",
         "  reference   memory for the reference beside the policy: none where it is the policy with its adapter off",
         "  GPU memory  of each GPU at its fullest moment",
-        f"  {DOES_NOT_FIT}      for that, {RESERVED_SHARE:.0%} more in gaps, {RESERVED_BYTES / GIB:.0f} GiB of CUDA",
+        f"  {DOES_NOT_FIT}      the card (named with its GB; an RTX 4090 has 24) holds less than that memory with "
+        f"{RESERVED_SHARE:.0%} of it for gaps",
+        f"              and {RESERVED_BYTES / GIB:.0f} GiB for CUDA",
         "  all jobs    of all seeds and parts; methods that take the same share a line",
+        "  FLOP        multiplications and additions of matrix products, convolutions and attention; P is 1e15, E 1e18",
         f"  GPU-hours   at {ARITHMETIC_REACHED:.0%} of a card's peak arithmetic and, where tokens are generated, "
         f"{READING_REACHED:.0%} of its",
         f"              memory's speed; with {START_SECONDS:.0f} s and the loading of the weights for each job's start",

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pin
@@ -94,7 +95,13 @@ def overlay(data: Path) -> dict[str, Any]:
     coins = COINS["systems"]["coins"]
     parts = {section: coins[section] | {"shards": 2} for section in ("trajectories", "evaluation")}
     kept = {name: coins["methods"][name] for name in ("before", "direct")}
-    swept = {"system": "coins", "seeds": [0], "split": "validation", "methods": ["before"], "grid": {"best_of": [1, 2]}}
+    swept = {
+        "system": "chat_refinement",
+        "seeds": [0],
+        "split": "validation",
+        "methods": ["before"],
+        "grid": {"best_of": [1, 2]},
+    }
     return {
         "systems": {
             "progressive_images": few | {"methods": methods},
@@ -183,8 +190,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="module")
 def shown(project: Project) -> str:
-    """What the run prints that does everything, and one experiment."""
-    return project.snakemake("--use-conda", "default", f"{project.made}/experiments/swept.csv")
+    """What the runs print that do an experiment and then everything else; the report shows the experiment."""
+    return "".join(
+        project.snakemake("--use-conda", *target) for target in ([f"{project.made}/experiments/swept.csv"], [])
+    )
 
 
 @pytest.mark.parametrize("environment", pin.IMPORTED)
@@ -193,21 +202,29 @@ def test_an_environment_holds_exactly_the_pins_of_the_lock(project: Project, env
     command = [python, "-m", "pip", "list", "--format", "json", "--exclude", "pip"]
     listed = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     there = {pin.canonicalize_name(row["name"]): row["version"].split("+")[0] for row in listed}
-    assert there == {name: pin.locked()[name] for name in pin.needed(pin.IMPORTED[environment])}
+    brought = {name: version for name, version in pin.locked("envs/cuda.txt").items() if name in there}
+    assert there == {name: pin.locked()[name] for name in pin.needed(pin.IMPORTED[environment])} | brought
     checked = subprocess.run([python, "-m", "pip", "check"], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout
 
 
-def test_what_cuda_adds_is_pinned_and_nothing_else() -> None:
+def test_what_torch_brings_along_with_cuda_is_pinned_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     constraints = pin.locked("envs/cuda.txt")
-    assert constraints
+    assert {"triton", "nvidia-cublas", "cuda-bindings"} <= {name for name in constraints if pin.of_cuda(name)}
     assert not constraints.keys() & pin.locked().keys()
+
+    installed = pin.distribution
+    torch = SimpleNamespace(requires=[*installed("torch").requires, *constraints])
+    monkeypatch.setattr(pin, "distribution", lambda name: torch if name == "torch" else installed(name))
+    for environment in pin.IMPORTED:
+        assert pin.environment(environment) == (REPOSITORY / "envs" / f"{environment}.yaml").read_text()
 
 
 def test_every_rule_runs_in_its_environment(project: Project, shown: str) -> None:
-    planned = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", shown, re.MULTILINE)}
+    planned, expected = Counter(), Counter()
+    for name, count in re.findall(r"^(\w+) +(\d+)$", shown, re.MULTILINE):
+        planned[name] += int(count)
     assert rules().keys() <= planned.keys()
-    expected = Counter()
     for name, (step, environment) in rules().items():
         expected[step, str(prefix_of(environment))] += planned[name]
     assert Counter((job["step"], job["prefix"]) for job in project.jobs()) == expected

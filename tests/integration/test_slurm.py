@@ -263,7 +263,7 @@ ALL = "0,1,2,3"
         (
             *("separate", training_on_several_nodes()),
             {"NumNodes": "2", "NumCPUs": "64", "TresPerJob": "gres:gpu:8", "TresPerNode": "gres:gpu:4"}
-            | {"options": "--processes 8 --machines 2", "agents": [f"{node} {ALL}" for node in slurm.node_names(2)]},
+            | {"options": "--processes 8 --machines 2", "agents": [f"node1 {ALL}", f"node2 {ALL}"]},
         ),
     ],
     ids=["one node", "two nodes"],

@@ -53,7 +53,7 @@ def cluster(folder: Path, *, nodes: int = 1, cores: int = 2, memory: int = 16000
         raise RuntimeError(why)
     logs = folder / "logs"
     logs.mkdir(parents=True)
-    names = node_names(nodes)
+    names = [f"node{number}" for number in range(1, nodes + 1)]
     key = folder / "munge.key"
     key.touch(mode=0o600)
     key.write_bytes(os.urandom(128))
@@ -77,11 +77,6 @@ def cluster(folder: Path, *, nodes: int = 1, cores: int = 2, memory: int = 16000
         wait_for("idle\n" * nodes, "sinfo", "--noheader", "--Node", "--format=%T")
         stack.callback(_cancel_all)
         yield
-
-
-def node_names(count: int) -> list[str]:
-    """The first node has the machine's own name, by which processes on the others find it."""
-    return [socket.gethostname(), *(f"{socket.gethostname()}-{number}" for number in range(2, count + 1))]
 
 
 def settings(folder: Path, names: list[str], cores: int, memory: int, gpus: int) -> dict[str, str]:

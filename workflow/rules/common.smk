@@ -26,7 +26,7 @@ stop_if_wrong(config, WORKFLOW / "schemas" / "config.schema.yaml")
 OWN_ENVIRONMENTS = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 PROGRAMS = '"$CONDA_PREFIX/bin"' if OWN_ENVIRONMENTS else shlex.quote(str(Path(sys.executable).parent))
 shell.prefix(f'set -euo pipefail; export PYTHONPATH={shlex.quote(str(WORKFLOW.parent))} PATH={PROGRAMS}:"$PATH"; ')
-os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+os.environ.update(OMP_WAIT_POLICY="PASSIVE")
 
 RESULTS = config["results"]
 LOGS = f"{RESULTS}/logs"

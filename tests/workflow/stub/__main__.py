@@ -43,7 +43,7 @@ def main() -> None:
         parser.add_argument(f"--{option}", type=Path)
     for option in ("pairs", "training", "metrics", "runs", "results", "figures"):
         parser.add_argument(f"--{option}", type=Path)
-    for option in ("system", "seed", "method", "model", "experiment", "split", "figure", "study", "part"):
+    for option in ("system", "seed", "method", "model", "experiment", "split", "figure", "study", "part", "checkpoint"):
         parser.add_argument(f"--{option}")
     for option in ("evaluations", "parts"):
         parser.add_argument(f"--{option}", type=Path, nargs="+")
