@@ -90,8 +90,8 @@ def method_rows(config: Config, system: str) -> dict[str, dict[str, Any]]:
     described = system_config(config, system)
     variants = {name: row for name, row in expand_experiments(config).items() if row["system"] == system}
     rows = dict(described["methods"])
-    rows |= {name: _merged(rows[variant["method"]], variant["overrides"]) for name, variant in variants.items()}
-    return {name: _merged(described["training"], row or {}) for name, row in rows.items()}
+    rows |= {name: merged(rows[variant["method"]], variant["overrides"]) for name, variant in variants.items()}
+    return {name: merged(described["training"], row or {}) for name, row in rows.items()}
 
 
 def method_settings(config: Config, system: str, method: str) -> MethodSettings:
@@ -115,7 +115,7 @@ def expand_experiments(config: Config) -> dict[str, dict[str, Any]]:
             for index, point in enumerate(points):
                 overrides: dict[str, Any] = {}
                 for _, _, settings in point:
-                    overrides = _merged(overrides, settings)
+                    overrides = merged(overrides, settings)
                 variants[f"{experiment}-{method}-{index:02d}"] = {
                     "experiment": experiment,
                     "system": described["system"],
@@ -132,9 +132,9 @@ def _coordinates(axis: str, values: Any) -> list[tuple[str, Any, dict[str, Any]]
     return [(axis, value, {axis: value}) for value in values]
 
 
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
         nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merged(merged[key], value) if nested else value
+        merged[key] = merged(merged[key], value) if nested else value
     return merged

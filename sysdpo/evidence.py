@@ -159,8 +159,12 @@ class Hidden:
             settings = self.settings
             if settings.generator in DRAWN:
                 settings = replace(settings, count=1, groups=None)
-            decoder = component.decoder(conditions)  # type: ignore[attr-defined]
-            proposed = propose(decoder, settings, seeds=seeds)
+            # As many beams at once as the component generates values at once.
+            size = max(1, getattr(component, "batch_size", len(conditions)) // settings.count)
+            proposed = []
+            for start in range(0, len(conditions), size):
+                decoder = component.decoder(conditions[start : start + size])  # type: ignore[attr-defined]
+                proposed += propose(decoder, settings, seeds=seeds[start : start + size])
             found = [[(candidate.value, candidate.log_prob) for candidate in row] for row in proposed]
         return [
             (row, Assignment({**assignment.values, node.name: value}, assignment.log_prob + log_prob))

@@ -228,3 +228,21 @@ def test_equal_factors_are_computed_once(language) -> None:
     shared = system.log_probs(rows, draw=[1, 1, 1])["writer"].policy
     assert asked == [2]
     assert shared[0] == shared[1] != shared[2]
+
+
+@pytest.mark.parametrize("generator", ["diverse_beam", "ancestral"])
+def test_no_more_candidates_are_generated_at_once_than_values(make_system, generator: str) -> None:
+    system = writer_system(make_system)
+    texts = ["cat", "big dog", "red cat", "dog", "small blue dog"]
+    settings = CandidateSettings(count=2, generator=generator)
+    writer, found, asked = system.components["writer"], [], []
+    make_decoder = writer.decoder
+    writer.decoder = lambda conditions: asked.append(len(conditions)) or make_decoder(conditions)
+    for most in (100, 4):
+        writer.batch_size = most
+        asked.clear()
+        hidden = Hidden(system, settings)
+        hidden.prepare({"text": texts}, texts, seeds=range(5))
+        found.append([[each.values["answer"].tokens for each in hidden.sets[text]] for text in texts])
+    assert asked == ([2, 2, 1] if generator == "diverse_beam" else [4, 4, 2])
+    assert found[0] == found[1]

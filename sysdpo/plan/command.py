@@ -6,7 +6,7 @@ import os
 from functools import reduce
 from pathlib import Path
 
-from sysdpo.config import Config, _merged, load_config, without_dropped
+from sysdpo.config import Config, merged, load_config, without_dropped
 from sysdpo.settings import at_least
 
 BASE = Path("config.yaml")
@@ -65,4 +65,4 @@ def configured(options: argparse.Namespace) -> Config:
     """The configuration as the workflow has it."""
     base = options.base or (BASE if BASE.is_file() else None)
     files = [] if options.alone or base is None else [base]
-    return without_dropped(reduce(_merged, map(load_config, [*files, *options.config])))
+    return without_dropped(reduce(merged, map(load_config, [*files, *options.config])))

@@ -119,9 +119,11 @@ class LanguagePlan:
         return self._generation(batch, 1, self.typical, self.longest).times(rows / batch) if rows else NOTHING
 
     def beams(self, prompts: float, count: int, *, drawn: bool) -> Usage:
-        """Candidates for so many prompts at once: `count` beams each, or draws, which encode a prompt each."""
+        """Candidates, `batch_size` at once: `count` beams a prompt, or as many draws, which encode a prompt each."""
         typical, longest = (replace(lengths, shared=0) for lengths in (self.typical, self.longest))
-        return self._generation(prompts * (count if drawn else 1), 1 if drawn else count, typical, longest)
+        rows, width = (prompts * count, 1) if drawn else (prompts, count)
+        batch = min(rows, max(1, self.batch_size // width))
+        return self._generation(batch, width, typical, longest).times(rows / batch)
 
     def _generation(self, prompts: float, width: int, typical: Lengths, longest: Lengths) -> Usage:
         return replace(self.generation(prompts, width, typical), peak=self.generation(prompts, width, longest).peak)

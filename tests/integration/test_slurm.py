@@ -19,10 +19,10 @@ from project import REPOSITORY, changed_profile, make_project, training_on_sever
 
 PROFILE = Path("workflow/profiles/slurm")
 PATIENCE = 900
-"""Seconds for a run: it takes three minutes where nothing else does, and waits longer, step by step, for slow jobs."""
-# The cluster has no accounting. Of jobs submitted together it is asked after 1 and 12 seconds; most take 10.
+"""Seconds for a run: some four minutes where nothing else runs; where jobs take longer, more pass until it is seen."""
+# The cluster has no accounting. Of jobs submitted together it is asked after 3, 16 and 39 seconds; most take 8 to 15.
 HERE = (
-    *("--slurm-no-account", "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "1"),
+    *("--slurm-no-account", "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "3"),
     *("--latency-wait", "20"),
 )
 

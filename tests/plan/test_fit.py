@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from benchmarks.plan_fit import Jobs, alive_bytes, measured_flops, measured_peak
 from sysdpo.components.diffusion import DiffusionModel
 from sysdpo.components.language import LanguageModel
-from sysdpo.config import _merged, load_config, without_dropped
+from sysdpo.config import merged, load_config, without_dropped
 from sysdpo.foundation.tokenizer import make_tokenizer
 from sysdpo.plan.components import component_plans
 from sysdpo.plan.language import Lengths
@@ -41,7 +41,7 @@ FEWER: dict[str, Any] = {
         "progressive_images": None,
         "two_stage_qa": {
             "foundation": {name: {"examples": 128, "steps": 1} for name in ("first", "second")},
-            "training": {"steps": 4},
+            "training": {"steps": 2},
             "methods": dict.fromkeys(("only_first", "only_second", "separate", "single_sample", "separate_longer")),
         },
     },
@@ -134,7 +134,7 @@ def test_an_update_of_a_diffusion_model(pipeline_folders: dict[str, Path], kind:
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> Jobs:
     """The default scale's second application at fewer updates: models that nobody has taught, and taught answers."""
-    config = without_dropped(_merged(load_config(REPOSITORY / "config.yaml"), FEWER))
+    config = without_dropped(merged(load_config(REPOSITORY / "config.yaml"), FEWER))
     folder = tmp_path_factory.mktemp("foundation")
     plan = SystemPlan(config, "two_stage_qa")
     for name, make in plan.benchmark.foundations.items():

@@ -114,7 +114,10 @@ def test_the_second_model_reads_question_and_draft(foundation: Path) -> None:
     assert (benchmark.inputs, system.outputs) == (("text",), ("answer",))
     sampled = system.sample({"text": ["tom has 7 pears , finds 2 , drops 3"]}, seeds=[0])
     assert len(sampled["answer"][0].tokens) <= 3
-    assert system.components["second"].encode_prompt.template.format("Q", sampled["draft"][0]) == f"Q : {sampled['draft'][0]} ="
+    assert (
+        system.components["second"].encode_prompt.template.format("Q", sampled["draft"][0])
+        == f"Q : {sampled['draft'][0]} ="
+    )
 
 
 def test_inspection_measures_shares(foundation: Path) -> None:
