@@ -52,7 +52,7 @@ format: $(INSTALLED)  ## rewrite the code in the project's style
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt $(SNAKEFILES)
 
-lock: $(INSTALLED)  ## write requirements.lock and envs/ from what .venv holds
+lock:  ## write requirements.lock and envs/ from what .venv holds
 	$(BIN)/python envs/pin.py
 
 # The stamp is written last: an installation that was cut short is done again.

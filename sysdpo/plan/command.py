@@ -6,7 +6,7 @@ import os
 from functools import reduce
 from pathlib import Path
 
-from sysdpo.config import Config, merged, load_config, without_dropped
+from sysdpo.config import Config, load_config, merged, without_dropped
 from sysdpo.settings import at_least
 
 BASE = Path("config.yaml")

@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from benchmarks.plan_fit import Jobs, alive_bytes, measured_flops, measured_peak
 from sysdpo.components.diffusion import DiffusionModel
 from sysdpo.components.language import LanguageModel
-from sysdpo.config import merged, load_config, without_dropped
+from sysdpo.config import load_config, merged, without_dropped
 from sysdpo.foundation.tokenizer import make_tokenizer
 from sysdpo.plan.components import component_plans
 from sysdpo.plan.language import Lengths

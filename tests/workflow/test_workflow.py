@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -22,14 +23,22 @@ def methods(jobs: list[Job]) -> set[str]:
     return {job.wildcards["method"] for job in jobs if "method" in job.wildcards}
 
 
-def scales() -> list[Path | None]:
-    return [None, *sorted((REPOSITORY / "workflow" / "scales").glob("*.yaml"))]
+SCALES = sorted((REPOSITORY / "workflow" / "scales").glob("*.yaml"))
+LAID_OVER = {"small-gpu": "paper"}
+"""Scales that are laid over another one."""
 
 
-@pytest.mark.parametrize("scale", scales(), ids=lambda path: path.stem if path else "default")
-def test_every_scale_plans_each_step_for_each_seed_and_method(tmp_path: Path, scale: Path | None) -> None:
+def files_of(scale: str) -> list[Path]:
+    """The files of a scale, as they are laid over each other; none of the default one."""
+    names = [*([LAID_OVER[scale]] if scale in LAID_OVER else []), scale]
+    return [path for name in names for path in SCALES if path.stem == name]
+
+
+@pytest.mark.parametrize("scale", ["default", *(path.stem for path in SCALES)])
+def test_every_scale_plans_each_step_for_each_seed_and_method(tmp_path: Path, scale: str) -> None:
     project = make_project(tmp_path)
-    config = laid_over(project.config, yaml.safe_load(scale.read_text()) if scale else {})
+    files = files_of(scale)
+    config = reduce(laid_over, (yaml.safe_load(path.read_text()) for path in files), project.config)
     seeds, systems = len(config["seeds"]), without_dropped(config)["systems"].values()
     expected: Counter[str] = Counter(["metrics", "manifest", "report"])
     expected.update(dict.fromkeys(["study", "draw"], int("theory" in (config.get("studies") or {}))))
@@ -48,7 +57,7 @@ def test_every_scale_plans_each_step_for_each_seed_and_method(tmp_path: Path, sc
         expected.update({"prompts": 1, "tables": 1, "credit_table": 1, "figure": len(system["figures"])})
         expected.update(given=int(bool(given)))
 
-    planned = project.planned("--configfile", str(scale)) if scale else project.planned()
+    planned = project.planned(*(["--configfile", *map(str, files)] if files else []))
 
     assert rules(planned) == +expected
 
