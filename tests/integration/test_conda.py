@@ -15,9 +15,9 @@ import pin
 import pytest
 import tiny_chat
 import yaml
+from clone import REPOSITORY, clone
 from coin_system import CONFIG as COINS
 
-REPOSITORY = Path(__file__).parents[2]
 SUPPORT = REPOSITORY / "tests" / "support"
 # Made once: an environment's name follows from what it holds, so a new lock gets new ones.
 KEPT = REPOSITORY / "build" / "conda"
@@ -118,12 +118,8 @@ class Project:
     """A fresh clone, with what the test adds: the overlay, the coins, and a record of every step."""
 
     def __init__(self, folder: Path):
-        self.folder = folder / "project"
-        for name in ("sysdpo", "workflow", "envs"):
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(REPOSITORY / name, self.folder / name, ignore=ignored)
-        for path in (REPOSITORY / "Snakefile", REPOSITORY / "config.yaml", SUPPORT / "coin_system.py"):
-            shutil.copy(path, self.folder)
+        self.folder = clone(folder / "project")
+        shutil.copy(SUPPORT / "coin_system.py", self.folder)
         (self.folder / "few.yaml").write_text(yaml.safe_dump(overlay(folder / "data")))
         program = self.folder / "sysdpo/__main__.py"
         program.write_text(RECORD + program.read_text())

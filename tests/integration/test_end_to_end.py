@@ -1,19 +1,15 @@
 """The whole workflow at the scale `test`, in a copy of the project, and one seed of it again by hand."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from clone import REPOSITORY, clone, warm_snakemake
 from steps import Steps
 
-REPOSITORY = Path(__file__).parents[2]
 SCALE = "workflow/scales/test.yaml"
 IMAGES, QA = "progressive_images", "two_stage_qa"
 METRICS = {
@@ -43,27 +39,12 @@ class Project:
     """A copy of the project: what a user has after cloning it."""
 
     def __init__(self, folder: Path):
-        self.folder = folder
-        for name in ("sysdpo", "workflow", "envs"):
-            shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("Snakefile", "config.yaml"):
-            shutil.copy(REPOSITORY / name, folder)
+        self.folder = clone(folder)
         self.results = folder / yaml.safe_load((folder / SCALE).read_text())["results"]
 
     def snakemake(self, *arguments: str) -> str:
         """What a warm run of the workflow prints; it must succeed."""
-        python = (sys.executable, "-m")
-        options = ("--cores", "2", "--scheduler", "greedy", "--configfile", SCALE)
-        done = subprocess.run(
-            [*python, "sysdpo", "warm", *python, "snakemake", *options, *arguments],
-            cwd=self.folder,
-            env=os.environ | {"PYTHONPATH": str(self.folder)},
-            capture_output=True,
-            text=True,
-            timeout=1800,
-        )
-        assert done.returncode == 0, done.stderr[-4000:]
-        return done.stdout + done.stderr
+        return warm_snakemake(self.folder, "--configfile", SCALE, *arguments)
 
     def run(self, system: str = IMAGES) -> Path:
         return self.results / "runs" / system / "0"

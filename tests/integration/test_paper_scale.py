@@ -1,18 +1,14 @@
 """The paper's scale from its first prompt to the report, with tiny random models of the same classes."""
 
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from clone import clone, warm_snakemake
 from tiny_hub import save_hub
 
-REPOSITORY = Path(__file__).parents[2]
 PAPER, SMALL_GPU = "workflow/scales/paper.yaml", "workflow/scales/small-gpu.yaml"
 SYSTEMS = ("picture_series", "chat_refinement")
 OWN_METRICS = {
@@ -31,29 +27,13 @@ class Rehearsal:
     """A copy of the project, and everything that one command makes in it."""
 
     def __init__(self, folder: Path):
-        self.folder = folder / "project"
-        for name in ("sysdpo", "workflow", "envs"):
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(REPOSITORY / name, self.folder / name, ignore=ignored)
-        for name in ("Snakefile", "config.yaml"):
-            shutil.copy(REPOSITORY / name, self.folder)
+        self.folder = clone(folder / "project")
         self.scales = (PAPER, str(save_hub(folder / "hub")))
         self.paper = yaml.safe_load((self.folder / PAPER).read_text())
         self.results = self.folder / yaml.safe_load(Path(self.scales[1]).read_text())["results"]
 
     def snakemake(self, *arguments: str, scales: tuple[str, ...]) -> str:
-        python = (sys.executable, "-m")
-        profile = ("--workflow-profile", "workflow/profiles/default", "--cores", "2")
-        done = subprocess.run(
-            [*python, "sysdpo", "warm", *python, "snakemake", *profile, *arguments, "--configfile", *scales],
-            cwd=self.folder,
-            env=os.environ | {"PYTHONPATH": str(self.folder)},
-            capture_output=True,
-            text=True,
-            timeout=1800,
-        )
-        assert done.returncode == 0, done.stderr[-4000:]
-        return done.stdout + done.stderr
+        return warm_snakemake(self.folder, *arguments, "--configfile", *scales)
 
     def methods(self, system: str) -> dict[str, dict]:
         return self.paper["systems"][system]["methods"]

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +14,8 @@ import pandas as pd
 import pytest
 import slurm
 import yaml
-from project import REPOSITORY, changed_profile, make_project, training_on_several_nodes
+from clone import REPOSITORY, clone
+from project import changed_profile, make_project, training_on_several_nodes
 
 PROFILE = Path("workflow/profiles/slurm")
 PATIENCE = 900
@@ -127,12 +127,7 @@ class Run:
     """A copy of the project that the SLURM profile has made everything in."""
 
     def __init__(self, folder: Path):
-        self.folder = folder / "project"
-        for name in ("sysdpo", "workflow", "envs"):
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(REPOSITORY / name, self.folder / name, ignore=ignored)
-        for name in ("Snakefile", "config.yaml"):
-            shutil.copy(REPOSITORY / name, self.folder)
+        self.folder = clone(folder / "project")
         (self.folder / "fewer.yaml").write_text(yaml.safe_dump(overlay()))
         record(self.folder / "sysdpo/__main__.py", too_little="3000M")
         scale = "workflow/scales/test.yaml"
