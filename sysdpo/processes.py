@@ -66,8 +66,9 @@ def _launch_on_machines(arguments: Sequence[str], machines: int) -> None:
             f"--machines: {machines} should be 1 outside of a SLURM job, or --rendezvous HOST:PORT be given to this "
             "command on each of them"
         )
-    nodes = int(os.environ.get("SLURM_JOB_NUM_NODES", "1"))
-    if nodes < machines:
+    # Snakemake's job steps take the variable away; then `srun` itself refuses what the job does not have.
+    nodes = os.environ.get("SLURM_JOB_NUM_NODES")
+    if nodes is not None and int(nodes) < machines:
         raise UserError(f"--machines: {machines} should be at most the number of the SLURM job's nodes, {nodes}")
     # The job's script runs on one of its nodes. Jobs that share a node must not meet at the same port.
     meeting = f"{socket.gethostname()}:{FIRST_PORT + int(job) % PORTS}"
