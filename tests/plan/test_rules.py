@@ -228,11 +228,11 @@ def test_prompts_that_are_here_are_counted(tmp_path: Path) -> None:
     assert here.language_models["drafter"].longest.prompt < 50
 
 
-def test_candidates_for_fewer_updates_take_less_memory(usual: SystemPlan) -> None:
-    often = {"objective": "sampling", "preferences": "given", "candidates": {"count": 2, "refresh": 1}}
-    fresh = plan(config(methods={"given": often})).training("given")
-    assert fresh._candidates().peak == pytest.approx(usual.training("given")._candidates().peak / 4)
-    assert fresh.memory() <= usual.training("given").memory()
+def test_candidates_take_the_memory_of_those_that_are_generated_at_once() -> None:
+    few, many = (plan(with_components(batch_size=size)).training("given")._candidates() for size in (8, 16))
+    assert many.peak == pytest.approx(2 * few.peak)
+    assert many.total_flops == pytest.approx(few.total_flops)
+    assert many.read < few.read  # the weights, once for every batch
 
 
 def test_a_model_whose_config_is_not_here_is_named() -> None:
