@@ -133,6 +133,7 @@ def _coordinates(axis: str, values: Any) -> list[tuple[str, Any, dict[str, Any]]
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid over `base`, mapping by mapping, as Snakemake lays one configuration file over another."""
     result = dict(base)
     for key, value in over.items():
         nested = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)

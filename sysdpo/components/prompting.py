@@ -12,7 +12,8 @@ class PromptEncoder:
     """`template.format(*condition)` in tokens, each prompt's computed once.
 
     With a chat template it is the user's message, after the system message `system_prompt.format(*condition)` where
-    that is not empty. Raises `UserError` where there is a system prompt and no chat template, or one that refuses it.
+    that is not empty. Raises `UserError` where there is a system prompt and no chat template, or one that refuses it,
+    and where either of the two asks for more than the node is generated from.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str, system_prompt: str | None):
@@ -26,7 +27,7 @@ class PromptEncoder:
 
     def __call__(self, condition: tuple[Any, ...]) -> list[int]:
         """The prompt's token ids."""
-        key = (self.template.format(*condition), self.system_prompt.format(*condition))
+        key = (_filled("template", self.template, condition), _filled("system_prompt", self.system_prompt, condition))
         if key not in self._known:
             self._known[key] = self._encode(*key)
         return self._known[key]
@@ -43,3 +44,14 @@ class PromptEncoder:
                 f"system_prompt: {self.system_prompt!r} should be left out for this model, whose chat template refuses "
                 f"it ({error})"
             ) from error
+
+
+def _filled(setting: str, text: str, condition: tuple[Any, ...]) -> str:
+    try:
+        return text.format(*condition)
+    except (LookupError, ValueError) as error:
+        places = ", ".join(f"{{{place}}}" for place in range(len(condition)))
+        raise UserError(
+            f"{setting}: {text!r} should stand for a prompt, with {places} for the node's inputs and other braces "
+            f"doubled ({type(error).__name__}: {error})"
+        ) from error

@@ -10,6 +10,7 @@ from tiny_models import LANGUAGE_LORA, completion, perturb
 from torch import Tensor
 
 from sysdpo.components.language import LanguageModel
+from sysdpo.errors import UserError
 from sysdpo.values import Completion
 
 # Prompts and completions of different lengths, one completion cut off before its end token, one empty but for it.
@@ -220,3 +221,10 @@ def test_weights_in_four_bits_stay_and_the_adapter_learns(language_folder: Path,
     model.save(tmp_path)
     again.load(tmp_path)
     torch.testing.assert_close(again.log_probs(conditions, values, draw=[0, 0]).policy, after)
+
+
+@pytest.mark.parametrize("template", ["{0} {1}", "{0} {name}", "{0", 'Answer as {"answer": 1}: {0}'])
+def test_a_template_that_cannot_be_filled_is_refused(language: LanguageModel, template: str) -> None:
+    language.encode_prompt.template = template
+    with pytest.raises(UserError, match=r"template: .* should stand for a prompt, with \{0\} for the node's inputs"):
+        language.encode_prompt(("cat",))
