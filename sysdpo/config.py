@@ -16,7 +16,7 @@ from sysdpo.settings import Evaluation, MethodSettings, Sampling, one_of, typed
 
 Config = dict[str, Any]
 
-TOP_LEVEL = ("results", "seeds", "systems", "experiments", "studies")
+TOP_LEVEL = ("numerics", "results", "seeds", "systems", "experiments", "studies")
 REQUIRED_SECTIONS = ("factory", "components", "trajectories", "training", "methods", "evaluation")
 SECTIONS = (
     *REQUIRED_SECTIONS,

@@ -13,8 +13,11 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from sysdpo import numerics
 from sysdpo.errors import UserError
 from sysdpo.processes import process_state
+
+numerics.use_kernels()  # whatever computes with models imports this module
 
 Trajectories = Mapping[str, Sequence[Any]]
 """A batch of trajectories by columns: for every variable of the system the list of its values, one per row."""

@@ -3,7 +3,8 @@
 A run of many short steps spends much of its time on imports. Here one process imports them once and stays for as
 long as the command runs; each step of the command (Snakemake, say) hands it its arguments, directory, environment and
 standard streams, and is forked from it. A step that is killed takes its fork along. What a step writes is the same
-either way. A tool that measures processes, as Snakemake's `benchmark` does, sees a step's time but not its memory.
+either way. A tool that measures processes, as Snakemake's `benchmark` does, sees a step's time but not its memory. Steps with
+other numerics than this process, as `SYSDPO_NUMERICS` chooses them (default: portable), are not handed to it.
 """
 
 import contextlib
@@ -22,8 +23,12 @@ import threading
 import traceback
 from collections.abc import Mapping, Sequence
 
+from sysdpo import numerics
+
 ADDRESS = "SYSDPO_WARM"
-"""Environment variable of a warm command's steps: the interpreter's prefix, a colon, the socket's path."""
+"""Environment variable of a warm command's steps: the interpreter's prefix, the numerics and the socket's path, with
+colons between them.
+"""
 
 MODULES = (
     *("sysdpo.steps", "sysdpo.training", "sysdpo.components.language", "sysdpo.components.diffusion"),
@@ -36,8 +41,10 @@ STREAMS = (0, 1, 2)
 
 def run_step(arguments: Sequence[str]) -> int | None:
     """The exit code of a step that the warm process has run; None where there is none, or none of this interpreter."""
-    prefix, _, address = os.environ.get(ADDRESS, "").rpartition(":")
-    if prefix != sys.prefix:  # an environment of its own, a rule's conda env say, has libraries of its own
+    place, _, address = os.environ.get(ADDRESS, "").rpartition(":")
+    # An environment of its own, a rule's conda env say, has libraries of its own; and libraries that are imported have
+    # their numerics.
+    if place != f"{sys.prefix}:{numerics.chosen()}":
         return None
     with socket.socket(socket.AF_UNIX) as connection:
         try:
@@ -67,7 +74,8 @@ def run_command(command: Sequence[str]) -> int:
         importlib.import_module(name)
     gc.freeze()
     with tempfile.TemporaryDirectory(prefix="sysdpo-") as folder, _Server(os.path.join(folder, "socket")) as server:
-        environment = os.environ | {ADDRESS: f"{sys.prefix}:{server.server_address}"}
+        here = f"{sys.prefix}:{numerics.chosen()}:{server.server_address}"
+        environment = numerics.shipped_environment() | {ADDRESS: here}
         with subprocess.Popen(command, env=environment) as process:
             # The command ends its steps when it is told to stop; this process ends after it. An interrupt from the
             # terminal reaches the command by itself.

@@ -1,14 +1,17 @@
-"""What all tests share: one thread, no network, and tiny models made once a session."""
+"""What all tests share: one thread, portable numerics, no network, and tiny models made once a session."""
 
 import os
 import sys
 from pathlib import Path
 
 # Read by torch and the Hugging Face libraries when they are imported.
-os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["HF_HUB_OFFLINE"] = "1"
 sys.path.append(str(Path(__file__).parent / "support"))
+
+from sysdpo import numerics
+
+numerics.choose("portable")
 
 import pytest
 import tiny_models
@@ -19,8 +22,6 @@ from tiny_system import tiny_system
 from sysdpo.components.diffusion import DiffusionModel, Estimator
 from sysdpo.components.language import LanguageModel
 from sysdpo.foundation.pipeline import SmallStableDiffusion3Pipeline
-
-torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ LEFT_OUT_FOLDERS = {"logs", "benchmarks", "checkpoints", ".snakemake"}
 
 
 def write_manifest(results: Path, config: dict[str, Any], output: Path) -> None:
-    """Writes commit, config hash, versions, machine, seeds and the SHA-256 of every file below `results`.
+    """Writes commit, config hash, seeds, numerics, versions, machine and the SHA-256 of every file below `results`.
 
     No date, no host name and no path outside `results`: the same run on the same machine gives the same file.
     Left out: the manifest itself, `report.html`, and the folders logs, benchmarks and checkpoints.
@@ -33,6 +33,7 @@ def write_manifest(results: Path, config: dict[str, Any], output: Path) -> None:
         **commit(Path(__file__).resolve().parents[2], results),
         "config_sha256": config_hash(config),
         "seeds": config.get("seeds", []),
+        "numerics": config.get("numerics", "portable"),
         "versions": versions(),
         "machine": machine(),
         "files": checksums(results),

@@ -40,6 +40,7 @@ CREDIT_TABLE = f"{RESULTS}/tables/{{system}}_credit.csv"
 STUDY_TABLE = f"{RESULTS}/studies/{{study}}.csv"
 STUDY_FIGURE = f"{RESULTS}/figures/study_{{study}}"
 
+NUMERICS = config.get("numerics", "portable")
 SYSTEMS = config["systems"]
 SEEDS = config["seeds"]
 EXPERIMENTS = config.get("experiments") or {}

@@ -9,7 +9,8 @@ def as_parameter(settings):
 
 def sections(system, *names):
     """These parts of a system's settings, less what changes no result: how many jobs share the work."""
-    return {name: without_shards(SYSTEMS[system][name]) for name in names if name in SYSTEMS[system]}
+    found = {name: without_shards(SYSTEMS[system][name]) for name in names if name in SYSTEMS[system]}
+    return found | {"numerics": NUMERICS}
 
 
 def without_shards(section):
@@ -60,7 +61,7 @@ def experiment_settings(wildcards):
 
 
 def study_settings(wildcards):
-    return as_parameter(STUDIES[wildcards.study])
+    return as_parameter(STUDIES[wildcards.study] | {"numerics": NUMERICS})
 
 
 def experiments_found(wildcards):
