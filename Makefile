@@ -4,6 +4,8 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 SMOLLM2 := 0.1.2
 RUN := $(BIN)/python -m sysdpo warm $(BIN)/snakemake --workflow-profile workflow/profiles/default --cores all
+TEST_SCALE := $(RUN) --configfile workflow/scales/test.yaml
+DIGESTS := workflow/scales/test.manifest.json
 SNAKEFILES := Snakefile workflow/Snakefile workflow/rules
 
 # PASSIVE: idle OpenMP threads that spin slow the other jobs down by 10 to 100 times.
@@ -11,7 +13,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce laptop rehearse test lint format lock
+.PHONY: help install reproduce laptop rehearse verify digests test lint format lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +38,17 @@ rehearse: $(INSTALLED)  ## run the paper's scale with tiny random models in plac
 	SYSDPO_NUMERICS=native $(RUN) --configfile workflow/scales/paper.yaml build/tiny-hub/tiny.yaml
 	@echo
 	@echo "The whole report: $(CURDIR)/build/rehearsal/report.html"
+
+verify: $(INSTALLED)  ## run the scale test again and compare every byte with the digests committed
+	rm -rf build/test
+	$(TEST_SCALE)
+	$(BIN)/python -m sysdpo verify --config build/test/config.yaml --results build/test --digests $(DIGESTS)
+	@echo "Every byte is as committed in $(DIGESTS)."
+
+digests: $(INSTALLED)  ## run the scale test and take its digests, after a change that is meant to change numbers
+	rm -rf build/test
+	$(TEST_SCALE)
+	cp build/test/manifest.json $(DIGESTS)
 
 test: $(INSTALLED)  ## run the test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -26,7 +26,7 @@ ENVIRONMENT = {
 
 PATHS = (
     *("prompts", "foundation", "trajectories", "scores", "pairs", "training", "metrics", "comparisons", "table"),
-    *("runs", "results", "figures", "checkpoint", "output"),
+    *("runs", "results", "figures", "digests", "checkpoint", "output"),
 )
 STEPS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "validate": (steps.validate, ()),
@@ -57,6 +57,7 @@ STEPS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "draw": (steps.draw, ("study", "table", "output")),
     "report": (steps.report, ("results", "output")),
     "manifest": (steps.manifest, ("results", "output")),
+    "verify": (steps.verify, ("results", "digests")),
     "experiment": (steps.experiment, ("experiment", "evaluations", "figures", "output")),
 }
 

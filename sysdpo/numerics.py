@@ -71,8 +71,9 @@ def choose(numerics: str) -> None:
         _shipped.update({name: os.environ.get(name) for name in PORTABLE})
         os.environ.update(PORTABLE)  # over what is there: some machines set them to something else
     else:
+        shipped = shipped_environment()
         os.environ.clear()
-        os.environ.update(shipped_environment())
+        os.environ.update(shipped)
     _chosen[:] = [numerics]
 
 

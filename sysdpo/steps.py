@@ -288,6 +288,13 @@ def manifest(options: argparse.Namespace, config: Config) -> None:
     write_manifest(options.results, config, options.output)
 
 
+def verify(options: argparse.Namespace, config: Config) -> None:
+    """Compare every byte of the results with the checksums of a manifest made before."""
+    from sysdpo.report.manifest import stop_if_other
+
+    stop_if_other(options.results, options.digests)
+
+
 def experiment(options: argparse.Namespace, config: Config) -> None:
     """Gather an experiment's runs into one table, and draw it."""
     from sysdpo.experiments import gather

@@ -3,8 +3,9 @@
 A run of many short steps spends much of its time on imports. Here one process imports them once and stays for as
 long as the command runs; each step of the command (Snakemake, say) hands it its arguments, directory, environment and
 standard streams, and is forked from it. A step that is killed takes its fork along. What a step writes is the same
-either way. A tool that measures processes, as Snakemake's `benchmark` does, sees a step's time but not its memory. Steps with
-other numerics than this process, as `SYSDPO_NUMERICS` chooses them (default: portable), are not handed to it.
+either way. A tool that measures processes, as Snakemake's `benchmark` does, sees a step's time but not its memory.
+Steps with other numerics than this process, as `SYSDPO_NUMERICS` chooses them (default: portable), are not handed to
+it.
 """
 
 import contextlib

@@ -11,6 +11,8 @@ from sysdpo import warm
 DRIVER = """
 import os, sys, time
 from pathlib import Path
+from sysdpo import numerics
+numerics.choose("portable")
 from sysdpo import cli, warm
 
 def main(arguments):

@@ -10,8 +10,9 @@ import re
 import subprocess
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from sysdpo.errors import UserError
 from sysdpo.report.files import write_text
 
 PACKAGES = (
@@ -20,6 +21,7 @@ PACKAGES = (
 )
 # The page shows the manifest, so it is made after it; logs and timings differ from run to run.
 LEFT_OUT = {"manifest.json", "report.html"}
+TRAINING_LOG = "training.jsonl"
 LEFT_OUT_FOLDERS = {"logs", "benchmarks", "checkpoints", ".snakemake"}
 
 
@@ -49,8 +51,8 @@ def config_hash(config: dict[str, Any]) -> str:
 
 
 def checksums(results: Path) -> dict[str, str]:
-    """SHA-256 of every file below `results`, by its path relative to it; a folder with a manifest of its own (another
-    scale's results) is left out.
+    """SHA-256 of every file below `results`, by its path relative to it, of training logs without their times; a folder
+    with a manifest of its own (another scale's results) is left out.
     """
     found = {}
     others = {path.parent for path in results.rglob("manifest.json")} - {results}
@@ -61,8 +63,31 @@ def checksums(results: Path) -> dict[str, str]:
         hidden = any(part.startswith(".") for part in parts)
         if path.is_file() and not hidden and not LEFT_OUT_FOLDERS & set(parts) and parts[0] not in LEFT_OUT:
             with path.open("rb") as opened:
-                found["/".join(parts)] = hashlib.file_digest(opened, "sha256").hexdigest()
+                found["/".join(parts)] = _checksum(opened)
     return found
+
+
+def stop_if_other(results: Path, digests: Path) -> None:
+    """Raises `UserError` unless the files below `results` are, byte for byte, those that another manifest lists."""
+    try:
+        wanted = dict(json.loads(digests.read_text())["files"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"--digests: '{digests}' should be a manifest.json that lists files ({error})") from error
+    found = checksums(results)
+    other = [name for name in sorted(wanted.keys() | found.keys()) if wanted.get(name) != found.get(name)]
+    if other:
+        raise UserError(
+            f"--results: '{results}' should have the {len(wanted)} files of '{digests}' to the byte; {len(other)} "
+            f"differ or are missing on one side, {', '.join(other[:5])}{' ...' if len(other) > 5 else ''}"
+        )
+
+
+def _checksum(file: BinaryIO) -> str:
+    """SHA-256 of an open file; a training's log counts without the time that each of its updates took."""
+    if Path(file.name).name != TRAINING_LOG:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+    timeless = [{key: value for key, value in json.loads(line).items() if key != "seconds"} for line in file]
+    return hashlib.sha256(json.dumps(timeless).encode()).hexdigest()
 
 
 def commit(source: Path, results: Path) -> dict[str, Any]:
