@@ -97,7 +97,7 @@ def train_round(
     weights = {name: system.components[name].trainable_parameters() for name in components}
     model = accelerator.prepare(PairLoss([each for name in components for each in weights[name]], settings))
     groups = [{"params": weights[name], "lr": settings.learning_rate[name]} for name in components]
-    optimizer = accelerator.prepare(torch.optim.AdamW(groups, weight_decay=0.0))
+    optimizer = accelerator.prepare(torch.optim.AdamW(groups, weight_decay=0.0, fused=True))
     schedule = get_cosine_schedule_with_warmup(optimizer, settings.warmup_steps, settings.steps)
     asked = witness(system, settings.objective, settings.candidate_settings)
     place = {"process": accelerator.process_index, "processes": accelerator.num_processes}

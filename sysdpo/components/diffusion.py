@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sysdpo.components.loading import add_lora, check_same_weights, load_pretrained
+from sysdpo.components.lora import fold_into_small, merged, without_adapter
 from sysdpo.components.noise import NoiseSchedule
 from sysdpo.components.sharding import gathered, shard
 from sysdpo.settings import Estimator
@@ -61,6 +62,7 @@ class DiffusionModel:
         self.denoiser = getattr(pipeline, self._part)
         add_lora(partial(self.denoiser.add_adapter, adapter_name=POLICY), LoraConfig(lora_dropout=0.0, **lora))
         self._in_float32(POLICY)
+        fold_into_small(self.denoiser)
         if gradient_checkpointing:
             self.denoiser.enable_gradient_checkpointing()
         self.sharded = sharded
@@ -118,7 +120,8 @@ class DiffusionModel:
             rows = slice(start, start + self.batch_size)
             generators = [torch.Generator().manual_seed(seed) for seed in seeds[rows]]
             prompts = [str(condition[0]) for condition in conditions[rows]]
-            images += self.pipeline(prompt=prompts, generator=generators, **self.sampling).images
+            with merged(self.denoiser):
+                images += self.pipeline(prompt=prompts, generator=generators, **self.sampling).images
         return images
 
     def log_probs(
@@ -131,18 +134,19 @@ class DiffusionModel:
         # where it depends on the batch, nor where all processes must call the model equally often.
         keys = list(zip(digests, prompts, draw, strict=True))
         known = self._references if self.denoiser.dtype == torch.float32 and not self.sharded else {}
+        latents = self._encode_images(digests, values)
         if new := [row for row, key in enumerate(keys) if key not in known]:
-            rows = [prompts[row] for row in new], [values[row] for row in new], [draw[row] for row in new]
+            rows = [prompts[row] for row in new], latents[new], [draw[row] for row in new]
             with torch.no_grad(), self._as_reference():
                 computed = self._estimate(*rows)
             known.update(zip([keys[row] for row in new], computed, strict=True))
         reference = torch.stack([known[key] for key in keys])
-        return LogProbs(self._estimate(prompts, values, draw), reference)
+        return LogProbs(self._estimate(prompts, latents, draw), reference)
 
-    def _estimate(self, prompts: Sequence[str], images: Sequence[Image], draw: Sequence[int]) -> Tensor:
+    def _estimate(self, prompts: Sequence[str], latents: Tensor, draw: Sequence[int]) -> Tensor:
         """The bound under the adapter that is active, averaged over each row's draws; shape `[batch]`."""
         repeats = self.estimator.draws
-        latents = self._encode_images(images).repeat_interleave(repeats, 0)
+        latents = latents.repeat_interleave(repeats, 0)
         condition = {key: part.repeat_interleave(repeats, 0) for key, part in self._encode_prompts(prompts).items()}
         step, noise = self._draws(draw, latents.shape[1:])
         noisy, target = self.schedule.corrupt(latents, noise.to(latents), step)
@@ -173,8 +177,8 @@ class DiffusionModel:
                 noises.append(-noise if mirrored else noise)
         return torch.tensor(steps), torch.stack(noises)
 
-    def _encode_images(self, images: Sequence[Image]) -> Tensor:
-        keys = [_digest(image) for image in images]
+    def _encode_images(self, keys: Sequence[bytes], images: Sequence[Image]) -> Tensor:
+        """The autoencoder's latents of images with these digests, each computed once."""
         missing = {key: image for key, image in zip(keys, images, strict=True) if key not in self._latents}
         for batch in batched(missing.items(), self.batch_size):
             latents = self._encode_batch([image for _, image in batch])
@@ -252,15 +256,14 @@ class DiffusionModel:
 
     @contextmanager
     def _as_reference(self) -> Iterator[None]:
-        rebased = REFERENCE in self.denoiser.peft_config
-        if rebased:
-            self.denoiser.set_adapter(REFERENCE)
-        else:
-            self.denoiser.disable_adapters()
+        if REFERENCE not in self.denoiser.peft_config:
+            with without_adapter(self.denoiser):
+                yield
+            return
+        self.denoiser.set_adapter(REFERENCE)
         try:
             yield
         finally:
-            self.denoiser.enable_adapters()
             self.denoiser.set_adapter(POLICY)
 
     def rebase_reference(self) -> None:

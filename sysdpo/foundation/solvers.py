@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sysdpo.foundation.small_llama import MAX_LENGTH, example, fit_language, small_llama
+from sysdpo.foundation.small_llama import MAX_LENGTH, fit_language, small_llama
 from sysdpo.foundation.sums import (
     CARELESS,
     FIRST_TEMPLATE,
@@ -95,7 +95,7 @@ def _make(
         name,
         model,
         tokenizer,
-        [example(tokenizer, prompt, completion) for prompt, completion in pairs],
+        pairs,
         rng,
         folder,
         steps=settings.steps,

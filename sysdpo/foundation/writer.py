@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from sysdpo.foundation.grammar import CAPTIONS, PROMPT_END, SEPARATOR, Request, requests
-from sysdpo.foundation.small_llama import MAX_LENGTH, example, fit_language, small_llama
+from sysdpo.foundation.small_llama import MAX_LENGTH, fit_language, small_llama
 from sysdpo.foundation.tokenizer import make_tokenizer
 from sysdpo.foundation.world import WriterSettings, answer
 
@@ -22,12 +22,12 @@ def make_writer(settings: WriterSettings, seed: int, folder: Path, known: list[R
         tokenizer, width=settings.width, layers=settings.layers, initializer_range=settings.initializer_range
     )
     asked = [known[row % len(known)] for row in range(settings.answers)]
-    examples = [example(tokenizer, request.text + PROMPT_END, answer(request, settings, rng)) for request in asked]
+    pairs = [(request.text + PROMPT_END, answer(request, settings, rng)) for request in asked]
     fit_language(
         "writer",
         model,
         tokenizer,
-        examples,
+        pairs,
         rng,
         folder,
         steps=settings.steps,

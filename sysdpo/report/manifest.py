@@ -9,8 +9,9 @@ import platform
 import re
 import subprocess
 from importlib import metadata
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from sysdpo.errors import UserError
 from sysdpo.report.files import write_text
@@ -82,7 +83,7 @@ def stop_if_other(results: Path, digests: Path) -> None:
         )
 
 
-def _checksum(file: BinaryIO) -> str:
+def _checksum(file: BufferedReader) -> str:
     """SHA-256 of an open file; a training's log counts without the time that each of its updates took."""
     if Path(file.name).name != TRAINING_LOG:
         return hashlib.file_digest(file, "sha256").hexdigest()

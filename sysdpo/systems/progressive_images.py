@@ -3,6 +3,7 @@
 A language model writes three captions, a diffusion model draws them; the parser between them is deterministic.
 """
 
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from sysdpo.scoring.series import as_rise, is_ordered, preference_score
 from sysdpo.settings import DiffusionSettings, Estimator, LanguageModelSettings, typed
 from sysdpo.system import Component, Node, System
 
+RENDERS = "renders.npz"
 IMAGES = ("image_1", "image_2", "image_3")
 NODES = (
     Node("captions", "writer", ("text",)),
@@ -98,6 +100,8 @@ class ProgressiveImages:
         from sysdpo.foundation.regressor import make_regressor
 
         make_regressor(self.regressor, seed, folder)
+        images, attributes = renders(self.size)
+        np.savez(folder / RENDERS, images=images, attributes=attributes)
 
     def prompts(self) -> pd.DataFrame:
         """Columns `prompt_id, split, text, attribute, direction, fur, unseen`.
@@ -162,8 +166,8 @@ class ProgressiveImages:
         asked = trajectories[["prompt_id"]].merge(prompts, on="prompt_id", how="left")
         direction = asked["direction"].to_numpy()
         rising = as_rise(scores[["attribute_1", "attribute_2", "attribute_3"]].to_numpy(), direction)
-        renders = nearest_render(self.size)
-        looked_up = [renders.look_up(trajectories[image].tolist()) for image in IMAGES]
+        nearest = nearest_render(foundation)
+        looked_up = [nearest.look_up(trajectories[image].tolist()) for image in IMAGES]
         read_out = as_rise(np.stack([_asked(attributes, asked) for attributes, _ in looked_up], 1), direction)
         answers = zip(trajectories["captions"], asked["attribute"], asked["fur"], strict=True)
         return pd.DataFrame(
@@ -180,7 +184,7 @@ class ProgressiveImages:
     def inspect(self, foundation: Path, seed: int) -> dict[str, Any]:
         """The regressor's R² on held-out renders and on generated images, the painter's words, the writer's order."""
         system, regressor = self.system(foundation).to(), AttributeRegressor.load(foundation / "regressor")
-        renders = nearest_render(self.size)
+        nearest = nearest_render(foundation)
         rng = np.random.default_rng([seed, 2])
         images, truth = random_cats(1000, self.size, rng)
         rendered = regressor.score([Image.fromarray(image) for image in images])
@@ -188,12 +192,12 @@ class ProgressiveImages:
         words = [(attribute, rank) for attribute in ATTRIBUTES for rank in range(len(LEVELS))]
         conditions = [(caption(kind, WORDS[kind][rank], fur),) for kind, rank in words for fur in furs]
         drawn = system.components["painter"].sample(conditions, seeds=range(len(conditions)))
-        generated, (looked_up, distance) = regressor.score(drawn), renders.look_up(drawn)
+        generated, (looked_up, distance) = regressor.score(drawn), nearest.look_up(drawn)
         levels, quality = [], {}
         for position, (kind, rank) in enumerate(words):
             rows = slice(position * len(furs), (position + 1) * len(furs))
             shown = generated[rows, ATTRIBUTES.index(kind)]
-            nearest = np.abs(shown[:, None] - np.array(LEVELS)).argmin(1)
+            closest = np.abs(shown[:, None] - np.array(LEVELS)).argmin(1)
             levels.append(
                 {
                     "attribute": kind,
@@ -201,7 +205,7 @@ class ProgressiveImages:
                     "level_asked": LEVELS[rank],
                     "level_drawn_mean": float(shown.mean()),
                     "level_drawn_std": float(shown.std()),
-                    "right_share": float((nearest == rank).mean()),
+                    "right_share": float((closest == rank).mean()),
                 }
             )
         for column, kind in enumerate(ATTRIBUTES):
@@ -234,14 +238,24 @@ def build(settings: Mapping[str, Any]) -> ProgressiveImages:
     return ProgressiveImages(settings)
 
 
-def nearest_render(size: int) -> NearestRender:
-    """Rendered cats along each attribute in steps of 1/60, in every fur, to look pictures up among."""
+def nearest_render(foundation: Path) -> NearestRender:
+    """The rendered cats beside the regressor, drawn once for all evaluations, to look pictures up among."""
+    file = foundation / "regressor" / RENDERS
+    try:
+        with np.load(file) as kept:
+            return NearestRender(kept["images"], kept["attributes"])
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"renders: '{file}' should be there as the regressor's step writes it ({error})") from error
+
+
+def renders(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cats along each attribute in steps of 1/60, in every fur: uint8 `[m, size, size, 3]`, and attributes `[m, 3]`."""
     grid = np.linspace(0, 1, 61)
     attributes = np.tile([NEUTRAL[kind] for kind in ATTRIBUTES], (len(ATTRIBUTES), len(grid), len(FURS), 1))
     for column in range(len(ATTRIBUTES)):
         attributes[column, :, :, column] = grid[:, None]
     attributes = attributes.reshape(-1, len(ATTRIBUTES))
-    return NearestRender(render(attributes, list(FURS) * (len(attributes) // len(FURS)), size=size), attributes)
+    return render(attributes, list(FURS) * (len(attributes) // len(FURS)), size=size), attributes
 
 
 def _asked(attributes: np.ndarray, asked: pd.DataFrame) -> np.ndarray:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sysdpo.foundation.small_llama import IGNORED, example, small_llama
+from sysdpo.foundation.small_llama import IGNORED, small_llama, tokenized
 from sysdpo.foundation.sums import CARELESS, FIRST_TEMPLATE, SECOND_TEMPLATE, VERBS, build, draft
 
 TINY = {"examples": 20, "steps": 2, "batch_size": 4, "width": 16, "layers": 1}
@@ -59,7 +59,7 @@ def test_the_second_model_reads_drafts_and_numbers_but_no_verb(folders: Path) ->
 
 def test_labels_are_the_completion_and_its_end_alone(folders: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folders / "second")
-    ids, labels = example(tokenizer, "7 up 2 =", "9")
+    ids, labels = tokenized(tokenizer, [("7 up 2 =", "9")])[0]
     nine, end = tokenizer.convert_tokens_to_ids("9"), tokenizer.eos_token_id
     assert ids[0] == tokenizer.bos_token_id
     assert ids[-2:].tolist() == labels[-2:].tolist() == [nine, end]

@@ -17,7 +17,7 @@ from sysdpo.foundation.renderer import ATTRIBUTES, render
 from sysdpo.foundation.world import NEUTRAL
 from sysdpo.preferences import as_frame
 from sysdpo.scoring.regressor import AttributeRegressor
-from sysdpo.systems.progressive_images import build
+from sysdpo.systems.progressive_images import build, nearest_render
 from sysdpo.values import Completion
 
 REPOSITORY = Path(__file__).parents[2]
@@ -162,12 +162,12 @@ def test_scores_read_the_asked_attribute_in_the_asked_direction(monkeypatch: pyt
     assert scores["trajectory_id"].tolist() == frame["trajectory_id"].tolist()
 
 
-def test_metrics_of_rendered_cats_are_known() -> None:
+def test_metrics_of_rendered_cats_are_known(foundation: Path) -> None:
     frame = trajectories([(0.1, 0.4, 0.9), (0.9, 0.2, 0.8)], PROMPTS, [GINGER, GINGER])
     scores = frame[["trajectory_id", "prompt_id"]].assign(
         score=0.0, attribute_1=[0.1, 0.9], attribute_2=[0.4, 0.2], attribute_3=[0.9, 0.8]
     )
-    metrics = build(settings()).metrics(PROMPTS, frame, scores, Path())
+    metrics = build(settings()).metrics(PROMPTS, frame, scores, foundation)
     assert metrics["order_consistency"].tolist() == [1.0, 0.0]  # 0.1, 0.8, 0.2 is not in order
     assert metrics["spread"].tolist() == pytest.approx([0.8, 0.1])
     assert metrics["well_formed"].tolist() == [1.0, 0.0]  # ginger sizes were not asked of the second
@@ -175,7 +175,16 @@ def test_metrics_of_rendered_cats_are_known() -> None:
     assert metrics["readout_score"][0] == pytest.approx(0.7, abs=0.05)
     assert (metrics["image_distance"] < 0.05).all()
     noise = frame.assign(**{f"image_{n}": [tiny_models.picture(n), tiny_models.picture(n + 3)] for n in (1, 2, 3)})
-    assert (build(settings()).metrics(PROMPTS, noise, scores, Path())["image_distance"] > 0.2).all()
+    assert (build(settings()).metrics(PROMPTS, noise, scores, foundation)["image_distance"] > 0.2).all()
+
+
+def test_without_its_renders_a_regressor_s_folder_is_refused(foundation: Path, tmp_path: Path) -> None:
+    (tmp_path / "regressor").mkdir()
+    for content in (None, b"", (foundation / "regressor" / "renders.npz").read_bytes()[:-100]):
+        if content is not None:
+            (tmp_path / "regressor" / "renders.npz").write_bytes(content)
+        with pytest.raises(UserError, match=r"renders: '.*renders.npz' should be there"):
+            nearest_render(tmp_path)
 
 
 def test_inspection_reports_all_that_was_asked(foundation: Path) -> None:

@@ -1,0 +1,85 @@
+"""What all models that train a LoRA adapter share: the adapter off, inside the weights, or folded into small ones."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import MethodType
+from typing import Any
+
+import torch
+from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+
+FEW = 3  # ranks: a layer no wider than these has more work with its adapter apart
+
+
+@contextmanager
+def without_adapter(network: nn.Module) -> Iterator[None]:
+    """Within it, and within `torch.no_grad`, the network is what it was before it had adapters.
+
+    PEFT's and diffusers' own ways also look through all modules for weights that ask for gradients, which costs a small
+    model a sixth of an update.
+    """
+    layers = [part for part in network.modules() if isinstance(part, BaseTunerLayer)]
+    before = [layer.disable_adapters for layer in layers]
+    for layer in layers:
+        layer._disable_adapters = True
+    try:
+        yield
+    finally:
+        for layer, disabled in zip(layers, before, strict=True):
+            layer._disable_adapters = disabled
+
+
+@contextmanager
+def merged(network: nn.Module) -> Iterator[None]:
+    """Within it the active adapter is part of the weights, for generation; afterwards they are bit by bit as before.
+
+    Nothing is merged where that would round (below float32), cost memory (packed or sharded weights), or where more
+    than one adapter is active.
+    """
+    layers = [part for part in network.modules() if isinstance(part, LoraLinear) and not part.disable_adapters]
+    plain = all(_is_plain(layer) and len(layer.active_adapters) == 1 and not layer.merged for layer in layers)
+    shipped = [layer.base_layer.weight.data for layer in layers] if plain else []
+    for layer, weight in zip(layers, shipped, strict=False):
+        (name,) = layer.active_adapters
+        layer.base_layer.weight.data = weight + layer.get_delta_weight(name)
+        layer.merged_adapters.append(name)
+    try:
+        yield
+    finally:
+        for layer, weight in zip(layers, shipped, strict=False):
+            layer.base_layer.weight.data = weight
+            layer.merged_adapters.clear()
+
+
+def fold_into_small(network: nn.Module) -> None:
+    """Let small layers add their adapter to the weight before they multiply, `x (W + s·B·A)ᵀ`, not after.
+
+    These are fewer and larger operations. The gradient reaches `A` and `B` as ever, and with `B = 0` the layer gives,
+    bit by bit, what it gives without the adapter.
+    """
+    for layer in network.modules():
+        if isinstance(layer, LoraLinear) and _is_plain(layer):
+            inside, outside = layer.base_layer.in_features, layer.base_layer.out_features
+            if inside * outside <= FEW * max(layer.r.values()) * (inside + outside):
+                layer.forward = MethodType(_folded, layer)
+
+
+def _folded(layer: LoraLinear, x: Tensor, *arguments: Any, **keywords: Any) -> Tensor:
+    active = [name for name in layer.active_adapters if name in layer.lora_A]
+    if layer.disable_adapters or layer.merged or len(active) != 1:
+        return type(layer).forward(layer, x, *arguments, **keywords)
+    (name,) = active
+    base, scaling = layer.base_layer, layer.scaling[name]
+    weight = torch.addmm(base.weight, layer.lora_B[name].weight, layer.lora_A[name].weight, alpha=scaling)
+    return nn.functional.linear(x, weight, base.bias)
+
+
+def _is_plain(layer: LoraLinear) -> bool:
+    """Whether the adapter is nothing but `s·B·A` beside a float32 weight that is whole."""
+    if type(layer.base_layer) is not nn.Linear or type(layer.base_layer.weight) is not nn.Parameter:
+        return False
+    undisturbed = all(isinstance(dropout, nn.Identity) for dropout in layer.lora_dropout.values())
+    simple = not layer.lora_variant and not any(layer.lora_bias.values())
+    return layer.base_layer.weight.dtype == torch.float32 and simple and undisturbed
