@@ -13,7 +13,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce laptop rehearse verify digests test lint format lock
+.PHONY: help install reproduce laptop rehearse verify verdicts digests test lint format lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,12 @@ verify: $(INSTALLED)  ## run the scale test again and compare every byte with th
 	$(TEST_SCALE)
 	$(BIN)/python -m sysdpo verify --config build/test/config.yaml --results build/test --digests $(DIGESTS)
 	@echo "Every byte is as committed in $(DIGESTS)."
+
+verdicts: $(INSTALLED)  ## compare what the last default run concludes with what the committed one does
+	mkdir -p build
+	git show HEAD:results/comparisons.csv > build/committed_comparisons.csv
+	$(BIN)/python -m sysdpo verdicts --config results/config.yaml --comparisons results/comparisons.csv \
+		--committed build/committed_comparisons.csv
 
 digests: $(INSTALLED)  ## run the scale test and take its digests, after a change that is meant to change numbers
 	rm -rf build/test

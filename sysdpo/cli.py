@@ -26,7 +26,7 @@ ENVIRONMENT = {
 
 PATHS = (
     *("prompts", "foundation", "trajectories", "scores", "pairs", "training", "metrics", "comparisons", "table"),
-    *("runs", "results", "figures", "digests", "checkpoint", "output"),
+    *("runs", "results", "figures", "digests", "committed", "checkpoint", "output"),
 )
 STEPS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "validate": (steps.validate, ()),
@@ -58,6 +58,7 @@ STEPS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "report": (steps.report, ("results", "output")),
     "manifest": (steps.manifest, ("results", "output")),
     "verify": (steps.verify, ("results", "digests")),
+    "verdicts": (steps.verdicts, ("comparisons", "committed")),
     "experiment": (steps.experiment, ("experiment", "evaluations", "figures", "output")),
 }
 

@@ -295,6 +295,13 @@ def verify(options: argparse.Namespace, config: Config) -> None:
     stop_if_other(options.results, options.digests)
 
 
+def verdicts(options: argparse.Namespace, config: Config) -> None:
+    """Compare what the intervals of two runs say, where their bytes cannot be the same."""
+    from sysdpo.report.verdicts import compare_verdicts
+
+    print(compare_verdicts(options.comparisons, options.committed))
+
+
 def experiment(options: argparse.Namespace, config: Config) -> None:
     """Gather an experiment's runs into one table, and draw it."""
     from sysdpo.experiments import gather

@@ -9,7 +9,7 @@ import pytest
 from sysdpo.errors import UserError
 from sysdpo.report.credit import write_credit_table
 from sysdpo.report.html import write_report
-from sysdpo.report.manifest import checksums, config_hash, write_manifest
+from sysdpo.report.manifest import checksums, config_hash, stop_if_other, write_manifest
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +139,20 @@ def test_another_scale_s_results_below_have_a_manifest_of_their_own(tmp_path: Pa
         (tmp_path / name).write_text(name)
     assert list(checksums(tmp_path)) == ["metrics.csv", "tables/images.md"]
     assert list(checksums(tmp_path / "laptop")) == ["metrics.csv"]
+
+
+def test_a_manifest_verifies_every_byte_but_a_training_s_times(tmp_path: Path) -> None:
+    for run, seconds in (("one", 1.5), ("two", 2.5)):
+        (tmp_path / run).mkdir()
+        (tmp_path / run / "training.jsonl").write_text(json.dumps({"loss": 0.1, "seconds": seconds}) + "\n")
+        (tmp_path / run / "metrics.csv").write_text("a\n1\n")
+    write_manifest(tmp_path / "one", {}, tmp_path / "one" / "manifest.json")
+    stop_if_other(tmp_path / "two", tmp_path / "one" / "manifest.json")
+    (tmp_path / "two" / "more.csv").write_text("b\n")
+    (tmp_path / "two" / "training.jsonl").write_text(json.dumps({"loss": 0.2, "seconds": 1.5}) + "\n")
+    with pytest.raises(UserError, match=r"2 differ or are missing on one side, more.csv, training.jsonl$"):
+        stop_if_other(tmp_path / "two", tmp_path / "one" / "manifest.json")
+    for content in ("{", "[]", '{"files": 1}'):
+        (tmp_path / "other.json").write_text(content)
+        with pytest.raises(UserError, match=r"--digests: '.*other.json' should be a manifest.json"):
+            stop_if_other(tmp_path / "two", tmp_path / "other.json")

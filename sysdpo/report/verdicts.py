@@ -1,0 +1,46 @@
+"""What two runs of one comparison agree on where their bytes cannot be the same: on another kind of machine, say.
+
+A verdict is what a comparison's interval says of a method against a baseline: its difference is above 0, below 0, or
+open. Two runs contradict each other where one says above and the other below. Both are our choice.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from sysdpo.errors import UserError
+from sysdpo.report.files import read_table
+from sysdpo.statistics import COMPARISON_COLUMNS
+
+KEY = ["system", "metric", "method", "baseline"]
+BELOW, OPEN, ABOVE = -1, 0, 1
+
+
+def compare_verdicts(ours: Path, theirs: Path) -> str:
+    """How many of the comparisons that both tables have end alike; two lines of text.
+
+    Raises `UserError` if they have none in common, or if some contradict each other.
+    """
+    both = _verdicts(ours).add_suffix("_ours").join(_verdicts(theirs).add_suffix("_theirs"), how="inner")
+    if both.empty:
+        raise UserError(f"--committed: '{theirs}' should have comparisons that '{ours}' has; they have none in common")
+    opposite = both[both["verdict_ours"] * both["verdict_theirs"] == BELOW]
+    if len(opposite):
+        first = " ".join(map(str, opposite.index[0]))
+        raise UserError(
+            f"--comparisons: '{ours}' should contradict no verdict of '{theirs}'; of {len(both)} it contradicts "
+            f"{len(opposite)}, '{first}' the first"
+        )
+    alike = int((both["verdict_ours"] == both["verdict_theirs"]).sum())
+    inside = both["difference_ours"].between(both["ci_low_theirs"], both["ci_high_theirs"]).mean()
+    return (
+        f"{alike} of {len(both)} verdicts are the same; the others are open in one run and decided in the other.\n"
+        f"{inside:.0%} of the differences lie inside the other run's interval."
+    )
+
+
+def _verdicts(path: Path) -> pd.DataFrame:
+    table = read_table(path, COMPARISON_COLUMNS).set_index(KEY)
+    verdict = np.select([table["ci_low"] > 0, table["ci_high"] < 0], [ABOVE, BELOW], OPEN)
+    return table[["difference", "ci_low", "ci_high"]].assign(verdict=verdict)
