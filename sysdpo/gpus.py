@@ -6,6 +6,7 @@ and every step would take the first.
 
 import fcntl
 import os
+import stat
 import tempfile
 from pathlib import Path
 from typing import IO
@@ -44,11 +45,19 @@ def reserve_gpus(count: int) -> None:
 
 
 def _lock(number: int) -> IO[str] | None:
-    """A lock on a GPU; None if another of the user's processes holds it."""
-    file = (Path(tempfile.gettempdir()) / f"sysdpo-{os.getuid()}-gpu-{number}.lock").open("w")
+    """A lock on a GPU; None if another of the user's processes holds it, or the file is not the user's own."""
+    path = Path(tempfile.gettempdir()) / f"sysdpo-{os.getuid()}-gpu-{number}.lock"
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Anybody may write where temporary files lie: a link that waits there must not be followed.
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "r+")
     except OSError:
-        file.close()
         return None
-    return file
+    try:
+        found = os.fstat(file.fileno())
+        if found.st_uid == os.getuid() and stat.S_ISREG(found.st_mode):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+    except OSError:
+        pass
+    file.close()
+    return None

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sysdpo.errors import UserError
+from sysdpo.errors import UserError, printable
 from sysdpo.gpus import reserve_gpus
 from sysdpo.settings import at_least
 from sysdpo.warm import ADDRESS
@@ -27,9 +27,20 @@ if TYPE_CHECKING:
 FIRST_PORT, PORTS = 20_000, 20_000
 
 
+LAUNCHED = "TORCHELASTIC_RUN_ID"
+"""What every launcher of torch's sets for the processes that it starts."""
+
+LEFT_BEHIND = (
+    *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
+    *("PMI_SIZE", "PMI_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+    *("MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK"),
+)
+"""What accelerate takes for a launcher's word. Clusters and containers set some of it for processes that are alone."""
+
+
 def is_worker() -> bool:
     """Whether this is one of the processes that a launcher has started."""
-    return "RANK" in os.environ
+    return LAUNCHED in os.environ
 
 
 @cache
@@ -39,9 +50,21 @@ def process_state() -> "PartialState":
     from accelerate import PartialState
 
     if not is_worker():
+        _forget_other_processes()
         reserve_gpus(1)
     # Without being told so, accelerate takes several processes without a GPU for so many lone ones.
     return PartialState(cpu=not torch.accelerator.is_available())
+
+
+def _forget_other_processes() -> None:
+    """Without a launcher nobody would come to the meeting that these variables speak of: it would be waited for."""
+    found = {name: value for name in LEFT_BEHIND if (value := os.environ.pop(name, None)) is not None}
+    if any(name.endswith("SIZE") and value != "1" for name, value in found.items()):
+        said = ", ".join(f"{name}={value}" for name, value in found.items())
+        print(
+            printable(f"sysdpo: {said} in the environment is passed over, since no launcher has started this process"),
+            file=sys.stderr,
+        )
 
 
 def launch(arguments: Sequence[str], processes: int, machines: int, rendezvous: str | None) -> None:

@@ -4,6 +4,8 @@ import sys
 import time
 from types import TracebackType
 
+from sysdpo.errors import printable
+
 
 class Progress:
     """Reports `name: step/total, values, time left` on stderr, at most every `interval` seconds and at the end.
@@ -40,4 +42,4 @@ class Progress:
 
     def _tell(self, line: str) -> None:
         if self.stream is not None:
-            print(line, file=self.stream, flush=True)
+            print(printable(line), file=self.stream, flush=True)

@@ -9,6 +9,7 @@ it.
 """
 
 import contextlib
+import ctypes
 import gc
 import importlib
 import json
@@ -22,7 +23,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from sysdpo import numerics
 
@@ -38,6 +39,7 @@ MODULES = (
 """What a warm process imports: whatever most steps need, with all that these import."""
 
 STREAMS = (0, 1, 2)
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
 def run_step(arguments: Sequence[str]) -> int | None:
@@ -49,7 +51,8 @@ def run_step(arguments: Sequence[str]) -> int | None:
         return None
     with socket.socket(socket.AF_UNIX) as connection:
         try:
-            connection.connect(address)
+            with _reachable(address) as place:
+                connection.connect(place)
         except OSError:
             return None
         socket.send_fds(connection, [b"\n"], STREAMS)
@@ -77,7 +80,7 @@ def run_command(command: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="sysdpo-") as folder, _Server(os.path.join(folder, "socket")) as server:
         here = f"{sys.prefix}:{numerics.chosen()}:{server.server_address}"
         environment = numerics.shipped_environment() | {ADDRESS: here}
-        with subprocess.Popen(command, env=environment) as process:
+        with subprocess.Popen(command, env=environment, preexec_fn=_end_with_parent) as process:
             # The command ends its steps when it is told to stop; this process ends after it. An interrupt from the
             # terminal reaches the command by itself.
             signal.signal(signal.SIGINT, lambda *_: None)
@@ -87,12 +90,29 @@ def run_command(command: Sequence[str]) -> int:
     return process.returncode
 
 
+@contextlib.contextmanager
+def _reachable(address: str) -> Iterator[str]:
+    """A short name of a socket: the kernel takes 107 bytes, and a folder for temporary files may have a longer one."""
+    folder = os.open(os.path.dirname(address), os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/{os.path.basename(address)}"
+    finally:
+        os.close(folder)
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end the command when this process is gone, even if it was killed."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 class _Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
     max_children = sys.maxsize  # the command decides how many steps run at once
     timeout = 0.1
 
     def __init__(self, address: str):
-        super().__init__(address, _Step)
+        with _reachable(address) as place:
+            super().__init__(place, _Step)
+        self.server_address = address
 
 
 class _Step(socketserver.BaseRequestHandler):

@@ -80,3 +80,13 @@ def test_nothing_is_done_without_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path
     reserve_gpus(8)
     assert VISIBLE not in os.environ
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_or_a_folder_where_the_lock_should_be_is_left_alone(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    (tmp_path / f"sysdpo-{os.getuid()}-gpu-0.lock").symlink_to(precious)
+    (tmp_path / f"sysdpo-{os.getuid()}-gpu-1.lock").mkdir()
+    reserve_gpus(1)
+    assert os.environ[VISIBLE] == "2"
+    assert precious.read_text() == "mine"

@@ -116,3 +116,22 @@ def test_processes_that_cannot_be_started_are_refused(
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     assert main(steps.arguments("train", method="direct", output=tmp_path / "made", **options)) == 2
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        ({"RANK": "0", "WORLD_SIZE": "1"}, ""),
+        ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29512"}, ""),
+        ({"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}, "RANK=1, WORLD_SIZE=2 in the environment is"),
+        ({"OMPI_COMM_WORLD_SIZE": "4"}, "OMPI_COMM_WORLD_SIZE=4 in the environment is passed over"),
+    ],
+)
+def test_a_lone_process_does_not_wait_for_others(left: dict[str, str], said: str) -> None:
+    code = "from sysdpo.processes import process_state; state = process_state(); print(state.num_processes)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | left, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout == "1\n", done.stderr
+    assert said in done.stderr
+    assert bool(said) == ("sysdpo:" in done.stderr)

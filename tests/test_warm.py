@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -82,6 +84,31 @@ def test_a_killed_fork_is_told_and_fails_the_step(tmp_path: Path) -> None:
     assert "sysdpo sleep: the step was killed" in done.stderr
 
 
+def test_a_killed_warm_process_takes_its_command_along(tmp_path: Path) -> None:
+    script = "echo $$ > pid; sleep 60 & wait"
+    process = subprocess.Popen([sys.executable, "-c", DRIVER, "bash", "-c", script], cwd=tmp_path)
+    file = tmp_path / "pid"
+    wait_for(lambda: file.exists() and file.read_text().endswith("\n"))
+    process.kill()
+    process.wait()
+    wait_for(lambda: not Path(f"/proc/{file.read_text().strip()}").exists())
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_a_long_folder_for_temporary_files_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / ("long" * 40)
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    done = run("$STEP tell < /dev/null", tmp_path)
+    assert done.stdout.startswith("True "), done.stderr
+
+
 def test_many_steps_at_once(tmp_path: Path) -> None:
     script = "for n in $(seq 8); do $STEP leave $n & steps+=($!); done; for n in ${steps[@]}; do wait $n; echo $?; done"
     assert run(script, tmp_path).stdout.split() == [str(number) for number in range(1, 9)]
@@ -95,11 +122,11 @@ def test_what_is_no_command_is_refused_in_one_sentence(command: list[str], capfd
     )
 
 
-@pytest.mark.parametrize("prefix", [sys.prefix, "/another/environment"])
-def test_without_a_warm_process_of_this_interpreter_a_step_runs_by_itself(
-    prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("of", [f"{sys.prefix}:portable", f"{sys.prefix}:native", "/another/environment:portable"])
+def test_without_a_warm_process_of_this_interpreter_and_numerics_a_step_runs_by_itself(
+    of: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(warm.ADDRESS, raising=False)
     assert warm.run_step(["validate"]) is None
-    monkeypatch.setenv(warm.ADDRESS, f"{prefix}:{tmp_path / 'nobody'}")
+    monkeypatch.setenv(warm.ADDRESS, f"{of}:{tmp_path / 'nobody'}")
     assert warm.run_step(["validate"]) is None

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.exceptions import best_match
 
 from sysdpo.config import method_rows, method_settings
-from sysdpo.errors import UserError
+from sysdpo.errors import UserError, printable
 
 TYPES = {
     "object": "a mapping",
@@ -24,6 +24,7 @@ TYPES = {
     "boolean": "true or false",
     "null": "null",
 }
+NOT_BEFORE_A_LINE_BREAK = r"(?!\n)"  # how the schema's patterns end
 BOUNDS = {
     "minimum": "at least",
     "maximum": "at most",
@@ -38,7 +39,7 @@ def stop_if_wrong(config: Mapping[str, Any], schema: Path) -> None:
     """Ends the program with exit code 2 if `config` breaks the schema in the file or contradicts itself."""
     problem = broken_rule(config, read_schema(schema)) or contradiction(config)
     if problem:
-        print(f"Error in the configuration: {problem}", file=sys.stderr)
+        print(printable(f"Error in the configuration: {problem}"), file=sys.stderr)
         sys.exit(2)
 
 
@@ -119,7 +120,7 @@ def expectation(error: ValidationError) -> str:
             return "not empty"
         case "uniqueItems":
             return "without repetitions"
-    return f"{BOUNDS[str(error.validator)]} {allowed}"
+    return f"{BOUNDS[str(error.validator)]} {str(allowed).removesuffix(NOT_BEFORE_A_LINE_BREAK)}"
 
 
 def exponent_hint(value: object) -> str:

@@ -137,11 +137,17 @@ def _cell(row: pd.Series | None, middle: str, metric: str, *, best: str | None =
 
 def markdown(table: Table) -> str:
     """GitHub's markdown, the caption below."""
-    lines = ["| Method | " + " | ".join(table.headings) + " |", "|---|" + "---:|" * len(table.headings)]
+    lines = ["| Method | " + " | ".join(map(_plain, table.headings)) + " |", "|---|" + "---:|" * len(table.headings)]
     for row in table.rows:
         cells = [f"{f'**{cell.mean}**' if cell.best else cell.mean} {cell.interval}".strip() for cell in row.cells]
-        lines.append(f"| {row.label} | " + " | ".join(cell or "–" for cell in cells) + " |")
-    return "\n".join(lines) + f"\n\n{table.caption}\n"
+        lines.append(f"| {_plain(row.label)} | " + " | ".join(cell or "–" for cell in cells) + " |")
+    return "\n".join(lines) + f"\n\n{_plain(table.caption)}\n"
+
+
+def _plain(text: str) -> str:
+    """Text that markdown takes for a part of its cell and for no markup."""
+    escaped = "".join(f"\\{each}" if each in "|\\`*[]<" else each for each in text)
+    return " ".join(escaped.split())
 
 
 def latex(table: Table, system: str) -> str:
@@ -181,17 +187,21 @@ def _latex_cell(cell: Cell) -> str:
     return rf"\shortstack{{{bold}\\{{\scriptsize {_escape(cell.interval)}}}}}"
 
 
+LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "−": "$-$",
+    }
+    | {each: f"\\{each}" for each in "&%$#_{}"}
+)
+
+
 def _escape(text: str) -> str:
-    for plain, safe in (
-        ("\\", r"\textbackslash "),
-        ("&", r"\&"),
-        ("%", r"\%"),
-        ("_", r"\_"),
-        ("#", r"\#"),
-        ("−", "$-$"),
-    ):
-        text = text.replace(plain, safe)
-    return text
+    return " ".join(text.split()).translate(LATEX)
 
 
 def wide_table(metrics: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFrame:

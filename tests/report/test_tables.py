@@ -67,6 +67,16 @@ def test_latex_escapes_what_latex_would_read_otherwise() -> None:
     text = latex(build_table(SYSTEM, rows(SYSTEM, {"direct": 0.5}), differences(SYSTEM, 0, 0, 0)), SYSTEM)
     assert r"\shortstack{Order consistency\\(\%)}" in text
     assert "−" not in text
+    named = rows("s", {"direct": 0.5}, metric=r"A\b{c}$d^e~f#g%h&i<j>")
+    text = latex(build_table("s", named, differences("s", 0, 0, 0)), "s")
+    expected = r"A\textbackslash{}b\{c\}\$d\textasciicircum{}e\textasciitilde{}f\#g\%h\&i\textless{}j\textgreater{}"
+    assert expected in text
+
+
+def test_markdown_keeps_a_name_inside_its_cell() -> None:
+    named = rows("s", {"direct": 0.5}, metric="a|b`c<img>\nd")
+    first, *_ = markdown(build_table("s", named, differences("s", 0, 0, 0))).splitlines()
+    assert first.startswith(r"| Method | a\|b\`c\<img> d |")
 
 
 def test_unknown_system_and_metric_are_shown_under_their_names() -> None:

@@ -48,7 +48,7 @@ def command_of(name: str) -> str:
 
 
 def step_of(name: str) -> str:
-    found = re.match(r"python -m sysdpo ([a-z]+) --config {params.config} ", command_of(name))
+    found = re.match(r"python -m sysdpo ([a-z]+) --config {params.config:q} ", command_of(name))
     assert found, command_of(name)
     return found[1]
 
@@ -56,7 +56,14 @@ def step_of(name: str) -> str:
 @pytest.mark.parametrize("name", rule_texts())
 def test_every_rule_is_one_command_whose_output_is_shown_and_logged(name: str) -> None:
     assert command_of(name).count("sysdpo") == 1
-    assert command_of(name).endswith("2>&1 | tee -i {log} >&2")
+    assert command_of(name).endswith("2>&1 | tee -i {log:q} >&2")
+
+
+@pytest.mark.parametrize("name", rule_texts())
+def test_every_command_quotes_what_it_is_given(name: str) -> None:
+    unquoted = re.findall(r"{([\w.]+)}", command_of(name))
+    # Options with their values, made in the rules from numbers and quoted paths.
+    assert set(unquoted) <= {"params.part", "params.training", "params.processes"}
 
 
 @pytest.mark.parametrize("name", rule_texts())

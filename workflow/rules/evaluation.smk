@@ -26,13 +26,13 @@ rule evaluate:
         settings=evaluation_settings,
         split=evaluation_split,
         foundation=foundation_folder,
-        training=lambda wildcards, input: f"--training {input.training}" if input.training else "",
+        training=lambda wildcards, input: f"--training {shlex.quote(input.training)}" if input.training else "",
         part="",
     shell:
-        "python -m sysdpo evaluate --config {params.config} --system {wildcards.system}"
-        " --seed {wildcards.seed} --method {wildcards.method} --prompts {input.prompts}"
-        " --split {params.split} --foundation {params.foundation} {params.training}"
-        " {params.part} --output {output} 2>&1 | tee -i {log} >&2"
+        "python -m sysdpo evaluate --config {params.config:q} --system {wildcards.system:q}"
+        " --seed {wildcards.seed:q} --method {wildcards.method:q} --prompts {input.prompts:q}"
+        " --split {params.split:q} --foundation {params.foundation:q} {params.training}"
+        " {params.part} --output {output:q} 2>&1 | tee -i {log:q} >&2"
 
 
 use rule evaluate as evaluate_part with:
@@ -72,8 +72,8 @@ rule gather_evaluation:
         settings=evaluation_settings,
         split=evaluation_split,
     shell:
-        "python -m sysdpo gather --config {params.config} --parts {input.parts}"
-        " --output {output} 2>&1 | tee -i {log} >&2"
+        "python -m sysdpo gather --config {params.config:q} --parts {input.parts:q}"
+        " --output {output:q} 2>&1 | tee -i {log:q} >&2"
 
 
 rule metrics:
@@ -99,5 +99,5 @@ rule metrics:
         config=RESOLVED_CONFIG,
         settings=comparison_settings,
     shell:
-        "python -m sysdpo metrics --config {params.config} --evaluations {input.evaluations}"
-        " --output {output.metrics} --comparisons {output.comparisons} 2>&1 | tee -i {log} >&2"
+        "python -m sysdpo metrics --config {params.config:q} --evaluations {input.evaluations:q}"
+        " --output {output.metrics:q} --comparisons {output.comparisons:q} 2>&1 | tee -i {log:q} >&2"

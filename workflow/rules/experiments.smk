@@ -29,6 +29,6 @@ rule experiment:
         settings=experiment_settings,
         figures=lambda wildcards, output: Path(output.figures[0]).parent,
     shell:
-        "python -m sysdpo experiment --config {params.config} --experiment {wildcards.experiment}"
-        " --evaluations {input.evaluations} --figures {params.figures}"
-        " --output {output.table} 2>&1 | tee -i {log} >&2"
+        "python -m sysdpo experiment --config {params.config:q} --experiment {wildcards.experiment:q}"
+        " --evaluations {input.evaluations:q} --figures {params.figures:q}"
+        " --output {output.table:q} 2>&1 | tee -i {log:q} >&2"

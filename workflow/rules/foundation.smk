@@ -19,8 +19,8 @@ rule prompts:
         config=RESOLVED_CONFIG,
         settings=settings_of("factory", "questions", "data", "prompts"),
     shell:
-        "python -m sysdpo prompts --config {params.config} --system {wildcards.system}"
-        " --output {output} 2>&1 | tee -i {log} >&2"
+        "python -m sysdpo prompts --config {params.config:q} --system {wildcards.system:q}"
+        " --output {output:q} 2>&1 | tee -i {log:q} >&2"
 
 
 # Nothing can start before the painter is there, and it takes longest: the painters of all seeds go first.
@@ -43,9 +43,9 @@ rule foundation:
         config=RESOLVED_CONFIG,
         settings=foundation_settings,
     shell:
-        "python -m sysdpo foundation --config {params.config} --system {wildcards.system}"
-        " --seed {wildcards.seed} --model {wildcards.model}"
-        " --output {output} 2>&1 | tee -i {log} >&2"
+        "python -m sysdpo foundation --config {params.config:q} --system {wildcards.system:q}"
+        " --seed {wildcards.seed:q} --model {wildcards.model:q}"
+        " --output {output:q} 2>&1 | tee -i {log:q} >&2"
 
 
 rule inspect:
@@ -69,6 +69,6 @@ rule inspect:
         settings=sampling_settings_of("prompts"),
         foundation=lambda wildcards, output: Path(output[0]).parent,
     shell:
-        "python -m sysdpo inspect --config {params.config} --system {wildcards.system}"
-        " --seed {wildcards.seed} --foundation {params.foundation}"
-        " --output {output} 2>&1 | tee -i {log} >&2"
+        "python -m sysdpo inspect --config {params.config:q} --system {wildcards.system:q}"
+        " --seed {wildcards.seed:q} --foundation {params.foundation:q}"
+        " --output {output:q} 2>&1 | tee -i {log:q} >&2"

@@ -27,9 +27,9 @@ rule sample:
         foundation=foundation_folder,
         part="",
     shell:
-        "python -m sysdpo sample --config {params.config} --system {wildcards.system}"
-        " --seed {wildcards.seed} --prompts {input.prompts} --foundation {params.foundation}"
-        " {params.part} --output {output} 2>&1 | tee -i {log} >&2"
+        "python -m sysdpo sample --config {params.config:q} --system {wildcards.system:q}"
+        " --seed {wildcards.seed:q} --prompts {input.prompts:q} --foundation {params.foundation:q}"
+        " {params.part} --output {output:q} 2>&1 | tee -i {log:q} >&2"
 
 
 use rule sample as sample_part with:
@@ -69,8 +69,8 @@ rule gather_samples:
         config=RESOLVED_CONFIG,
         settings=sampling_settings_of("trajectories"),
     shell:
-        "python -m sysdpo gather --config {params.config} --parts {input.parts}"
-        " --output {output} 2>&1 | tee -i {log} >&2"
+        "python -m sysdpo gather --config {params.config:q} --parts {input.parts:q}"
+        " --output {output:q} 2>&1 | tee -i {log:q} >&2"
 
 
 rule score:
@@ -97,9 +97,9 @@ rule score:
         settings=settings_of("factory", "questions", "data", "scorer"),
         foundation=foundation_folder,
     shell:
-        "python -m sysdpo score --config {params.config} --system {wildcards.system}"
-        " --seed {wildcards.seed} --prompts {input.prompts} --trajectories {input.trajectories}"
-        " --foundation {params.foundation} --output {output} 2>&1 | tee -i {log} >&2"
+        "python -m sysdpo score --config {params.config:q} --system {wildcards.system:q}"
+        " --seed {wildcards.seed:q} --prompts {input.prompts:q} --trajectories {input.trajectories:q}"
+        " --foundation {params.foundation:q} --output {output:q} 2>&1 | tee -i {log:q} >&2"
 
 
 rule pair:
@@ -122,9 +122,9 @@ rule pair:
     params:
         config=RESOLVED_CONFIG,
     shell:
-        "python -m sysdpo pair --config {params.config} --system {wildcards.system}"
-        " --seed {wildcards.seed} --scores {input.scores}"
-        " --output {output} 2>&1 | tee -i {log} >&2"
+        "python -m sysdpo pair --config {params.config:q} --system {wildcards.system:q}"
+        " --seed {wildcards.seed:q} --scores {input.scores:q}"
+        " --output {output:q} 2>&1 | tee -i {log:q} >&2"
 
 
 # Preferences that come with the prompts, as final outputs: no model makes them, so all seeds share them.
@@ -150,5 +150,5 @@ rule given:
         settings=sampling_settings_of("questions", "data"),
         folder=GIVEN,
     shell:
-        "python -m sysdpo given --config {params.config} --system {wildcards.system}"
-        " --prompts {input.prompts} --output {params.folder} 2>&1 | tee -i {log} >&2"
+        "python -m sysdpo given --config {params.config:q} --system {wildcards.system:q}"
+        " --prompts {input.prompts:q} --output {params.folder:q} 2>&1 | tee -i {log:q} >&2"

@@ -28,9 +28,9 @@ rule tables:
     params:
         config=RESOLVED_CONFIG,
     shell:
-        "python -m sysdpo tables --config {params.config} --system {wildcards.system}"
-        " --metrics {input.metrics} --comparisons {input.comparisons}"
-        " --output {output.markdown} 2>&1 | tee -i {log} >&2"
+        "python -m sysdpo tables --config {params.config:q} --system {wildcards.system:q}"
+        " --metrics {input.metrics:q} --comparisons {input.comparisons:q}"
+        " --output {output.markdown:q} 2>&1 | tee -i {log:q} >&2"
 
 
 rule figure:
@@ -62,9 +62,9 @@ rule figure:
         runs=f"{RESULTS}/runs/{{system}}",
         folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
-        "python -m sysdpo figure --config {params.config} --system {wildcards.system}"
-        " --figure {wildcards.figure} --metrics {input.metrics} --comparisons {input.comparisons}"
-        " --runs {params.runs} --output {params.folder} 2>&1 | tee -i {log} >&2"
+        "python -m sysdpo figure --config {params.config:q} --system {wildcards.system:q}"
+        " --figure {wildcards.figure:q} --metrics {input.metrics:q} --comparisons {input.comparisons:q}"
+        " --runs {params.runs:q} --output {params.folder:q} 2>&1 | tee -i {log:q} >&2"
 
 
 # How the margin splits over the components, and whether the chosen itself becomes less likely.
@@ -93,8 +93,8 @@ rule credit_table:
         config=RESOLVED_CONFIG,
         runs=f"{RESULTS}/runs/{{system}}",
     shell:
-        "python -m sysdpo credit --config {params.config} --system {wildcards.system}"
-        " --runs {params.runs} --output {output} 2>&1 | tee -i {log} >&2"
+        "python -m sysdpo credit --config {params.config:q} --system {wildcards.system:q}"
+        " --runs {params.runs:q} --output {output:q} 2>&1 | tee -i {log:q} >&2"
 
 
 # Before the report, which shows it: commit, versions, machine, seeds, and a checksum of every other output.
@@ -120,8 +120,8 @@ rule manifest:
         experiments=experiments_found,
         results=lambda wildcards, output: Path(output[0]).parent,
     shell:
-        "python -m sysdpo manifest --config {params.config} --results {params.results}"
-        " --output {output} 2>&1 | tee -i {log} >&2"
+        "python -m sysdpo manifest --config {params.config:q} --results {params.results:q}"
+        " --output {output:q} 2>&1 | tee -i {log:q} >&2"
 
 
 rule report:
@@ -146,5 +146,5 @@ rule report:
         experiments=experiments_found,
         results=lambda wildcards, output: Path(output[0]).parent,
     shell:
-        "python -m sysdpo report --config {params.config} --results {params.results}"
-        " --output {output} 2>&1 | tee -i {log} >&2"
+        "python -m sysdpo report --config {params.config:q} --results {params.results:q}"
+        " --output {output:q} 2>&1 | tee -i {log:q} >&2"

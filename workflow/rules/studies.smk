@@ -25,8 +25,8 @@ rule study:
         config=RESOLVED_CONFIG,
         settings=study_settings,
     shell:
-        "python -m sysdpo study --config {params.config} --study {wildcards.study}"
-        " --output {output} 2>&1 | tee -i {log} >&2"
+        "python -m sysdpo study --config {params.config:q} --study {wildcards.study:q}"
+        " --output {output:q} 2>&1 | tee -i {log:q} >&2"
 
 
 rule draw:
@@ -55,5 +55,5 @@ rule draw:
         config=RESOLVED_CONFIG,
         folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
-        "python -m sysdpo draw --config {params.config} --study {wildcards.study}"
-        " --table {input.table} --output {params.folder} 2>&1 | tee -i {log} >&2"
+        "python -m sysdpo draw --config {params.config:q} --study {wildcards.study:q}"
+        " --table {input.table:q} --output {params.folder:q} 2>&1 | tee -i {log:q} >&2"

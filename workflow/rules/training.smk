@@ -31,8 +31,8 @@ rule train:
         checkpoint=f"{RESULTS}/checkpoints/{{system}}/{{seed}}/{{method}}.pt",
         processes=process_options,
     shell:
-        "python -m sysdpo train --config {params.config} --system {wildcards.system}"
-        " --seed {wildcards.seed} --method {wildcards.method}"
-        " --prompts {input.prompts} --trajectories {input.trajectories} --scores {input.scores}"
-        " --pairs {input.pairs} --foundation {params.foundation}"
-        " --checkpoint {params.checkpoint} --output {output} {params.processes} 2>&1 | tee -i {log} >&2"
+        "python -m sysdpo train --config {params.config:q} --system {wildcards.system:q}"
+        " --seed {wildcards.seed:q} --method {wildcards.method:q}"
+        " --prompts {input.prompts:q} --trajectories {input.trajectories:q} --scores {input.scores:q}"
+        " --pairs {input.pairs:q} --foundation {params.foundation:q}"
+        " --checkpoint {params.checkpoint:q} --output {output:q} {params.processes} 2>&1 | tee -i {log:q} >&2"
