@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from sysdpo.seeds import numpy_generator
 from sysdpo.settings import CandidateSettings
 
 NEVER = float("-inf")
@@ -221,9 +223,8 @@ def _draw(decoder: Decoder, settings: CandidateSettings, seeds: Sequence[int]) -
     count = settings.count
     log_probs = decoder.start()
     device = log_probs.device
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    numbers = [torch.rand(decoder.max_length, count, dtype=torch.float64, generator=each) for each in generators]
-    uniform = torch.cat(numbers, 1).to(device)  # [max_length, conditions · count]
+    numbers = [numpy_generator(seed).random((decoder.max_length, count)) for seed in seeds]
+    uniform = torch.from_numpy(np.concatenate(numbers, 1)).to(device)  # [max_length, conditions · count]
     ends = torch.tensor(sorted(decoder.ends), dtype=torch.int64, device=device)
     rows = torch.arange(len(seeds), device=device).repeat_interleave(count)
     log_probs = log_probs[rows]

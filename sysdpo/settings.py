@@ -22,11 +22,14 @@ MARGINALS = ("truncated", "importance", "single")
 @dataclass(frozen=True)
 class LanguageModelSettings:
     """A language model as a component: `model` a hub id or folder (None: the foundation model made for it), the rest as
-    `LanguageModel` has it.
+    `LanguageModel` has it. The folder may hold an adapter of PEFT, which is merged into its base model.
 
     revision: of the hub id, a commit or tag.
     template: the prompt, `{0}` the node's first input, `{1}` its second (None: the system's own).
     system_prompt: the chat's system message, a template of the same inputs; none where it comes out empty.
+    chat_template_kwargs: what the model's chat template is told besides, `enable_thinking: false` say. A template that
+        writes today's date (Llama 3.2's does) makes a run depend on the day, unless `date_string` is given here.
+    max_new_tokens: of a completion; together with the prompt no more than the model has positions for.
     load_in_4bit: the frozen weights in four bits (NF4, by bitsandbytes; Dettmers et al., arXiv 2305.14314).
     gradient_checkpointing: activations are computed again in the backward pass instead of kept.
     sharded: the frozen weights are split over the processes of a training (FSDP); adapters stay whole.
@@ -37,6 +40,7 @@ class LanguageModelSettings:
     revision: str | None = None
     template: str | None = None
     system_prompt: str | None = None
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     max_new_tokens: int = 64
     temperature: float = 1.0
     batch_size: int = 256

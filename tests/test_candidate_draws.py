@@ -93,3 +93,12 @@ def test_a_language_model_s_draws_are_weighed_right(language: LanguageModel) -> 
         values = [each.value for each in row]
         expected = language.log_probs([condition] * 8, values, draw=[0] * 8).policy.tolist()
         assert [each.log_prob for each in row] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", [2**32 + 1, 2**64 + 1, 2**200, -1])
+def test_every_bit_of_a_seed_counts(seed: int) -> None:
+    settings = CandidateSettings(generator="ancestral", estimator="importance", count=40)
+    drawn = [
+        propose(TableDecoder([THREE], ends={END}, max_length=2), settings, seeds=[each]) for each in (1, seed, seed)
+    ]
+    assert drawn[0] != drawn[1] == drawn[2]

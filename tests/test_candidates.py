@@ -144,7 +144,7 @@ def test_enough_beams_find_the_likeliest_of_all_completions(language: LanguageMo
 
 def their_beams(language: LanguageModel, conditions, count: int, length_penalty: float):
     """Tokens and scores of transformers' own beam search."""
-    input_ids, mask, _ = language._pad_prompts(conditions)
+    input_ids, mask = language._pad(language._encode(conditions))
     end, pad = language.tokenizer.eos_token_id, language.tokenizer.pad_token_id
     output = language.model.generate(
         input_ids=input_ids,

@@ -6,16 +6,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sysdpo.components.architectures import Architecture
+
 
 class CachedDecoder:
-    """The `Decoder` of a causal language model (see `sysdpo.candidates`), on its key-value cache.
+    """The `Decoder` of a causal language model (see `sysdpo.candidates`), on its cache of what it has read.
 
-    `input_ids` are the prompts, padded on the left; `mask` is true where they are not padding; both `[conditions, n]`.
+    `input_ids` are the prompts, padded in front; `mask` is true where they are not padding; both `[conditions, n]`.
     """
 
     def __init__(
         self,
         model: Callable[..., Any],
+        architecture: Architecture,
         input_ids: Tensor,
         mask: Tensor,
         *,
@@ -25,13 +28,14 @@ class CachedDecoder:
     ):
         self.ends = frozenset(ends)
         self.max_length = max_length
-        self._model, self._input_ids, self._prompt_mask, self._value = model, input_ids, mask.long(), value
+        self._model, self._architecture, self._value = model, architecture, value
+        self._input_ids, self._prompt_mask = input_ids, mask.long()
         self._cache: Any = None
 
     @torch.no_grad()
     def start(self) -> Tensor:
         """`log p(first token | prompt)` at temperature 1: float32 `[conditions, vocabulary]`."""
-        self._mask, self._cache = self._prompt_mask, None
+        self._mask, self._cache = self._prompt_mask, self._architecture.new_cache()
         # Positions count from a prompt's first token, wherever padding put it.
         positions = (self._mask.cumsum(-1) - 1).clamp_min(0)
         return self._run(self._input_ids, positions)
@@ -45,17 +49,46 @@ class CachedDecoder:
         return self._run(tokens[:, None], self._mask.sum(-1, keepdim=True) - 1)
 
     def _run(self, input_ids: Tensor, positions: Tensor) -> Tensor:
-        output = self._model(
-            input_ids=input_ids,
-            attention_mask=self._mask,
-            position_ids=positions,
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        self._cache = output.past_key_values
+        told = {self._architecture.cache: self._cache}
+        if self._architecture.positions:
+            told["position_ids"] = positions
+        if self._architecture.pads:  # nothing is padded elsewhere, and a recurrent layer takes a mask for its input's
+            told["attention_mask"] = self._mask
+        output = self._model(input_ids=input_ids, use_cache=True, logits_to_keep=1, **told)
         return output.logits[:, -1].float().log_softmax(-1)
 
     def value(self, tokens: Sequence[int]) -> Any:
         """The completion that these tokens are, end token included."""
         return self._value(list(tokens))
+
+
+class JoinedDecoder:
+    """The `Decoder` of several, each of which has some of the conditions: their numbers, in its own order."""
+
+    def __init__(self, decoders: Sequence[CachedDecoder], conditions: Sequence[Sequence[int]]):
+        self.ends, self.max_length, self.value = decoders[0].ends, decoders[0].max_length, decoders[0].value
+        self._decoders, self._conditions = decoders, conditions
+
+    def start(self) -> Tensor:
+        """See `CachedDecoder`."""
+        order = [number for numbers in self._conditions for number in numbers]
+        log_probs = torch.cat([decoder.start() for decoder in self._decoders])
+        place = torch.tensor(order, device=log_probs.device).argsort()
+        sizes = torch.tensor([len(numbers) for numbers in self._conditions], device=log_probs.device)
+        # Which decoder each present row belongs to, and which of its rows that is.
+        self._owner = torch.arange(len(sizes), device=log_probs.device).repeat_interleave(sizes)[place]
+        self._row = torch.cat([torch.arange(len(numbers)) for numbers in self._conditions]).to(place.device)[place]
+        return log_probs[place]
+
+    def advance(self, rows: Tensor, tokens: Tensor) -> Tensor:
+        """See `CachedDecoder`."""
+        self._owner, kept = self._owner[rows], self._row[rows]
+        self._row = torch.empty_like(kept)
+        parts, order = [], []
+        for number, decoder in enumerate(self._decoders):
+            mine = (self._owner == number).nonzero()[:, 0]
+            if len(mine):
+                parts.append(decoder.advance(kept[mine], tokens[mine]))
+                order.append(mine)
+                self._row[mine] = torch.arange(len(mine), device=mine.device)
+        return torch.cat(parts)[torch.cat(order).argsort()]

@@ -6,30 +6,42 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.cache_utils import DynamicLayer
 
-from sysdpo.components.decoding import CachedDecoder
-from sysdpo.components.loading import add_lora, check_same_weights, four_bit, load_pretrained
-from sysdpo.components.prompting import PromptEncoder
+from sysdpo.components.architectures import architecture_of
+from sysdpo.components.decoding import CachedDecoder, JoinedDecoder
+from sysdpo.components.loading import (
+    add_lora,
+    check_adapted,
+    check_same_weights,
+    load_language_model,
+    load_pretrained,
+    load_tokenizer,
+)
+from sysdpo.components.prompting import PromptEncoder, end_token
+from sysdpo.components.recomputing import recomputed_layers, recomputing
 from sysdpo.components.sharding import gathered, shard
+from sysdpo.errors import UserError
+from sysdpo.seeds import numpy_generator
 from sysdpo.system import LogProbs
 from sysdpo.values import Completion
 
 POLICY, REFERENCE = "default", "reference"
 WORTH_SHARING = 16  # tokens; encoding a shorter prefix apart costs more than it saves
+SMALLEST = 2.0**-54  # half the smallest step of the noise, instead of a zero whose logarithm would always win
 
 
 class LanguageModel:
@@ -38,7 +50,10 @@ class LanguageModel:
     The prompt is `template.format(*condition)`, passed through the tokenizer's chat template where it has one, after
     the system message `system_prompt.format(*condition)` where that is not empty. The reference is the same network
     with the adapter off, or, once rebased, with a frozen copy of the adapter; the adapter's weights are float32.
-    `gradient_checkpointing` and `sharded` are as in `LanguageModelSettings`.
+    `gradient_checkpointing`, `sharded` and `chat_template_kwargs` are as in `LanguageModelSettings`.
+
+    Raises `UserError` for a model whose prompts cannot be completed as a plain forward pass would (see
+    `architecture_of`), for one without an end token, and, when it is used, for what is longer than its context.
     """
 
     def __init__(
@@ -49,27 +64,36 @@ class LanguageModel:
         lora: Mapping[str, Any],
         template: str = "{0}",
         system_prompt: str | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         max_new_tokens: int = 64,
         temperature: float = 1.0,
         batch_size: int = 256,
         gradient_checkpointing: bool = False,
         sharded: bool = False,
     ):
-        if gradient_checkpointing:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        self._checkpointed = [part for part in model.modules() if getattr(part, "gradient_checkpointing", False)]
+        self.name = model.name_or_path
+        self.architecture = architecture_of(model)
+        self._recomputed = recomputed_layers(model) if gradient_checkpointing else []
         model.requires_grad_(False)
         config = LoraConfig(task_type="CAUSAL_LM", lora_dropout=0.0, **lora)
         self.model: PeftModel = add_lora(partial(get_peft_model, model), config)
+        check_adapted(self.model, lora["target_modules"])
         self.model.eval()  # dropout stays off in the policy too, or its log-ratio to the reference would be noise
         self.tokenizer = tokenizer
-        self.encode_prompt = PromptEncoder(tokenizer, template, system_prompt)
+        self.encode_prompt = PromptEncoder(tokenizer, template, system_prompt, chat_template_kwargs)
         self.sharded = sharded
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature
         self.batch_size = batch_size
         self._references: dict[tuple[int, ...], Tensor] = {}
-        self.pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        self._end_token = end_token(tokenizer, chat_template_kwargs)
+        ends = self._end_tokens()
+        if not ends:
+            raise UserError(
+                f"model: '{self.name}' should have a token that ends a completion; its chat template, "
+                "tokenizer_config.json (eos_token) and generation_config.json (eos_token_id) name none"
+            )
+        self.pad_id = ends[0]  # any token would do: what is padding is never read
 
     @classmethod
     def from_pretrained(
@@ -81,12 +105,13 @@ class LanguageModel:
         load_in_4bit: bool = False,
         **settings: Any,
     ) -> "LanguageModel":
-        """Load from a hub id or a local folder in `from_pretrained` format; raises `UserError` if it is none."""
+        """Load from a hub id or a local folder in `from_pretrained` format, an adapter of PEFT merged into its base.
+
+        Raises `UserError` if it is none, or not whole.
+        """
         number = getattr(torch, dtype)
-        quantized = {"quantization_config": four_bit(number)} if load_in_4bit else {}
-        load = AutoModelForCausalLM.from_pretrained
-        network = load_pretrained(load, model, revision=revision, dtype=number, **quantized)
-        return cls(network, load_pretrained(AutoTokenizer.from_pretrained, model, revision=revision), **settings)
+        network = load_language_model(model, revision=revision, dtype=number, load_in_4bit=load_in_4bit)
+        return cls(network, load_tokenizer(model, revision=revision), **settings)
 
     @property
     def device(self) -> torch.device:
@@ -106,14 +131,15 @@ class LanguageModel:
     @torch.no_grad()
     def sample(self, conditions: Sequence[tuple[Any, ...]], *, seeds: Sequence[int]) -> list[Completion]:
         """One completion for each condition, drawn at `temperature` (0: greedy) from the row's own seed."""
-        completions: list[Completion] = []
-        for start in range(0, len(conditions), self.batch_size):
-            rows = slice(start, start + self.batch_size)
-            completions += self._sample_batch(conditions[rows], seeds[rows])
-        return completions
+        prompts = self._encode(conditions)
+        completions: dict[int, Completion] = {}
+        for rows in self._batches(prompts, self.batch_size):
+            drawn = self._sample_batch([prompts[row] for row in rows], [seeds[row] for row in rows])
+            completions.update(zip(rows, drawn, strict=True))
+        return [completions[row] for row in range(len(prompts))]
 
-    def _sample_batch(self, conditions: Sequence[tuple[Any, ...]], seeds: Sequence[int]) -> list[Completion]:
-        input_ids, mask, shared = self._pad_prompts(conditions)
+    def _sample_batch(self, prompts: list[list[int]], seeds: Sequence[int]) -> list[Completion]:
+        input_ids, mask = self._pad(prompts)
         noise = LogitsProcessorList()
         if self.temperature > 0:
             noise.append(_GumbelNoise(seeds, self.temperature))
@@ -127,7 +153,7 @@ class LanguageModel:
             output = self.model.generate(
                 input_ids=input_ids,
                 attention_mask=mask.long(),
-                past_key_values=self._encode_shared(input_ids[0, :shared], len(input_ids)) if shared else None,
+                past_key_values=self._encode_shared(prompts, padding=(~mask).sum(1)),
                 logits_processor=noise,
                 generation_config=plain,
             )
@@ -135,40 +161,67 @@ class LanguageModel:
             self.model.generation_config = shipped
         return [self._completion(row.tolist(), ends) for row in output[:, input_ids.shape[1] :].cpu()]
 
-    def decoder(self, conditions: Sequence[tuple[Any, ...]]) -> CachedDecoder:
+    def decoder(self, conditions: Sequence[tuple[Any, ...]]) -> CachedDecoder | JoinedDecoder:
         """The policy's completions of these prompts, token by token at temperature 1, without gradients."""
         ends = self._end_tokens()
-        input_ids, mask, _ = self._pad_prompts(conditions)
-        return CachedDecoder(
-            self.model,
-            input_ids,
-            mask,
-            ends=ends,
-            max_length=self.max_new_tokens,
-            value=partial(self._completion, ends=ends),
-        )
+        prompts = self._encode(conditions)
+        batches = self._batches(prompts, len(prompts))
+        decoders = [
+            CachedDecoder(
+                self.model,
+                self.architecture,
+                *self._pad([prompts[row] for row in rows]),
+                ends=ends,
+                max_length=self.max_new_tokens,
+                value=partial(self._completion, ends=ends),
+            )
+            for rows in batches
+        ]
+        return decoders[0] if len(decoders) == 1 else JoinedDecoder(decoders, batches)
 
-    def _pad_prompts(self, conditions: Sequence[tuple[Any, ...]]) -> tuple[Tensor, Tensor, int]:
-        """Token ids, padded in front of what is each prompt's own, a mask of what is no padding, and how many tokens
-        of a prefix that all share come first (0 where it is not worth encoding apart).
-        """
+    def _encode(self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Completion] = ()) -> list[list[int]]:
+        """Prompts in tokens; raises `UserError` if one and its completion, or the longest one, are too much to read."""
         prompts = [self.encode_prompt(condition) for condition in conditions]
-        shared = _shared_prefix(prompts)
-        shared = shared if shared >= WORTH_SHARING else 0
-        own = [torch.tensor(prompt[shared:]) for prompt in prompts]
-        padded = pad_sequence(own, batch_first=True, padding_value=self.pad_id, padding_side="left")
-        lengths = torch.tensor([len(each) for each in own])
-        mask = torch.arange(padded.shape[1]) >= padded.shape[1] - lengths[:, None]
-        prefix = torch.tensor(prompts[0][:shared], dtype=padded.dtype).expand(len(prompts), shared)
-        input_ids = torch.cat([prefix, padded], 1)
-        mask = torch.cat([torch.ones(prefix.shape, dtype=torch.bool), mask], 1)
-        return input_ids.to(self.device), mask.to(self.device), shared
+        lengths = [len(value.tokens) for value in values] or [self.max_new_tokens] * len(prompts)
+        prompt, completion = max(zip(map(len, prompts), lengths, strict=True), key=sum, default=(0, 0))
+        context, known = self.architecture.context, self.model.get_input_embeddings().num_embeddings
+        if context is not None and prompt + completion > context:
+            raise UserError(
+                f"max_new_tokens: {self.max_new_tokens} or the prompt should be less here, where a prompt of {prompt} "
+                f"tokens and a completion of {completion} are more than the {context} that the model "
+                f"'{self.name}' has positions for"
+            )
+        tokens = [*prompts, *(value.tokens for value in values)]
+        if (highest := max(map(max, filter(None, tokens)), default=0)) >= known:
+            raise UserError(
+                f"model: the tokenizer of '{self.name}' should have no token that the "
+                f"model does not know; it gives token {highest}, and there are {known}"
+            )
+        return prompts
+
+    def _batches(self, prompts: list[list[int]], size: int) -> list[list[int]]:
+        """Rows that go through the model together: of one length where it cannot be padded."""
+        groups: dict[int, list[int]] = {}
+        for row, prompt in enumerate(prompts):
+            groups.setdefault(0 if self.architecture.pads else len(prompt), []).append(row)
+        return [rows[start : start + size] for rows in groups.values() for start in range(0, len(rows), size)]
+
+    def _pad(self, prompts: list[list[int]]) -> tuple[Tensor, Tensor]:
+        """Token ids, padded in front, and a mask of what is no padding, both `[rows, longest]`.
+
+        Padding anywhere else would move tokens apart that a sliding window, or a bias by distance, has to find near.
+        """
+        rows = [torch.tensor(prompt) for prompt in prompts]
+        input_ids = pad_sequence(rows, batch_first=True, padding_value=self.pad_id, padding_side="left")
+        lengths = torch.tensor([len(prompt) for prompt in prompts])
+        mask = torch.arange(input_ids.shape[1]) >= input_ids.shape[1] - lengths[:, None]
+        return input_ids.to(self.device), mask.to(self.device)
 
     def _end_tokens(self) -> list[int]:
-        """The tokenizer's end token and every one that the model's generation settings name."""
+        """What ends a turn of the chat template, the tokenizer's end token, and all of the generation settings."""
         shipped = self.model.generation_config.eos_token_id
-        named = [] if shipped is None else [shipped] if isinstance(shipped, int) else list(shipped)
-        return sorted({*named, self.tokenizer.eos_token_id} - {None})
+        named = shipped if isinstance(shipped, list | tuple) else [shipped]
+        return sorted({*named, self._end_token, self.tokenizer.eos_token_id} - {None})
 
     def _completion(self, tokens: list[int], ends: list[int]) -> Completion:
         length = next((place + 1 for place, token in enumerate(tokens) if token in ends), len(tokens))
@@ -180,7 +233,7 @@ class LanguageModel:
         self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Completion], *, draw: Sequence[int]
     ) -> LogProbs:
         """Sums over the completion's tokens, its end token included, in float32; exact, so `draw` changes nothing."""
-        prompts = [self.encode_prompt(condition) for condition in conditions]
+        prompts = self._encode(conditions, values)
         return LogProbs(self._completion_log_probs(prompts, values), self._reference_log_probs(prompts, values))
 
     @torch.no_grad()
@@ -199,12 +252,10 @@ class LanguageModel:
         return torch.stack([known[key] for key in keys])
 
     def _completion_log_probs(self, prompts: list[list[int]], values: Sequence[Completion]) -> Tensor:
-        shared = _shared_prefix(prompts)
-        prefix = torch.tensor(prompts[0][:shared], device=self.device)
-        # Checkpointed layers keep no keys and values, and the reference must come about as the policy does.
-        worth = shared >= WORTH_SHARING and not self._checkpointed
-        cache = self._encode_shared(prefix, len(prompts)) if worth else None
-        skipped = shared if cache else 0
+        # Layers that compute again keep no keys and values, and policy and reference must come about alike; processes
+        # that share weights must call the model equally often, whatever their prompts have in common.
+        cache = None if self._recomputed or self.sharded else self._encode_shared(prompts)
+        skipped = 0 if cache is None else cache.get_seq_length()
         rows = [torch.tensor([*prompt, *value.tokens][skipped:]) for prompt, value in zip(prompts, values, strict=True)]
         # Right padding under causal attention cannot reach back, so no attention mask is needed.
         input_ids = pad_sequence(rows, batch_first=True, padding_value=self.pad_id).to(self.device)
@@ -212,28 +263,32 @@ class LanguageModel:
         last = torch.tensor([len(row) for row in rows], device=self.device)[:, None]
         # Scoring only positions that can predict a completion token is most of the saving on large vocabularies.
         kept = torch.arange(int(first.min()) - 1, input_ids.shape[1] - 1, device=self.device)
-        with self._checkpointing():
-            logits = self.model(input_ids=input_ids, past_key_values=cache, logits_to_keep=kept).logits.float()
+        with recomputing(self._recomputed):
+            told = {"use_cache": False} if cache is None else {"past_key_values": cache}
+            logits = self.model(input_ids=input_ids, logits_to_keep=kept, **told).logits.float()
         targets = input_ids[:, kept + 1]
         token_log_probs = logits.log_softmax(-1).gather(-1, targets[..., None])[..., 0]
         in_completion = (kept + 1 >= first) & (kept + 1 < last)
         return (token_log_probs * in_completion).sum(-1)
 
-    @contextmanager
-    def _checkpointing(self) -> Iterator[None]:
-        """Layers recompute their activations only when they are told that they train; no dropout is below them."""
-        for layer in self._checkpointed:
-            layer.training = torch.is_grad_enabled()
-        try:
-            yield
-        finally:
-            for layer in self._checkpointed:
-                layer.training = False
+    def _encode_shared(self, prompts: list[list[int]], padding: Tensor | None = None) -> Any:
+        """Keys and values of what all prompts begin with (instructions, examples), computed once; None if not worth it.
 
-    def _encode_shared(self, prefix: Tensor, rows: int) -> Any:
-        """Keys and values of a prefix `[length]` that all rows begin with (instructions, examples), computed once."""
-        cache = self.model(input_ids=prefix[None], use_cache=True, logits_to_keep=1).past_key_values
-        cache.batch_repeat_interleave(rows)
+        padding: how many tokens `[rows]` stand in front of each row; as many keys and values stand in front of its own,
+        of which it loses the last, so that they still end where the others do.
+        """
+        shared = _shared_prefix(prompts)
+        if not self.architecture.shares or shared < WORTH_SHARING or len(prompts) == 1:
+            return None
+        prefix = torch.tensor(prompts[0][:shared], device=self.device)
+        cache = self.architecture.new_cache()
+        self.model(input_ids=prefix[None], past_key_values=cache, use_cache=True, logits_to_keep=1)
+        if padding is None:
+            cache.batch_repeat_interleave(len(prompts))
+            return cache
+        place = (torch.arange(shared, device=self.device) - padding[:, None]).clamp_min(0)
+        for layer in filter(DynamicLayer.get_seq_length, cache.layers):
+            layer.keys, layer.values = (part[0][:, place].movedim(1, 0) for part in (layer.keys, layer.values))
         return cache
 
     def in_nats(self) -> AbstractContextManager[None]:
@@ -291,13 +346,21 @@ def _shared_prefix(prompts: list[list[int]]) -> int:
 
 
 class _GumbelNoise(LogitsProcessor):
-    """Turns `generate`'s argmax into an exact draw whose noise depends on the row's seed alone (Gumbel-max)."""
+    """Turns `generate`'s argmax into an exact draw whose noise depends on the row's seed alone.
+
+    That is the Gumbel-max trick with `-log E` for the noise, `E` exponential: small `E` come in steps of about 1e-16,
+    so that tokens down to such probabilities are drawn as often as they should be.
+    """
 
     def __init__(self, seeds: Sequence[int], temperature: float):
-        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.generators = [numpy_generator(seed) for seed in seeds]
         self.temperature = temperature
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        noise = torch.stack([torch.rand(scores.shape[-1], generator=each) for each in self.generators])
-        gumbel = -torch.log(-torch.log(noise.clamp(1e-20, 1 - 1e-7)))
-        return scores.float() / self.temperature + gumbel.to(scores.device)
+        noise = np.empty(scores.shape, dtype=np.float32)
+        drawn = np.empty(scores.shape[1])
+        for row, generator in zip(noise, self.generators, strict=True):
+            generator.standard_exponential(out=drawn)
+            row[:] = drawn
+        gumbel = torch.from_numpy(noise).to(scores.device).clamp_min_(SMALLEST).log_().neg_()
+        return scores.float() / self.temperature + gumbel

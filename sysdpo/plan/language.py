@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from sysdpo.components.architectures import architecture_of
 from sysdpo.plan.depth import of_all_layers
 from sysdpo.plan.meter import NOTHING, Meter, Usage, extended, reserve_gradients
 from sysdpo.plan.models import parameters, sharded_bytes, trainable, unpacked_bytes, weight_bytes
@@ -57,6 +58,8 @@ class LanguagePlan:
     """
 
     def __init__(self, network: Any, settings: LanguageModelSettings, typical: Lengths, longest: Lengths):
+        if not architecture_of(network.get_base_model()).shares:
+            typical, longest = replace(typical, shared=0), replace(longest, shared=0)
         self.network, self.settings, self.longest = network, settings, longest
         # Lengths that hardly differ are counted once.
         self.typical = longest if longest.prompt - typical.prompt <= NEAR * longest.prompt else typical
@@ -91,7 +94,7 @@ class LanguagePlan:
         return typical.joined(longest, lambda usual, most: Usage(usual.flops, most.peak + self.unpacked, most.kept))
 
     def _training(self, rows: float, lengths: Lengths) -> Pass:
-        if self.settings.gradient_checkpointing:  # such layers keep no keys and values of a shared prefix
+        if self.settings.gradient_checkpointing or self.sharded:  # then every row is read whole
             lengths = replace(lengths, shared=0)
         policy, backward = (self._of(rows, lengths, part) for part in (0, 1))
         reference, plain = (self._forward(rows, lengths, adapted=adapted) for adapted in (False, True))

@@ -12,7 +12,7 @@ from transformers import AutoModel, AutoProcessor, CLIPModel
 
 from sysdpo.components.loading import load_pretrained
 from sysdpo.errors import UserError
-from sysdpo.scoring.pretrained import in_batches, load_whole, pixels
+from sysdpo.scoring.pretrained import in_batches, load_judge, picture_key, pixels
 from sysdpo.scoring.series import ImageJudgeSettings
 
 
@@ -27,7 +27,7 @@ class ClipDirection:
     def __init__(self, settings: ImageJudgeSettings):
         self.batch_size = settings.batch_size
         model, revision = settings.model, settings.revision
-        self.network = load_whole(AutoModel.from_pretrained, model, revision=revision, dtype=settings.dtype)
+        self.network = load_judge(AutoModel.from_pretrained, model, revision=revision, dtype=settings.dtype)
         if not isinstance(self.network, CLIPModel):
             raise UserError(
                 f"model: '{model}' is a {type(self.network).__name__}, but should be a CLIPModel, say "
@@ -47,17 +47,14 @@ class ClipDirection:
         return (self._embed_images(images) * self._embed_texts(texts)).sum(-1).numpy()
 
     def _embed_images(self, images: Sequence[Image]) -> Tensor:
-        return in_batches(self._image_batch, images, self.batch_size)
+        return in_batches(self._image_batch, images, self.batch_size, key=picture_key)
 
     def _image_batch(self, images: Sequence[Image]) -> Tensor:
         pooled = self.network.vision_model(pixel_values=pixels(self.processor, images, self.network)).pooler_output
         return torch.nn.functional.normalize(self.network.visual_projection(pooled).float(), dim=-1)
 
     def _embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """Each text once, however often it stands there."""
-        places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-        embedded = in_batches(self._text_batch, list(places), self.batch_size)
-        return embedded[[places[text] for text in texts]]
+        return in_batches(self._text_batch, texts, self.batch_size)
 
     def _text_batch(self, texts: Sequence[str]) -> Tensor:
         encode = partial(self.processor.tokenizer, padding=True, truncation=True, return_tensors="pt")

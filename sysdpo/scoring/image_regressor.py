@@ -13,7 +13,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 from sysdpo.components.loading import load_pretrained
 from sysdpo.errors import UserError
 from sysdpo.processes import process_state
-from sysdpo.scoring.pretrained import in_batches, load_whole, pixels
+from sysdpo.scoring.pretrained import in_batches, load_judge, picture_key, pixels
 from sysdpo.scoring.regressor import AttributeRegressor
 from sysdpo.scoring.series import ImageJudgeSettings, folder_config
 
@@ -38,7 +38,7 @@ class ImageRegressor:
             return
         revision = settings.revision
         load = AutoModelForImageClassification.from_pretrained
-        network = load_whole(load, settings.model, revision=revision, dtype=settings.dtype)
+        network = load_judge(load, settings.model, revision=revision, dtype=settings.dtype)
         kind = network.config.problem_type
         if kind not in READINGS:
             raise UserError(
@@ -59,7 +59,7 @@ class ImageRegressor:
                 f"model: '{self.model}' should know every attribute that is asked; it lacks {unknown} and has "
                 f"{self.names}"
             )
-        scores = in_batches(self._score, images, self.batch_size).double().numpy()
+        scores = in_batches(self._score, images, self.batch_size, key=picture_key).double().numpy()
         return scores[np.arange(len(scores)), [self.names.index(name) for name in asked["attribute"]]]
 
     def free(self) -> None:

@@ -1,37 +1,53 @@
 """Pretrained models that judge: loaded whole or refused, used on the GPU where there is one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from hashlib import sha256
 from typing import Any
 
 import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from sysdpo.components.loading import load_pretrained
-from sysdpo.errors import UserError
+from sysdpo.components.loading import load_whole
 from sysdpo.processes import process_state
 
 
-def load_whole(load: Callable[..., Any], model: str, *, revision: str | None, dtype: str) -> Any:
+def load_judge(load: Callable[..., Any], model: str, *, revision: str | None, dtype: str) -> Any:
     """A network by its class's `from_pretrained`, without gradients, on this process's GPU where it has one.
 
-    Raises `UserError` if there is none, or if it lacks weights: transformers would draw those at random.
+    Raises `UserError` if there is none, or if it is not whole: transformers would draw the rest at random.
     """
-    settings = {"revision": revision, "dtype": getattr(torch, dtype), "output_loading_info": True}
-    network, found = load_pretrained(load, model, **settings)
-    if missing := sorted(found["missing_keys"]):
-        raise UserError(
-            f"model: '{model}' should hold a whole {type(network).__name__}; it lacks {len(missing)} weights, "
-            f"'{missing[0]}' the first"
-        )
+    network = load_whole(load, model, revision=revision, dtype=getattr(torch, dtype))
     return network.requires_grad_(False).eval().to(process_state().device)
 
 
 @torch.no_grad()
-def in_batches(function: Callable[[Sequence[Any]], Tensor], items: Sequence[Any], batch_size: int) -> Tensor:
-    """`function` of all the items, so many at a time, its rows in float32 in the host's memory."""
-    starts = range(0, len(items), batch_size)
-    return torch.cat([function(items[start : start + batch_size]).float().cpu() for start in starts])
+def in_batches(
+    function: Callable[[Sequence[Any]], Tensor],
+    items: Sequence[Any],
+    batch_size: int,
+    *,
+    key: Callable[[Any], Hashable] = lambda item: item,
+) -> Tensor:
+    """`function` of all the items, so many at a time, its rows in float32 in the host's memory.
+
+    Items of one `key` are computed once: what shares a batch moves a number a little, and of two equal items neither
+    must seem the better.
+    """
+    places: dict[Hashable, int] = {}
+    distinct = []
+    for item in items:
+        if (name := key(item)) not in places:
+            places[name] = len(places)
+            distinct.append(item)
+    starts = range(0, len(distinct), batch_size)
+    rows = torch.cat([function(distinct[start : start + batch_size]).float().cpu() for start in starts])
+    return rows[[places[key(item)] for item in items]]
+
+
+def picture_key(image: Image) -> Hashable:
+    """Equal for pictures that look alike to a network, pixel by pixel."""
+    return image.size, sha256(image.convert("RGB").tobytes()).digest()
 
 
 def pixels(processor: Any, images: Sequence[Image], network: Any) -> Tensor:

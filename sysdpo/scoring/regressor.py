@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sysdpo.errors import UserError
+from sysdpo.scoring.pretrained import in_batches, picture_key
 
 
 class AttributeRegressor(nn.Module):
@@ -33,15 +34,13 @@ class AttributeRegressor(nn.Module):
         """See the class."""
         return self.head(self.body(pixels))
 
-    @torch.no_grad()
     def score(self, images: Sequence[Image], batch_size: int = 512) -> np.ndarray:
         """The attributes of PIL images: float32 `[n, attributes]`."""
-        device = next(self.parameters()).device
-        scores = []
-        for start in range(0, len(images), batch_size):
-            batch = np.stack([np.asarray(image.convert("RGB")) for image in images[start : start + batch_size]])
-            scores.append(self(to_pixels(batch).to(device)).cpu().numpy())
-        return np.concatenate(scores)
+        return in_batches(self._score_batch, images, batch_size, key=picture_key).numpy()
+
+    def _score_batch(self, images: Sequence[Image]) -> Tensor:
+        batch = np.stack([np.asarray(image.convert("RGB")) for image in images])
+        return self(to_pixels(batch).to(next(self.parameters()).device))
 
     def save(self, folder: Path) -> None:
         """Write `config.json` and `model.safetensors`."""

@@ -132,20 +132,25 @@ class ChatRefinement:
     def given(self, prompts: pd.DataFrame, foundation: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Of each prompt the data's two answers as trajectories without a draft, scored 1 and 0.
 
-        They are in the refiner's tokens and end where its own would, after `max_new_tokens` at the latest. Prompts
-        whose answers are the same by then are left out.
+        They are in the refiner's tokens and end as its own do, by the token that its chat template ends a turn with,
+        after `max_new_tokens` at the latest. Prompts whose answers are the same by then are left out.
         """
         # The model libraries take seconds to import, so only the steps that need a model do.
-        from transformers import AutoTokenizer
-
-        from sysdpo.components.loading import load_pretrained
+        from sysdpo.components.loading import load_tokenizer
+        from sysdpo.components.prompting import end_token
 
         require_columns(prompts, (*self.inputs, "chosen", "rejected"), "the table of prompts")
         refiner = self.components["refiner"]
-        tokenizer = load_pretrained(AutoTokenizer.from_pretrained, str(refiner.model), revision=refiner.revision)
+        tokenizer, most = load_tokenizer(str(refiner.model), revision=refiner.revision), refiner.max_new_tokens
+        end = end_token(tokenizer, refiner.chat_template_kwargs)
+        if end is None:
+            raise UserError(
+                f"{WHERE}.components.refiner.model: '{refiner.model}' should have a tokenizer with an end token, which "
+                "given answers end with"
+            )
         rows = []
         for asked in prompts.to_dict("records"):
-            answers = [_completion(asked[name], tokenizer, refiner.max_new_tokens) for name in ("chosen", "rejected")]
+            answers = [_completion(asked[name], tokenizer, most, end) for name in ("chosen", "rejected")]
             if answers[0].tokens != answers[1].tokens:
                 rows += [(asked, place, answer) for place, answer in enumerate(answers)]
         if not rows:
@@ -212,9 +217,9 @@ def _component(name: str, given: Mapping[str, Any]) -> LanguageModelSettings:
     return replace(settings, template=settings.template or template, system_prompt=system_prompt)
 
 
-def _completion(text: str, tokenizer: Any, most: int) -> Completion:
+def _completion(text: str, tokenizer: Any, most: int, end: int) -> Completion:
     """This text as the model would have generated it, or as much as that could be."""
-    tokens = [*tokenizer(text.strip(), add_special_tokens=False)["input_ids"], tokenizer.eos_token_id][:most]
+    tokens = [*tokenizer(text.strip(), add_special_tokens=False)["input_ids"], end][:most]
     return Completion(str(tokenizer.decode(tokens, skip_special_tokens=True)).strip(), tuple(tokens))
 
 

@@ -5,9 +5,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import tiny_chat
 import torch
 from tiny_models import LANGUAGE_LORA, completion, perturb
 from torch import Tensor
+from transformers import GenerationConfig, PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
 
 from sysdpo.components.language import LanguageModel
 from sysdpo.errors import UserError
@@ -228,3 +230,97 @@ def test_a_template_that_cannot_be_filled_is_refused(language: LanguageModel, te
     language.encode_prompt.template = template
     with pytest.raises(UserError, match=r"template: .* should stand for a prompt, with \{0\} for the node's inputs"):
         language.encode_prompt(("cat",))
+
+
+def test_what_is_longer_than_the_model_has_positions_for_is_refused(language: LanguageModel) -> None:
+    """32 positions, completions of 6 tokens, a begin token: a prompt of 25 words is the longest."""
+    fits, long = (" ".join(["cat"] * words) for words in (25, 26))
+    refused = (
+        r"max_new_tokens: 6 or the prompt should be less here, where a prompt of 27 tokens and a completion of 6 .* 32"
+    )
+    assert language.sample([(fits,)], seeds=[0])
+    language.decoder([(fits,)]).start()
+    with pytest.raises(UserError, match=refused):
+        language.sample([("dog",), (long,)], seeds=[0, 1])
+    with pytest.raises(UserError, match=refused):
+        language.decoder([(long,)])
+    # What is given counts as it is, whatever the model may write.
+    language.log_probs([(long,)], [completion(language, "runs")], draw=[0])
+    with pytest.raises(UserError, match=r"a prompt of 27 tokens and a completion of 6 are more than the 32"):
+        language.log_probs([(long,)], [completion(language, "runs " * 5)], draw=[0])
+
+
+def small_qwen(tokenizer: PreTrainedTokenizerBase, **config) -> Qwen2ForCausalLM:
+    """A model whose generation settings name no end token."""
+    torch.manual_seed(0)
+    small = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
+    network = Qwen2ForCausalLM(
+        Qwen2Config(**{"vocab_size": len(tokenizer), **small, "num_key_value_heads": 2} | config)
+    )
+    network.generation_config = GenerationConfig()
+    return network
+
+
+@pytest.mark.parametrize("padding", [None, "<|endoftext|>"])
+def test_a_tokenizer_without_end_or_padding(padding: str | None) -> None:
+    tokenizer = tiny_chat.qwen2_tokenizer(chat_template=None)
+    tokenizer.eos_token, tokenizer.pad_token = None, padding
+    network = small_qwen(tokenizer)
+    with pytest.raises(UserError, match=r"should have a token that ends a completion; .* name none"):
+        LanguageModel(network, tokenizer, lora=LANGUAGE_LORA)
+    network.generation_config.eos_token_id = 7
+    language = LanguageModel(network, tokenizer, lora=LANGUAGE_LORA, max_new_tokens=5)
+    conditions = [("What?",), ("What is a cat, then?",)]
+    together = language.sample(conditions, seeds=[0, 1])
+    assert together == [language.sample([each], seeds=[seed])[0] for seed, each in enumerate(conditions)]
+    values = [Completion("", (5, 7)), Completion("", (5, 6, 7))]
+    both = language.log_probs(conditions, values, draw=[0, 0]).policy
+    alone = [
+        language.log_probs([each], [value], draw=[0]).policy for each, value in zip(conditions, values, strict=True)
+    ]
+    torch.testing.assert_close(both, torch.cat(alone))
+
+
+def test_a_padding_token_that_the_model_does_not_know_is_not_read() -> None:
+    """As where a tokenizer was given one and the model was not resized."""
+    tokenizer = tiny_chat.qwen2_tokenizer(chat_template=None)
+    known = len(tokenizer)
+    tokenizer.add_tokens(["[PAD]"], special_tokens=True)
+    tokenizer.pad_token = "[PAD]"
+    language = LanguageModel(small_qwen(tokenizer, vocab_size=known), tokenizer, lora=LANGUAGE_LORA, max_new_tokens=3)
+    assert len(language.sample([("What?",), ("What is a cat, then?",)], seeds=[0, 1])) == 2
+    with pytest.raises(UserError, match=rf"model: the tokenizer of .* gives token {known}, and there are {known}"):
+        language.sample([("What is [PAD]?",)], seeds=[0])
+    with pytest.raises(UserError, match=rf"gives token {known + 3}, and there are {known}"):
+        language.log_probs([("What?",)], [Completion("", (5, known + 3))], draw=[0])
+
+
+def test_prompts_are_padded_in_front_of_a_prefix_that_they_share(language: LanguageModel) -> None:
+    """The model sees every row as one piece: padding, and then the prompt; its prefix is read once all the same."""
+    perturb(language)
+    prefix = "big red cat runs small blue dog sleeps big red cat runs small blue dog sleeps"
+    conditions = [(f"{prefix} {text}",) for text in ("cat", "small blue dog runs", "small red")]
+    seen: list[tuple[list[int], list[list[int]]]] = []
+    language.model.get_base_model().register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append((list(kwargs["input_ids"].shape), kwargs.get("attention_mask"))),
+        with_kwargs=True,
+    )
+    language.max_new_tokens = 2
+    language.sample(conditions, seeds=[1, 2, 3])
+    assert seen[0][0] == [1, 17]  # the begin token and the prefix
+    assert seen[1][0] == [3, 4]
+    lengths = seen[1][1].sum(1).tolist()
+    assert lengths == [18, 21, 19]
+    assert all(row[21 - length :].all() for row, length in zip(seen[1][1], lengths, strict=True))
+
+
+def test_processes_that_share_weights_call_the_model_equally_often(language_folder: Path) -> None:
+    """Whatever the prompts of one of them have in common."""
+    prefix = "big red cat runs small blue dog sleeps big red cat runs small blue dog sleeps"
+    language = LanguageModel.from_pretrained(language_folder, lora=LANGUAGE_LORA, sharded=True)
+    calls: list[int] = []
+    language.model.register_forward_pre_hook(lambda module, args: calls.append(1))
+    for conditions in ([("cat",), ("dog",)], [(f"{prefix} cat",), (f"{prefix} dog",)]):
+        calls.clear()
+        language.log_probs(conditions, [completion(language, "runs")] * 2, draw=[0, 0])
+        assert len(calls) == 2  # policy and reference

@@ -77,6 +77,24 @@ def test_each_text_is_read_once(folder: Path) -> None:
     assert rows == [len({*ASKED["low"], *ASKED["high"]})]
 
 
+@pytest.mark.parametrize("batch_size", [2, 3, 100])
+def test_the_same_picture_is_seen_once_and_the_same(folder: Path, batch_size: int) -> None:
+    """In whatever batch it stands, and whatever mode it is in: two equal pictures are never in order."""
+    clip = judge(folder, batch_size=batch_size, dtype="bfloat16")
+    rows: list[int] = []
+    clip.network.vision_model.register_forward_hook(
+        lambda module, arguments, keywords, output: rows.append(len(keywords["pixel_values"])), with_kwargs=True
+    )
+    grey = IMAGES[2].convert("L")
+    images = [IMAGES[0], IMAGES[1], IMAGES[0].copy(), grey, grey.convert("RGB"), IMAGES[0], IMAGES[3]]
+    asked = pd.concat([ASKED.head(1)] * len(images), ignore_index=True)
+    values = clip.attribute(images, asked)
+    assert values[0] == values[2] == values[5]
+    assert values[3] == values[4]
+    assert len(set(values)) == 4
+    assert sum(rows) == 4
+
+
 def test_far_from_the_middle_two_pictures_are_still_told_apart(folder: Path) -> None:
     clip = judge(folder)
     asked = ASKED.head(1)

@@ -105,3 +105,18 @@ def test_the_revision_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(cls, "from_pretrained", load)
     judge(tmp_path, revision="abc123")
     assert asked == ["abc123", "abc123"]
+
+
+@pytest.mark.parametrize("kind", ["classifier", "ours"])
+def test_the_same_picture_has_the_same_attributes(kind: str, tmp_path: Path) -> None:
+    if kind == "ours":
+        torch.manual_seed(0)
+        AttributeRegressor(ATTRIBUTES).save(tmp_path)
+    else:
+        tiny_pictures.save_regressor(tmp_path, ATTRIBUTES)
+    images = [IMAGES[0], IMAGES[1], IMAGES[0].copy(), IMAGES[2], IMAGES[0]]
+    asked = pd.DataFrame({"attribute": NAMES[:1] * 5})
+    for size in (1, 2, 3, 100):
+        values = judge(tmp_path, batch_size=size).attribute(images, asked)
+        assert values[0] == values[2] == values[4]
+        assert len(set(values)) == 3

@@ -54,3 +54,14 @@ def test_a_folder_that_holds_no_regressor_is_refused(regressor: AttributeRegress
         (folder / "config.json").write_text("{")
     with pytest.raises(UserError, match=r"regressor: '.*' should be a folder with config.json and model.safetensors"):
         AttributeRegressor.load(folder)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_the_same_picture_is_scored_once(regressor: AttributeRegressor, batch_size: int) -> None:
+    seen: list[int] = []
+    regressor.register_forward_pre_hook(lambda module, arguments: seen.append(len(arguments[0])))
+    images = [picture(0), picture(1), picture(0), picture(2), picture(0).convert("RGBA")]
+    scores = regressor.score(images, batch_size=batch_size)
+    assert np.array_equal(scores[0], scores[2])
+    assert np.array_equal(scores[0], scores[4])
+    assert sum(seen) == 3

@@ -2,10 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny_chat
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
 
 from sysdpo.errors import UserError
 from sysdpo.scoring.reward_model import RewardModel, reward_model
@@ -84,6 +90,43 @@ def test_a_decoder_that_knows_no_padding(chat: Path, tmp_path: Path) -> None:
     assert rewards == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["chat", "pair"])
+def test_the_same_answer_has_the_same_reward_wherever_it_stands(kind: str, chat: Path, pair: Path) -> None:
+    """Neither may win against the other, though what shares a batch, and its padding, move a number a little."""
+    folder = str(chat if kind == "chat" else pair)
+    answers = [
+        "A cat.",
+        "No, a stone is not alive, and nobody ever said that it was.",
+        "A cat.",
+        "A dog, no.",
+        "A cat.",
+    ]
+    asked = ["What is a cat?"] * 5
+    for size in (1, 2, 3):
+        judge = RewardModel(folder, batch_size=size, dtype="bfloat16")
+        read: list[int] = []
+        judge.network.register_forward_pre_hook(
+            lambda module, args, kwargs, read=read: read.append(len(kwargs["input_ids"])), with_kwargs=True
+        )
+        rewards = judge.score([""] * 5, asked, answers)
+        assert rewards[0] == rewards[2] == rewards[4]
+        assert len(set(rewards)) == 3
+        assert sum(read) == 3
+    apart = judge.score(["", "Be brief."], asked[:2], answers[:1] * 2)
+    assert apart[0] != apart[1]  # the same answer to another question
+
+
+@pytest.mark.parametrize("padded", [True, False])
+def test_a_tokenizer_without_padding_and_end(chat: Path, tmp_path: Path, padded: bool) -> None:
+    expected = RewardModel(str(chat)).score(SYSTEMS, QUESTIONS, ANSWERS)  # the same weights
+    folder = tiny_chat.save_chat_reward_model(tmp_path, padded=padded)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.eos_token = tokenizer.pad_token = None
+    tokenizer.save_pretrained(folder)
+    rewards = RewardModel(str(folder), batch_size=4).score(SYSTEMS, QUESTIONS, ANSWERS)
+    assert rewards == pytest.approx(expected, abs=1e-4)
+
+
 def test_a_template_that_refuses_system_messages_has_them_in_the_question(tmp_path: Path) -> None:
     folder = tiny_chat.save_chat_reward_model(tmp_path, chat_template=tiny_chat.WITHOUT_SYSTEM)
     judge = RewardModel(str(folder))
@@ -93,10 +136,13 @@ def test_a_template_that_refuses_system_messages_has_them_in_the_question(tmp_pa
 
 
 def test_a_template_that_refuses_everything_is_an_error(tmp_path: Path) -> None:
-    refusing = "{{ raise_exception('no chat') }}"
-    folder = tiny_chat.save_chat_reward_model(tmp_path, chat_template=refusing)
-    with pytest.raises(UserError, match=r"should have a chat template for a question and its answer \(no chat\)"):
-        RewardModel(str(folder)).score(["Be brief."], ["What is a cat?"], ["A cat."])
+    for refusing, reason in (
+        ("{{ raise_exception('no chat') }}", "no chat"),
+        ("{{ messages + 1 }}", "can only concat"),
+    ):
+        folder = tiny_chat.save_chat_reward_model(tmp_path, chat_template=refusing)
+        with pytest.raises(UserError, match=rf"should have a chat template for a question and its answer \({reason}"):
+            RewardModel(str(folder)).score(["Be brief."], ["What is a cat?"], ["A cat."])
 
 
 def test_what_is_too_long_loses_a_conversation_s_beginning_and_a_pair_s_end(chat: Path, pair: Path) -> None:
@@ -109,6 +155,31 @@ def test_what_is_too_long_loses_a_conversation_s_beginning_and_a_pair_s_end(chat
     words = "A cat is a cat, said the cat to the cat."
     assert short.score([""], ["Cat?"], [words]) == pytest.approx(short.score([""], ["Cat?"], [f"{words} And more."]))
     assert RewardModel(str(pair)).max_length == 512  # what the model has positions for
+
+
+def test_a_longer_text_is_cut_where_the_model_has_no_more_positions(pair: Path, tmp_path: Path) -> None:
+    """RoBERTa's begin behind its padding: of 34 there are 32."""
+    tokenizer = AutoTokenizer.from_pretrained(pair)
+    config = RobertaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        max_position_embeddings=34,
+        type_vocab_size=2,
+        pad_token_id=1,
+        num_labels=1,
+    )
+    RobertaForSequenceClassification(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    judge = RewardModel(str(tmp_path))
+    assert judge.max_length == 32
+    assert np.isfinite(judge.score([""] * 2, ["What is a cat? " * 9, "A cat?"], ["A cat is a cat. " * 9, "Yes."])).all()
+    tokenizer.model_max_length = 20
+    tokenizer.save_pretrained(tmp_path)
+    assert RewardModel(str(tmp_path)).max_length == 20
+    assert RewardModel(str(tmp_path), max_length=10).max_length == 10
 
 
 def test_a_head_of_more_than_one_label_is_refused(tmp_path: Path) -> None:

@@ -262,3 +262,42 @@ def test_the_whole_of_it(tmp_path: Path, config: dict[str, Any]) -> None:
     drift = metrics.query("method == 'sampling' and metric in ['kl_drafter', 'kl_refiner']")["mean"]
     assert (drift != 0).all()  # the draft's model learns too, though no draft was given
     assert read_trajectories(steps.run / "sampling/evaluation/samples.parquet")["system"].isin(tiny_chat.SYSTEMS).all()
+
+
+def test_given_answers_end_as_the_model_s_own_turns_do(settings: dict[str, Any], tmp_path: Path) -> None:
+    """Gemma's tokenizer has another end token than its chat template ends a turn with; here it is Qwen's."""
+    tokenizer = AutoTokenizer.from_pretrained(settings["components"]["refiner"]["model"])
+    tokenizer.eos_token = tiny_chat.END_OF_TEXT
+    tokenizer.save_pretrained(tmp_path / "gemma")
+    settings["components"]["refiner"] |= {"model": str(tmp_path / "gemma"), "max_new_tokens": 100}
+    benchmark = build(settings)
+    given, _ = benchmark.given(benchmark.prompts().query("split == 'train'"), Path())
+    ends = {tokenizer.convert_ids_to_tokens(answer.tokens[-1]) for answer in given["answer"]}
+    assert ends == {tiny_chat.END_OF_TURN}
+    assert not any(tiny_chat.END_OF_TURN in str(answer) for answer in given["answer"])
+
+
+def test_a_tokenizer_without_an_end_token_has_no_given_answers(settings: dict[str, Any], tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(settings["components"]["refiner"]["model"])
+    tokenizer.eos_token = tokenizer.chat_template = None
+    tokenizer.save_pretrained(tmp_path / "endless")
+    (tmp_path / "endless" / "chat_template.jinja").unlink(missing_ok=True)
+    settings["components"]["refiner"]["model"] = str(tmp_path / "endless")
+    benchmark = build(settings)
+    with pytest.raises(
+        UserError, match=r"components.refiner.model: '.*endless' should have a tokenizer with an end token"
+    ):
+        benchmark.given(benchmark.prompts().query("split == 'train'"), Path())
+
+
+def test_what_a_chat_template_is_told_is_a_setting_of_each_component(
+    config: dict[str, Any], settings: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = tiny_chat.save_qwen2(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = tiny_chat.CHATML + "{{ date_string }}"
+    tokenizer.save_pretrained(folder)
+    settings["components"]["drafter"] |= {"model": str(folder), "chat_template_kwargs": {"date_string": "26 Jul 2024"}}
+    assert broken_rule(config | {"systems": {"chat_refinement": settings}}, SCHEMA) is None
+    drafter = build(settings).system(Path()).components["drafter"]
+    assert drafter.tokenizer.decode(drafter.encode_prompt(("Q", ""))).endswith("assistant\n26 Jul 2024")

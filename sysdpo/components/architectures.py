@@ -1,0 +1,115 @@
+"""What a decoder's architecture allows of a batch, told from its class and its configuration."""
+
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import (
+    DummyLayer,
+    DynamicIndexedLayer,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    LinearAttentionAndFullAttentionLayer,
+    LinearAttentionAndSlidingWindowAttentionLayer,
+    LinearAttentionLayer,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+from sysdpo.errors import UserError
+
+ATTENDED = {DynamicLayer, DynamicSlidingWindowLayer, DummyLayer}  # an attention mask hides padding from these
+RECURRENT = {
+    LinearAttentionLayer,
+    LinearAttentionAndFullAttentionLayer,
+    LinearAttentionAndSlidingWindowAttentionLayer,
+    DynamicIndexedLayer,
+}
+STATE_OUTSIDE = {"recurrent_gemma"}  # what it remembers lies in its modules, where beams cannot be reordered
+LENGTH_DEPENDENT = {"dynamic", "longrope"}  # past the original length such positions depend on a batch's longest row
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How a decoder may be run.
+
+    pads: prompts of different lengths may share a batch, padded in front. shares: a prefix may be encoded once, and
+    several tokens go on from its cache. positions: it can be told them. cache: the name of that argument. context: how
+    many tokens it has positions for, None where that is any number.
+    """
+
+    config: Any
+    pads: bool
+    shares: bool
+    positions: bool
+    cache: str
+    context: int | None
+
+    def new_cache(self) -> DynamicCache:
+        """An empty cache, as `generate` makes it."""
+        return DynamicCache(config=self.config)
+
+
+def architecture_of(model: PreTrainedModel) -> Architecture:
+    """Raises `UserError` for a model that does not decode from left to right, or whose beams cannot be reordered.
+
+    A recurrent layer reads padding as it reads tokens, and a model that is told no positions may count them through
+    padding: only prompts of one length share a batch there (our choice).
+    """
+    name, known = type(model).__name__, signature(model.forward).parameters
+    config = model.config.get_text_config(decoder=True)
+    if model.config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", True):
+        raise UserError(
+            f"model: a {name} reads a text from both sides and should be a causal language model, which reads it from "
+            "left to right"
+        )
+    cache = next((each for each in ("past_key_values", "cache_params") if each in known), None)
+    layers = _cache_layers(model, config)
+    if cache is None or "logits_to_keep" not in known or not layers or layers - ATTENDED - RECURRENT:
+        raise UserError(
+            f"model: a {name} should be a causal language model that goes on from a cache whose rows can be reordered, "
+            "as Llama, Gemma, GPT-OSS or Mamba do"
+        )
+    positions = "position_ids" in known
+    return Architecture(
+        config=config,
+        pads=positions and layers <= ATTENDED,
+        shares=layers == {DynamicLayer},
+        positions=positions,
+        cache=cache,
+        context=context_length(config),
+    )
+
+
+def _cache_layers(model: PreTrainedModel, config: Any) -> set[type]:
+    """The kinds of layers of the model's cache; none where it has a cache of its own."""
+    if not model._supports_default_dynamic_cache() or model.config.model_type in STATE_OUTSIDE:
+        return set()
+    try:
+        return {type(layer) for layer in DynamicCache(config=config).layers}
+    except (AttributeError, KeyError, TypeError):
+        return set()
+
+
+def context_length(config: Any) -> int | None:
+    """How many tokens a model of this configuration has positions for; None where that is any number.
+
+    That is `max_position_embeddings`; where the scaling of rotary positions names the length it starts from, that many
+    times its factor if it is more, or that length itself if what lies past it would depend on the batch.
+    """
+    longest = getattr(config, "max_position_embeddings", None)
+    if not isinstance(longest, int) or longest < 1 or getattr(config, "alibi", False):
+        return None
+    for scaling in _rotary_scalings(config):
+        original = scaling.get("original_max_position_embeddings")
+        if scaling.get("rope_type") in LENGTH_DEPENDENT:
+            longest = min(longest, original or longest)
+        elif original:
+            longest = max(longest, int(original * scaling.get("factor", 1)))
+    return longest
+
+
+def _rotary_scalings(config: Any) -> list[dict[str, Any]]:
+    """Of all layers together, or of each kind of layer."""
+    scaling = getattr(config, "rope_parameters", None) or {}
+    return [scaling] if "rope_type" in scaling else [each for each in scaling.values() if isinstance(each, dict)]

@@ -1,0 +1,36 @@
+"""Random generators from whole numbers: every number counts in full, whatever its size or sign.
+
+`torch.Generator.manual_seed` on a CPU uses the lower 32 bits of a seed and refuses more than 64. Here a stream is named
+by any number of whole numbers, say a seed, what is drawn, and a row, and each tuple of them has a stream of its own:
+SHAKE-256 of the tuple is the generator's state (our choice).
+"""
+
+import hashlib
+
+import numpy as np
+import torch
+
+KEY_BYTES = 16  # of Philox
+STATE = slice(24, 24 + 8 * 624)  # where torch keeps the 624 words of its Mersenne Twister, in 8 bytes each
+
+
+def numpy_generator(*parts: int) -> np.random.Generator:
+    """The stream of these numbers for arrays: its draws are the same on every machine, and the faster ones.
+
+    Take its arrays to torch with `torch.from_numpy`.
+    """
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(_digest(parts, KEY_BYTES), "little")))
+
+
+def torch_generator(*parts: int) -> torch.Generator:
+    """The stream of these numbers for what takes a torch generator only, a pipeline of diffusers say; on the CPU."""
+    generator = torch.Generator().manual_seed(0)
+    state = generator.get_state()
+    words = np.frombuffer(_digest(parts, 4 * 624), dtype="<u4").astype("<u8")
+    state.numpy()[STATE] = words.view(np.uint8)
+    return generator.set_state(state)
+
+
+def _digest(parts: tuple[int, ...], length: int) -> bytes:
+    # Text keeps (1, 2) apart from (12,), and a number apart from itself with zeros behind it.
+    return hashlib.shake_256(",".join(str(int(part)) for part in parts).encode()).digest(length)
