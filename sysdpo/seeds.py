@@ -1,8 +1,8 @@
-"""Random generators from whole numbers: every number counts in full, whatever its size or sign.
+"""Random generators from names and whole numbers: every number counts in full, whatever its size or sign.
 
 `torch.Generator.manual_seed` on a CPU uses the lower 32 bits of a seed and refuses more than 64. Here a stream is named
-by any number of whole numbers, say a seed, what is drawn, and a row, and each tuple of them has a stream of its own:
-SHAKE-256 of the tuple is the generator's state (our choice).
+by any number of names and whole numbers, say what is drawn, a seed, and a row, and each tuple of them has a stream of
+its own: SHAKE-256 of the tuple is the generator's state (our choice).
 """
 
 import hashlib
@@ -14,7 +14,7 @@ KEY_BYTES = 16  # of Philox
 STATE = slice(24, 24 + 8 * 624)  # where torch keeps the 624 words of its Mersenne Twister, in 8 bytes each
 
 
-def numpy_generator(*parts: int) -> np.random.Generator:
+def numpy_generator(*parts: int | str) -> np.random.Generator:
     """The stream of these numbers for arrays: its draws are the same on every machine, and the faster ones.
 
     Take its arrays to torch with `torch.from_numpy`.
@@ -22,7 +22,7 @@ def numpy_generator(*parts: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=int.from_bytes(_digest(parts, KEY_BYTES), "little")))
 
 
-def torch_generator(*parts: int) -> torch.Generator:
+def torch_generator(*parts: int | str) -> torch.Generator:
     """The stream of these numbers for what takes a torch generator only, a pipeline of diffusers say; on the CPU."""
     generator = torch.Generator().manual_seed(0)
     state = generator.get_state()
@@ -31,6 +31,7 @@ def torch_generator(*parts: int) -> torch.Generator:
     return generator.set_state(state)
 
 
-def _digest(parts: tuple[int, ...], length: int) -> bytes:
+def _digest(parts: tuple[int | str, ...], length: int) -> bytes:
     # Text keeps (1, 2) apart from (12,), and a number apart from itself with zeros behind it.
-    return hashlib.shake_256(",".join(str(int(part)) for part in parts).encode()).digest(length)
+    text = ",".join(repr(part) if isinstance(part, str) else str(int(part)) for part in parts)
+    return hashlib.shake_256(text.encode()).digest(length)

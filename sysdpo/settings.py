@@ -57,7 +57,8 @@ class DiffusionSettings:
     The rest is as `DiffusionModel` has it.
 
     pipeline: the class to load with, as `module:name`. variant: of the weight files, `fp16` say. sampling: in the words
-    of the pipeline's call. The others as `LanguageModelSettings` has them.
+    of the pipeline's call; its `guidance_scale` bends what is drawn and not what is trained, which is the likelihood of
+    a picture under its prompt alone, as in Diffusion-DPO. The others as `LanguageModelSettings` has them.
     """
 
     lora: Mapping[str, Any]

@@ -5,14 +5,13 @@ its place: with the error `‖target − prediction‖²` at a sampled timestep 
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from importlib import import_module
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from peft import LoraConfig
@@ -21,15 +20,17 @@ from PIL.Image import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
+from sysdpo.components.encoders import FrozenEncoders
 from sysdpo.components.loading import add_lora, check_same_weights, load_pretrained
 from sysdpo.components.lora import fold_into_small, merged, without_adapter
 from sysdpo.components.noise import NoiseSchedule
+from sysdpo.components.pipelines import check_supported, load_pipeline
 from sysdpo.components.sharding import gathered, shard
+from sysdpo.seeds import numpy_generator, torch_generator
 from sysdpo.settings import Estimator
 from sysdpo.system import LogProbs
 
 POLICY, REFERENCE = "default", "reference"
-DRAWS = 1 << 40  # apart from every seed that pictures are sampled from, or a draw could be a picture's own noise
 
 
 class DiffusionModel:
@@ -37,7 +38,7 @@ class DiffusionModel:
 
     Serves UNets and SD3-type transformers, with epsilon, v, sample or flow prediction; the pipeline must offer
     `encode_prompt`. The condition's first value is the prompt. Only the denoiser's LoRA adapter is trained, in float32;
-    what the frozen encoders say of an image or a prompt is computed once and kept in the host's memory.
+    what the frozen encoders say of an image or a prompt is kept in the host's memory (`FrozenEncoders`).
     `gradient_checkpointing` and `sharded` are as in `DiffusionSettings`.
     """
 
@@ -52,6 +53,7 @@ class DiffusionModel:
         gradient_checkpointing: bool = False,
         sharded: bool = False,
     ):
+        check_supported(pipeline, pipeline.config.get("_name_or_path") or type(pipeline).__name__)
         self.pipeline = pipeline
         self.pipeline.set_progress_bar_config(disable=True)
         for part in pipeline.components.values():
@@ -70,9 +72,8 @@ class DiffusionModel:
         self.estimator = estimator or Estimator()
         self.sampling = dict(sampling or {})
         self.batch_size = batch_size
-        self._latents: dict[bytes, Tensor] = {}
+        self.encoders = FrozenEncoders(pipeline, batch_size=batch_size)
         self._references: dict[tuple[bytes, str, int], Tensor] = {}
-        self._prompts: dict[str, dict[str, Tensor]] = {}
 
     @classmethod
     def from_pretrained(
@@ -87,14 +88,11 @@ class DiffusionModel:
     ) -> "DiffusionModel":
         """Load from a hub id or a local folder; `pipeline` is the class to load with, as `module:name`.
 
-        Raises `UserError` if the folder holds no such pipeline.
+        Raises `UserError` as `load_pipeline` does.
         """
-        module, _, name = pipeline.partition(":")
-        loader = getattr(import_module(module), name).from_pretrained
-        loaded = load_pretrained(loader, model, revision=revision, variant=variant, dtype=getattr(torch, dtype))
-        if getattr(loaded, "safety_checker", None) is not None:
-            # A black picture for one that it suspects is no sample of the model.
-            loaded.register_modules(safety_checker=None)
+        loaded = load_pipeline(
+            model, revision=revision, variant=variant, pipeline=pipeline, dtype=getattr(torch, dtype)
+        )
         return cls(loaded, **settings)
 
     @property
@@ -118,7 +116,7 @@ class DiffusionModel:
         images: list[Image] = []
         for start in range(0, len(conditions), self.batch_size):
             rows = slice(start, start + self.batch_size)
-            generators = [torch.Generator().manual_seed(seed) for seed in seeds[rows]]
+            generators = [torch_generator("picture", seed) for seed in seeds[rows]]
             prompts = [str(condition[0]) for condition in conditions[rows]]
             with merged(self.denoiser):
                 images += self.pipeline(prompt=prompts, generator=generators, **self.sampling).images
@@ -134,7 +132,7 @@ class DiffusionModel:
         # where it depends on the batch, nor where all processes must call the model equally often.
         keys = list(zip(digests, prompts, draw, strict=True))
         known = self._references if self.denoiser.dtype == torch.float32 and not self.sharded else {}
-        latents = self._encode_images(digests, values)
+        latents = self.encoders.latents(digests, values, self.device)
         if new := [row for row, key in enumerate(keys) if key not in known]:
             rows = [prompts[row] for row in new], latents[new], [draw[row] for row in new]
             with torch.no_grad(), self._as_reference():
@@ -147,7 +145,8 @@ class DiffusionModel:
         """The bound under the adapter that is active, averaged over each row's draws; shape `[batch]`."""
         repeats = self.estimator.draws
         latents = latents.repeat_interleave(repeats, 0)
-        condition = {key: part.repeat_interleave(repeats, 0) for key, part in self._encode_prompts(prompts).items()}
+        encoded = self.encoders.prompts(prompts, self.device)
+        condition = {name: part.repeat_interleave(repeats, 0) for name, part in encoded.items()}
         step, noise = self._draws(draw, latents.shape[1:])
         noisy, target = self.schedule.corrupt(latents, noise.to(latents), step)
         return self._log_prob(noisy, target, step, condition).reshape(-1, repeats).mean(1)
@@ -172,48 +171,10 @@ class DiffusionModel:
             for repeat in range(self.estimator.draws):
                 mirrored = self.estimator.antithetic and repeat % 2 == 1
                 name = row * self.estimator.draws + repeat - mirrored
-                noise = torch.randn(shape, generator=torch.Generator().manual_seed(DRAWS + name))
+                noise = torch.from_numpy(numpy_generator("noise", name).standard_normal(shape, dtype=np.float32))
                 steps.append(self.schedule.stratified_step(name, *self.estimator.noise_range))
                 noises.append(-noise if mirrored else noise)
         return torch.tensor(steps), torch.stack(noises)
-
-    def _encode_images(self, keys: Sequence[bytes], images: Sequence[Image]) -> Tensor:
-        """The autoencoder's latents of images with these digests, each computed once."""
-        missing = {key: image for key, image in zip(keys, images, strict=True) if key not in self._latents}
-        for batch in batched(missing.items(), self.batch_size):
-            latents = self._encode_batch([image for _, image in batch])
-            self._latents.update(zip([key for key, _ in batch], latents.cpu(), strict=True))
-        return torch.stack([self._latents[key] for key in keys]).to(self.device)
-
-    @torch.no_grad()
-    def _encode_batch(self, images: list[Image]) -> Tensor:
-        vae = self.pipeline.vae
-        shipped = vae.dtype
-        if vae.config.get("force_upcast"):  # it overflows in half precision
-            vae.to(torch.float32)
-        pixels = self.pipeline.image_processor.preprocess(images)
-        latents = vae.encode(pixels.to(self.device, vae.dtype)).latent_dist.mode().float()
-        vae.to(shipped)
-        return (latents - (vae.config.get("shift_factor") or 0.0)) * vae.config.scaling_factor
-
-    def _encode_prompts(self, prompts: Sequence[str]) -> dict[str, Tensor]:
-        """The frozen text encoder's outputs, each computed once."""
-        missing = dict.fromkeys(prompt for prompt in prompts if prompt not in self._prompts)
-        for batch in batched(missing, self.batch_size):
-            three = {"prompt_2": list(batch), "prompt_3": list(batch)} if self.is_transformer else {}
-            with torch.no_grad():
-                encoded = self.pipeline.encode_prompt(
-                    prompt=list(batch),
-                    device=self.device,
-                    num_images_per_prompt=1,
-                    do_classifier_free_guidance=False,
-                    **three,
-                )
-            parts = {"tokens": encoded[0]} | ({"pooled": encoded[2]} if len(encoded) == 4 else {})
-            for row, prompt in enumerate(batch):
-                self._prompts[prompt] = {key: part[row].cpu() for key, part in parts.items()}
-        rows = [self._prompts[prompt] for prompt in prompts]
-        return {key: torch.stack([row[key] for row in rows]).to(self.device) for key in rows[0]}
 
     def _keywords(self, condition: Mapping[str, Tensor], height: int, width: int) -> dict[str, Any]:
         """The text condition under the names that this denoiser gives it, with the size of the uncropped picture."""
@@ -300,13 +261,6 @@ class DiffusionModel:
 
     def _policy_shapes(self) -> dict[str, tuple[int, ...]]:
         return {name: tuple(weight.shape) for name, weight in self._policy_weights()}
-
-
-def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Lists of up to `size` of the items, in order."""
-    rest = iter(items)
-    while batch := list(islice(rest, size)):
-        yield batch
 
 
 def _digest(image: Image) -> bytes:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-GOLDEN_RATIO = 0.6180339887498949
+GOLDEN_RATIO = 0x9E3779B97F4A7C15  # of 2⁶⁴
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class NoiseSchedule:
 
     def stratified_step(self, draw: int, low: float = 0.0, high: float = 1.0) -> int:
         """A timestep index; consecutive draws cover this part of the schedule evenly (golden-ratio sequence)."""
-        place = low + (high - low) * ((draw * GOLDEN_RATIO + 0.5) % 1.0)
+        # In whole numbers, since a large draw has no fraction left as a float.
+        place = low + (high - low) * ((draw * GOLDEN_RATIO + (1 << 63)) % (1 << 64) / (1 << 64))
         return int(place * len(self.timestep))
 
     def corrupt(self, clean: Tensor, noise: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:

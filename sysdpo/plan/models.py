@@ -6,13 +6,13 @@ Hub models' folders of configs ship with the project, in `configs/{organisation}
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from sysdpo.components.pipelines import part_class
 from sysdpo.errors import UserError
 
 SHIPPED = Path(__file__).parent / "configs"
@@ -83,9 +83,9 @@ def pipeline_networks(folder: Path, dtype: str) -> Pipeline:
         if not isinstance(described, list) or described[0] is None:
             continue
         if name == "scheduler":
-            scheduler = _class_of(described).from_config(_read(folder / name / "scheduler_config.json"))
+            scheduler = part_class(described).from_config(_read(folder / name / "scheduler_config.json"))
         elif (folder / name / "config.json").is_file():
-            networks[name] = _network(_class_of(described), folder / name).to(getattr(torch, dtype)).eval()
+            networks[name] = _network(part_class(described), folder / name).to(getattr(torch, dtype)).eval()
             if name.startswith("text_encoder"):
                 lengths.append(getattr(networks[name].config, "max_position_embeddings", None))
     # CLIP encoders say the same positions in more channels; a T5 says them again, in 256 positions of its own.
@@ -98,14 +98,6 @@ def _read(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"model: '{path}' should be a model's configuration in JSON ({error})") from error
-
-
-def _class_of(described: list[str]) -> Any:
-    library, name = described
-    module = import_module(library) if "." in library or library in ("diffusers", "transformers") else None
-    if module is None or not hasattr(module, name):
-        module = import_module(f"diffusers.pipelines.{library}")
-    return getattr(module, name)
 
 
 def _network(kind: Any, folder: Path) -> Any:

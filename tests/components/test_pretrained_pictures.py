@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sysdpo.components.diffusion import DiffusionModel
+from sysdpo.components.encoders import FrozenEncoders
 from sysdpo.components.language import LanguageModel
 from sysdpo.errors import UserError
 
@@ -176,7 +177,7 @@ def test_every_part_of_the_condition_matters_to_sdxl(painter) -> None:
     for encoder in (component.pipeline.text_encoder, component.pipeline.text_encoder_2):
         with torch.no_grad():
             encoder.get_input_embeddings().weight += 1.0
-        component._prompts.clear()
+        component.encoders = FrozenEncoders(component.pipeline, batch_size=8)
         after, _ = component.log_probs(CAPTIONS, PICTURES, draw=DRAWS)
         assert (after != before).all()
         before = after
@@ -284,7 +285,7 @@ def test_weight_files_of_a_variant_are_taken_where_it_is_named(tmp_path: Path, p
 
 def test_the_revision_is_asked_for(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    for cls in (AutoModelForCausalLM, AutoTokenizer, DiffusionPipeline):
+    for cls in (AutoModelForCausalLM, AutoTokenizer):
 
         def load(*arguments, load=cls.from_pretrained, **settings):
             asked.append((settings["revision"], settings.get("variant")))
@@ -292,5 +293,11 @@ def test_the_revision_is_asked_for(folders: dict[str, Path], monkeypatch: pytest
 
         monkeypatch.setattr(cls, "from_pretrained", load)
     LanguageModel.from_pretrained(folders["writer"], revision="5f0b02c", lora=LANGUAGE_LORA)
-    DiffusionModel.from_pretrained(folders["xl"], revision="462165b", lora=LORA)
-    assert asked == [("5f0b02c", None), ("5f0b02c", None), ("462165b", None)]
+
+    def download(name: str, revision: str, variant: str) -> Path:
+        asked.append((revision, variant))
+        return folders[name.removeprefix("hub/")]
+
+    monkeypatch.setattr(DiffusionPipeline, "download", download)
+    DiffusionModel.from_pretrained("hub/xl", revision="462165b", variant="fp16", lora=LORA)
+    assert asked == [("5f0b02c", None), ("5f0b02c", None), ("462165b", "fp16")]

@@ -1,0 +1,157 @@
+"""Loading a diffusers pipeline whole, and refusing one that would be trained as something else than it draws."""
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline, ModelMixin, SD3Transformer2DModel, UNet2DConditionModel
+from transformers import PreTrainedModel
+
+from sysdpo.components.loading import check_whole, load_pretrained
+from sysdpo.errors import UserError
+
+INDEX = "model_index.json"
+ADAPTERS = ("pytorch_lora_weights.safetensors", "adapter_config.json")
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
+NOT_TEXT_ALONE = ("image", "mask_image", "control_image", "video")
+"""What a pipeline's call takes that does not draw from a text alone."""
+
+
+def load_pipeline(
+    model: str | Path, *, revision: str | None, variant: str | None, pipeline: str, dtype: torch.dtype
+) -> DiffusionPipeline:
+    """A pipeline with all weights of all its parts, from a hub id or a local folder; `pipeline` is `module:name`.
+
+    Raises `UserError` where there is none, where a part lacks weights or has others (diffusers and transformers would
+    draw these at random), and where adapters lie beside it that would be passed over.
+    """
+    loader = _loader(pipeline)
+    folder = Path(model)
+    if not folder.is_dir():
+        fetched = {"revision": revision, "variant": variant}
+        folder = Path(load_pretrained(loader.download, model, what="pipeline", **fetched))
+    index = load_pretrained(loader.load_config, folder, what="pipeline")
+    if loader is not DiffusionPipeline and index["_class_name"] != loader.__name__:
+        raise UserError(f"pipeline: '{pipeline}' should be what '{model}' was saved as, a {index['_class_name']}")
+    parts: dict[str, Any] = {}
+    for name, described in index.items():
+        if isinstance(described, (list, tuple)) and described[0] is not None and name != "safety_checker":
+            _refuse_adapters(folder / name)
+            kind = load_pretrained(lambda _, described=described: part_class(described), folder / INDEX)
+            if isinstance(kind, type) and issubclass(kind, (ModelMixin, PreTrainedModel)):
+                parts[name] = _load_part(kind, folder / name, variant, dtype)
+    if variant and not any(file.match(f"*.{variant}.*") for file in folder.glob("*/*")):
+        raise UserError(f"variant: '{variant}' should be one that '{model}' has files of")
+    _refuse_adapters(folder)
+    if "safety_checker" in index:
+        # A black picture for one that it suspects is no sample of the model.
+        parts |= {"safety_checker": None, "requires_safety_checker": False}
+    return load_pretrained(loader.from_pretrained, folder, what="pipeline", dtype=dtype, **parts)
+
+
+def part_class(described: Sequence[str]) -> Any:
+    """The class that a pipeline's index names as `[library, class]`."""
+    library, name = described
+    module = import_module(library) if "." in library or library in ("diffusers", "transformers") else None
+    if module is None or not hasattr(module, name):
+        module = import_module(f"diffusers.pipelines.{library}")
+    return getattr(module, name)
+
+
+def check_supported(pipeline: DiffusionPipeline, model: str | Path) -> None:
+    """Raises `UserError` unless the pipeline draws from a text alone, by a denoiser, an autoencoder and a schedule
+    whose training objective is known: anything else would be drawn in one way and trained in another.
+    """
+    asked = signature(pipeline.__call__).parameters
+    denoiser: Any = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
+    vae, scheduler = getattr(pipeline, "vae", None), getattr(pipeline, "scheduler", None)
+    faults: list[str] = []
+    extra = [name for name in NOT_TEXT_ALONE if name in asked]
+    if "prompt" not in asked or extra:
+        needs = f", which takes {extra[0]}" if extra else ""
+        faults.append(f"its pipeline is a {type(pipeline).__name__}{needs}, not one from text to image")
+    if not hasattr(pipeline, "encode_prompt"):
+        faults.append(f"its pipeline, {type(pipeline).__name__}, has no encode_prompt")
+    if type(denoiser) not in (UNet2DConditionModel, SD3Transformer2DModel):
+        faults.append(
+            f"its denoiser is a {type(denoiser).__name__}, not a UNet2DConditionModel or an SD3Transformer2DModel"
+        )
+    else:
+        config = denoiser.config
+        faults += _denoiser_faults(config) + _schedule_faults(scheduler) + _autoencoder_faults(vae, config.in_channels)
+    if faults:
+        raise UserError(f"model: '{model}' should be a text-to-image pipeline that can be aligned, but {faults[0]}")
+
+
+def _denoiser_faults(config: Mapping[str, Any]) -> list[str]:
+    faults = []
+    if config["in_channels"] != config["out_channels"]:
+        faults.append(
+            f"its denoiser reads {config['in_channels']} channels and predicts {config['out_channels']}, as for "
+            "inpainting or with a learned variance"
+        )
+    if config.get("time_cond_proj_dim"):
+        faults.append("its denoiser was distilled for few steps and reads the guidance scale (time_cond_proj_dim)")
+    if config.get("addition_embed_type") not in (None, "text_time"):
+        faults.append(f"its denoiser reads an addition of type '{config['addition_embed_type']}'")
+    if config.get("class_embed_type") or config.get("num_class_embeds") or config.get("encoder_hid_dim_type"):
+        faults.append("its denoiser reads classes or images besides the text")
+    return faults
+
+
+def _schedule_faults(scheduler: Any) -> list[str]:
+    config, name = scheduler.config, type(scheduler).__name__
+    if name == "LCMScheduler":
+        return [f"its scheduler, {name}, samples a model that was distilled for few steps"]
+    if "prediction_type" not in config:
+        flow = hasattr(scheduler, "sigmas") and hasattr(scheduler, "timesteps") and name.startswith("FlowMatch")
+        return [] if flow else [f"its scheduler, {name}, is of no known kind"]
+    if config["prediction_type"] not in PREDICTIONS:
+        return [f"its scheduler predicts '{config['prediction_type']}', not one of {list(PREDICTIONS)}"]
+    if not hasattr(scheduler, "alphas_cumprod") or "sigma_data" in config:
+        return [f"its scheduler, {name}, scales what the denoiser reads in another way (EDM)"]
+    return []
+
+
+def _autoencoder_faults(vae: Any, channels: int) -> list[str]:
+    config = getattr(vae, "config", {})
+    if not hasattr(vae, "encode") or "scaling_factor" not in config or type(vae).__name__ == "AutoencoderTiny":
+        return [f"its autoencoder, {type(vae).__name__}, gives no distribution of latents"]
+    if config.get("latent_channels", channels) != channels:
+        return [f"its autoencoder has {config['latent_channels']} channels and its denoiser reads {channels}"]
+    return []
+
+
+def _loader(pipeline: str) -> Any:
+    module, _, name = pipeline.partition(":")
+    try:
+        loader = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"pipeline: '{pipeline}' should name a pipeline's class as module:name, 'diffusers:DiffusionPipeline' say "
+            f"({error})"
+        ) from error
+    if not (isinstance(loader, type) and issubclass(loader, DiffusionPipeline)):
+        raise UserError(f"pipeline: '{pipeline}' should be a DiffusionPipeline, which {name} is not")
+    return loader
+
+
+def _load_part(kind: Any, folder: Path, variant: str | None, dtype: torch.dtype) -> Any:
+    settings: dict[str, Any] = {"dtype": dtype}
+    # As the pipeline's own loader does: a part without files of the variant has its plain ones.
+    if variant and any(f".{variant}." in file.name for file in folder.glob("*")):
+        settings["variant"] = variant
+    network, found = load_pretrained(kind.from_pretrained, folder, output_loading_info=True, **settings)
+    check_whole(network, found, folder)
+    return network
+
+
+def _refuse_adapters(folder: Path) -> None:
+    if found := [name for name in ADAPTERS if (folder / name).is_file()]:
+        raise UserError(
+            f"model: '{folder}' should be a whole model, but holds the adapter '{found[0]}', which would be passed "
+            "over; fuse it into the weights and save those"
+        )
