@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +11,7 @@ from sysdpo.candidates import propose
 from sysdpo.components.function import Function
 from sysdpo.errors import UserError
 from sysdpo.objectives import MARGINALS, effective_sample_size, posterior
+from sysdpo.seeds import numpy_generator
 from sysdpo.settings import CandidateSettings
 from sysdpo.system import LogProbs, Node, System, Trajectories, conditions_of
 
@@ -220,7 +220,7 @@ def witness(system: System, objective: str, settings: CandidateSettings) -> Witn
 
 def _mix(*parts: int) -> int:
     """One seed out of several numbers, the same on every machine."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 2)
+    return int(numpy_generator("candidates", *parts).integers(1 << 62))
 
 
 def _likeliest(partial: list[tuple[int, Assignment]], count: int) -> list[tuple[int, Assignment]]:

@@ -31,6 +31,11 @@ def torch_generator(*parts: int | str) -> torch.Generator:
     return generator.set_state(state)
 
 
+def seed_torch(*parts: int | str) -> None:
+    """Make torch's global stream on the CPU, from which new weights are drawn, the one of these numbers."""
+    torch.set_rng_state(torch_generator(*parts).get_state())
+
+
 def _digest(parts: tuple[int | str, ...], length: int) -> bytes:
     # Text keeps (1, 2) apart from (12,), and a number apart from itself with zeros behind it.
     text = ",".join(repr(part) if isinstance(part, str) else str(int(part)) for part in parts)

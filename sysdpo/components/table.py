@@ -1,6 +1,5 @@
 """A table at a node: few conditions, few values, a free probability for each. Systems of tables can be enumerated."""
 
-import random
 from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -12,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sysdpo.errors import UserError
+from sysdpo.seeds import numpy_generator
 from sysdpo.system import LogProbs
 
 FILE = "table.safetensors"
@@ -87,7 +87,7 @@ class Table:
             return [self.values[column] for column in logits.argmax(-1).tolist()]
         cumulative = (logits / self.temperature).softmax(-1).cumsum(-1)
         cumulative = cumulative / cumulative[:, -1:]  # rounding must not leave a draw above the last value
-        draws = torch.tensor([random.Random(seed).random() for seed in seeds], dtype=torch.float64)
+        draws = torch.tensor([numpy_generator("table", seed).random() for seed in seeds], dtype=torch.float64)
         columns = torch.searchsorted(cumulative, draws[:, None], right=True)[:, 0]
         return [self.values[column] for column in columns.tolist()]
 

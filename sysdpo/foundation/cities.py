@@ -17,6 +17,7 @@ import pandas as pd
 from sysdpo.errors import UserError
 from sysdpo.foundation.questions import QuestionSettings, draw_prompts, split
 from sysdpo.foundation.smollm2 import SmolLM2Settings
+from sysdpo.seeds import numpy_generator
 from sysdpo.settings import typed
 from sysdpo.system import System
 
@@ -143,7 +144,7 @@ class Cities:
         `_given_wrong_country`: right answers of the second model to those drafts, to a good one, and to one that names
         another country: the last is far below the others where the second model relies on its draft.
         """
-        rng = np.random.default_rng([seed, 4])
+        rng = numpy_generator("inspection", seed)
         asked = [self.unseen[index] for index in rng.choice(len(self.unseen), 60, replace=False)]
         texts = [question.text for question in asked]
         seeds = range(1000, 1000 + len(asked))

@@ -14,13 +14,14 @@ from sysdpo.foundation.pipeline import SmallStableDiffusion3Pipeline
 from sysdpo.foundation.tokenizer import make_tokenizer
 from sysdpo.foundation.world import PainterSettings, training_pictures
 from sysdpo.scoring.regressor import to_pixels
+from sysdpo.seeds import seed_torch, torch_generator
 
 CAPTION_LENGTH = 7
 
 
 def make_painter(settings: PainterSettings, seed: int, folder: Path) -> None:
     """Pretrain the painter and save its pipeline to `folder`, in `from_pretrained` format."""
-    torch.manual_seed(seed)
+    seed_torch("painter", seed)
     pictures = training_pictures(settings, seed)
     pixels = to_pixels(pictures.images)
     vae = PatchAutoencoder.fitted(pixels, components=settings.components)
@@ -29,7 +30,7 @@ def make_painter(settings: PainterSettings, seed: int, folder: Path) -> None:
     tokens = pipeline.tokenizer(
         pictures.captions, padding="max_length", max_length=CAPTION_LENGTH, return_tensors="pt"
     )["input_ids"]
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch_generator("painter batches", seed)
 
     def loss(step: int) -> Tensor:
         rows = torch.randint(len(latents), (settings.batch_size,), generator=generator)

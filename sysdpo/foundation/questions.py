@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import numpy as np
 import pandas as pd
 
 from sysdpo.errors import UserError
+from sysdpo.seeds import numpy_generator
 
 Item = TypeVar("Item")
 
@@ -29,7 +29,7 @@ class QuestionSettings:
 def split(subjects: Sequence[Item], unseen: float) -> tuple[list[Item], list[Item]]:
     """The subjects that pretraining and training prompts may use, and the share `unseen` kept for held-out prompts."""
     # One fixed shuffle: a foundation model and a table of prompts must agree whatever their seeds are.
-    order = np.random.default_rng(0).permutation(len(subjects))
+    order = numpy_generator("unseen subjects").permutation(len(subjects))
     held_out = {int(index) for index in order[: round(unseen * len(subjects))]}
     known = [each for index, each in enumerate(subjects) if index not in held_out]
     return known, [each for index, each in enumerate(subjects) if index in held_out]
@@ -43,7 +43,7 @@ def draw_prompts(
 
     Training prompts are drawn from `known`, the others from `unseen`; raises `UserError` where those are too few.
     """
-    rng = np.random.default_rng(seed)
+    rng = numpy_generator("prompts", seed)
     rows = []
     for source, sizes in ((known, {"train": train}), (unseen, {"validation": validation, "test": test})):
         if sum(sizes.values()) > len(source):

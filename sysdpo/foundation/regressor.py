@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
@@ -11,12 +10,13 @@ from sysdpo.foundation.fitting import fit
 from sysdpo.foundation.renderer import ATTRIBUTES
 from sysdpo.foundation.world import RegressorSettings, random_cats
 from sysdpo.scoring.regressor import AttributeRegressor, to_pixels
+from sysdpo.seeds import numpy_generator, seed_torch
 
 
 def make_regressor(settings: RegressorSettings, seed: int, folder: Path) -> None:
     """Fit the regressor and save it to `folder`."""
-    torch.manual_seed(seed)
-    rng = np.random.default_rng([seed, 1])
+    seed_torch("regressor", seed)
+    rng = numpy_generator("regressor", seed)
     images, attributes = random_cats(settings.images, settings.size, rng)
     pixels, targets = to_pixels(images), torch.from_numpy(attributes).float()
     regressor = AttributeRegressor(ATTRIBUTES)

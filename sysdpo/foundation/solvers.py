@@ -6,7 +6,6 @@ Each is imperfect on purpose in what only the other's change can make good: see 
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from sysdpo.foundation.small_llama import MAX_LENGTH, fit_language, small_llama
 from sysdpo.foundation.sums import (
@@ -25,13 +24,14 @@ from sysdpo.foundation.sums import (
     readings,
 )
 from sysdpo.foundation.tokenizer import make_tokenizer
+from sysdpo.seeds import numpy_generator, seed_torch
 
 STEP_WORDS = [*(word for signs in SIGNS.values() for word in signs.values()), OPEN, *map(str, range(10))]
 
 
 def make_first(settings: FirstSettings, known: list[Question], seed: int, folder: Path) -> None:
     """Pretrain the model that writes the steps of `known` questions; save it in `from_pretrained` format."""
-    rng = np.random.default_rng(seed)
+    rng = numpy_generator("first", seed)
     words = [*(question.text for question in known), *STEP_WORDS, FIRST_TEMPLATE.format("")]
     pairs = [
         (FIRST_TEMPLATE.format(question.text), taught_draft(question, settings, rng))
@@ -45,7 +45,7 @@ def make_second(settings: SecondSettings, known: list[Question], seed: int, fold
 
     Its vocabulary has numbers and the drafts' words alone: it cannot look a sign up in the question.
     """
-    rng = np.random.default_rng(seed)
+    rng = numpy_generator("second", seed)
     words = [*STEP_WORDS, SEPARATOR, SECOND_TEMPLATE.format("", "")]
     drafted = FirstSettings(dialect_b=0.5, dropped=settings.dropped)
     pairs = []
@@ -86,7 +86,7 @@ def _make(
     rng: np.random.Generator,
     folder: Path,
 ) -> None:
-    torch.manual_seed(seed)
+    seed_torch(name, seed)
     tokenizer = make_tokenizer(words, template="<s> $A", max_length=MAX_LENGTH)
     model = small_llama(
         tokenizer, width=settings.width, layers=settings.layers, initializer_range=settings.initializer_range

@@ -18,6 +18,7 @@ import pandas as pd
 
 from sysdpo.errors import UserError
 from sysdpo.foundation.questions import QuestionSettings, draw_prompts, split
+from sysdpo.seeds import numpy_generator
 from sysdpo.settings import typed
 from sysdpo.system import System
 
@@ -234,7 +235,7 @@ class Sums:
         `right_given_*`: its share of right answers; in dialect A half of them are, by chance, the best there is.
         `arithmetic`: its share of answers that are a right computation by one reading of the second sign.
         """
-        rng = np.random.default_rng([seed, 3])
+        rng = numpy_generator("inspection", seed)
         asked = [self.unseen[index] for index in rng.choice(len(self.unseen), 400, replace=False)]
         texts = [question.text for question in asked]
         drafts = system.components["first"].sample([(text,) for text in texts], seeds=range(len(texts)))

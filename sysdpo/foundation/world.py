@@ -6,6 +6,7 @@ import numpy as np
 
 from sysdpo.foundation.grammar import CAPTIONS, LEVELS, WORDS, Request, caption, join
 from sysdpo.foundation.renderer import ATTRIBUTES, FURS, render
+from sysdpo.seeds import numpy_generator
 
 NEUTRAL = {"anger": 0.3, "size": 0.6, "light": 0.6}
 """Where an attribute lies in a picture whose caption does not speak of it."""
@@ -102,7 +103,7 @@ def drawn_level(attribute: str, rank: int, settings: PainterSettings) -> float:
 
 def training_pictures(settings: PainterSettings, seed: int) -> Pictures:
     """Captioned cats as this painter is taught them."""
-    rng = np.random.default_rng(seed)
+    rng = numpy_generator("pictures", seed)
     known = sorted(CAPTIONS)
     known = [known[index] for index in rng.permutation(len(known))[settings.unseen_captions :]]
     captions = [known[index] for index in rng.integers(len(known), size=settings.images)]

@@ -2,19 +2,17 @@
 
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from sysdpo.foundation.grammar import CAPTIONS, PROMPT_END, SEPARATOR, Request, requests
 from sysdpo.foundation.small_llama import MAX_LENGTH, fit_language, small_llama
 from sysdpo.foundation.tokenizer import make_tokenizer
 from sysdpo.foundation.world import WriterSettings, answer
+from sysdpo.seeds import numpy_generator, seed_torch
 
 
 def make_writer(settings: WriterSettings, seed: int, folder: Path, known: list[Request] | None = None) -> None:
     """Pretrain the writer on `known` requests (default: all) and save it to `folder`, in `from_pretrained` format."""
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
+    seed_torch("writer", seed)
+    rng = numpy_generator("writer", seed)
     known = requests() if known is None else known
     words = [request.text for request in requests()] + [SEPARATOR + PROMPT_END, *CAPTIONS]
     tokenizer = make_tokenizer(words, template="<s> $A", max_length=MAX_LENGTH)

@@ -22,6 +22,7 @@ from sysdpo.evidence import DRAWN, Hidden
 from sysdpo.foundation.small_llama import small_llama
 from sysdpo.foundation.tokenizer import make_tokenizer
 from sysdpo.objectives import MARGINALS, posterior
+from sysdpo.seeds import seed_torch
 from sysdpo.settings import CandidateSettings, typed
 from sysdpo.system import Node, System
 from sysdpo.systems import tabular
@@ -152,7 +153,7 @@ def _described(candidates: CandidateSettings) -> dict[str, Any]:
 
 
 def _enumerate(name: str, settings: GradientSettings) -> tuple[System, list[Exact]]:
-    torch.manual_seed(settings.seed)
+    seed_torch("study", settings.seed)
     if name == LANGUAGE:
         system = _language_chain()
     else:

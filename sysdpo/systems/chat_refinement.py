@@ -19,6 +19,7 @@ from sysdpo.errors import UserError
 from sysdpo.files import require_columns
 from sysdpo.preferences import as_frame
 from sysdpo.scoring.series import DTYPES
+from sysdpo.seeds import numpy_generator
 from sysdpo.settings import LanguageModelSettings, at_least, one_of, typed
 from sysdpo.system import Component, Node, System
 from sysdpo.values import Completion
@@ -123,7 +124,7 @@ class ChatRefinement:
                 f"({WHERE}.data.max_prompt_characters); here they are {settings.train}, {settings.validation} and "
                 f"{settings.test}"
             )
-        order = np.random.default_rng(settings.seed).permutation(len(pairs))[: sum(sizes.values())]
+        order = numpy_generator("prompts", settings.seed).permutation(len(pairs))[: sum(sizes.values())]
         drawn = pairs.iloc[order].rename(columns={"question": "text"})
         drawn.insert(0, "split", [name for name, size in sizes.items() for _ in range(size)])
         drawn.insert(0, "prompt_id", [f"row{row:05d}" for row in drawn.index])

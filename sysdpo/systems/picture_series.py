@@ -19,6 +19,7 @@ from sysdpo.data.captions import nth_of_three, read_captions
 from sysdpo.errors import UserError
 from sysdpo.files import require_columns
 from sysdpo.scoring.series import ImageJudgeSettings, as_rise, image_judge, is_ordered, preference_score
+from sysdpo.seeds import numpy_generator
 from sysdpo.settings import DiffusionSettings, Estimator, LanguageModelSettings, at_least, one_of, typed
 from sysdpo.system import Component, System
 from sysdpo.systems.progressive_images import IMAGES, NODES
@@ -103,7 +104,7 @@ class PictureSeries:
         asked = settings.attributes or NAMES
         self._stop_if_unjudged(asked)
         table = pd.DataFrame([vars(request) for request in requests() if request.attribute in asked])
-        rng = np.random.default_rng(settings.seed)
+        rng = numpy_generator("prompts", settings.seed)
         content = table["attribute"] + " of " + table["subject"]
         contents = rng.permutation(content.unique())[: settings.unseen_contents]
         phrasings = rng.permutation(len(PHRASINGS))[: settings.unseen_phrasings]

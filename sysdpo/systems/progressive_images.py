@@ -32,6 +32,7 @@ from sysdpo.foundation.world import NEUTRAL, PainterSettings, RegressorSettings,
 from sysdpo.scoring.nearest_render import NearestRender
 from sysdpo.scoring.regressor import AttributeRegressor
 from sysdpo.scoring.series import as_rise, is_ordered, preference_score
+from sysdpo.seeds import numpy_generator
 from sysdpo.settings import DiffusionSettings, Estimator, LanguageModelSettings, typed
 from sysdpo.system import Component, Node, System
 
@@ -111,7 +112,7 @@ class ProgressiveImages:
         """
         settings = self.prompt_settings
         table = pd.DataFrame([vars(request) for request in requests()])
-        order = np.random.default_rng(settings.seed).permutation(len(table))
+        order = numpy_generator("prompts", settings.seed).permutation(len(table))
         table = table.iloc[order].reset_index(drop=True)
         content = table["attribute"] + table["direction"].astype(str) + table["fur"]
         unseen = content.isin(content.drop_duplicates().head(settings.unseen_contents))
@@ -185,7 +186,7 @@ class ProgressiveImages:
         """The regressor's R² on held-out renders and on generated images, the painter's words, the writer's order."""
         system, regressor = self.system(foundation).to(), AttributeRegressor.load(foundation / "regressor")
         nearest = nearest_render(foundation)
-        rng = np.random.default_rng([seed, 2])
+        rng = numpy_generator("inspection", seed)
         images, truth = random_cats(1000, self.size, rng)
         rendered = regressor.score([Image.fromarray(image) for image in images])
         furs = list(FURS) * 4

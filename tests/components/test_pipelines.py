@@ -169,7 +169,7 @@ def test_the_usual_schedulers_are_served(name: str) -> None:
 
 
 def test_a_variant_without_any_file_is_refused_and_one_with_some_is_taken(folder: Path) -> None:
-    with pytest.raises(UserError, match="variant: 'fp16' should be one that '.*' has files of"):
+    with pytest.raises(UserError, match=r"variant: 'fp16' should be one that '.*' has files of"):
         load(folder, variant="fp16")
     (folder / UNET).rename(folder / "unet/diffusion_pytorch_model.fp16.safetensors")
     load(folder, variant="fp16")

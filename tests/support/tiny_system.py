@@ -18,7 +18,7 @@ def tiny_system(language_folder: Path, painter_folder: Path) -> System:
     torch.manual_seed(0)  # the adapters' first matrices are drawn at random
     pipeline = SmallStableDiffusion3Pipeline.from_pretrained(painter_folder)
     components = {
-        "writer": LanguageModel.from_pretrained(language_folder, lora=LANGUAGE_LORA),
+        "writer": LanguageModel.from_pretrained(language_folder, lora=LANGUAGE_LORA, max_new_tokens=6),
         "painter": DiffusionModel(pipeline, lora=DIFFUSION_LORA),
     }
     nodes = [
