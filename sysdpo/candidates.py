@@ -223,7 +223,7 @@ def _draw(decoder: Decoder, settings: CandidateSettings, seeds: Sequence[int]) -
     count = settings.count
     log_probs = decoder.start()
     device = log_probs.device
-    numbers = [numpy_generator(seed).random((decoder.max_length, count)) for seed in seeds]
+    numbers = [numpy_generator("candidate", seed).random((decoder.max_length, count)) for seed in seeds]
     uniform = torch.from_numpy(np.concatenate(numbers, 1)).to(device)  # [max_length, conditions · count]
     ends = torch.tensor(sorted(decoder.ends), dtype=torch.int64, device=device)
     rows = torch.arange(len(seeds), device=device).repeat_interleave(count)

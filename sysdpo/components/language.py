@@ -31,6 +31,7 @@ from sysdpo.components.loading import (
     load_pretrained,
     load_tokenizer,
 )
+from sysdpo.components.lora import fold_into_small, without_adapter
 from sysdpo.components.prompting import PromptEncoder, end_token
 from sysdpo.components.recomputing import recomputed_layers, recomputing
 from sysdpo.components.sharding import gathered, shard
@@ -78,6 +79,7 @@ class LanguageModel:
         config = LoraConfig(task_type="CAUSAL_LM", lora_dropout=0.0, **lora)
         self.model: PeftModel = add_lora(partial(get_peft_model, model), config)
         check_adapted(self.model, lora["target_modules"])
+        fold_into_small(self.model)
         self.model.eval()  # dropout stays off in the policy too, or its log-ratio to the reference would be noise
         self.tokenizer = tokenizer
         self.encode_prompt = PromptEncoder(tokenizer, template, system_prompt, chat_template_kwargs)
@@ -305,7 +307,7 @@ class LanguageModel:
     @contextmanager
     def _as_reference(self) -> Iterator[None]:
         rebased = REFERENCE in self.model.peft_config
-        with nullcontext() if rebased else self.model.disable_adapter():
+        with nullcontext() if rebased else without_adapter(self.model):
             if rebased:
                 self.model.set_adapter(REFERENCE)
             try:
@@ -353,7 +355,7 @@ class _GumbelNoise(LogitsProcessor):
     """
 
     def __init__(self, seeds: Sequence[int], temperature: float):
-        self.generators = [numpy_generator(seed) for seed in seeds]
+        self.generators = [numpy_generator("completion", seed) for seed in seeds]
         self.temperature = temperature
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:

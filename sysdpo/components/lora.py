@@ -9,6 +9,7 @@ import torch
 from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 FEW = 3  # ranks: a layer no wider than these has more work with its adapter apart
 
@@ -36,10 +37,12 @@ def merged(network: nn.Module) -> Iterator[None]:
     """Within it the active adapter is part of the weights, for generation; afterwards they are bit by bit as before.
 
     Nothing is merged where that would round (below float32), cost memory (packed or sharded weights), or where more
-    than one adapter is active.
+    than one adapter is active. The network must call its layers: one that reads a layer's weight itself, as recurrent
+    language models do, has another policy with the adapter inside it.
     """
     layers = [part for part in network.modules() if isinstance(part, LoraLinear) and not part.disable_adapters]
     plain = all(_is_plain(layer) and len(layer.active_adapters) == 1 and not layer.merged for layer in layers)
+    plain = plain and not any(isinstance(part, FSDPModule) for part in network.modules())
     shipped = [layer.base_layer.weight.data for layer in layers] if plain else []
     for layer, weight in zip(layers, shipped, strict=False):
         (name,) = layer.active_adapters

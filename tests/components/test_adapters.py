@@ -28,6 +28,7 @@ from sysdpo.components.language import LanguageModel
 from sysdpo.errors import UserError
 from sysdpo.foundation.painter import make_painter
 from sysdpo.foundation.pipeline import SmallStableDiffusion3Pipeline
+from sysdpo.seeds import torch_generator
 
 
 def ask(component) -> tuple:
@@ -167,10 +168,10 @@ def test_plain_diffusers_loads_a_denoiser_s_adapter_with_equal_images(
     loader = SmallStableDiffusion3Pipeline if kind == "flow" else DiffusionPipeline
     plain = loader.from_pretrained(pipeline_folders[kind])
     plain.load_lora_weights(tmp_path / "adapter")
-    generator = torch.Generator().manual_seed(3)
+    generator = torch_generator("picture", 3)
     theirs = np.asarray(plain(prompt=["red cat"], generator=[generator], **SAMPLING).images[0], int)
     ours = np.asarray(component.sample([("red cat",)], seeds=[3])[0], int)
-    assert np.array_equal(ours, theirs)
+    assert abs(ours - theirs).max() <= 1  # here the adapter is inside the weights, which rounds otherwise
     assert abs(ours - untrained).max() > 3
 
 

@@ -32,8 +32,7 @@ def _llama(**more: Any) -> dict[str, Any]:
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "initializer_range": 0.3,
-        **more,
-    }
+    } | more
 
 
 def _sliding(**more: Any) -> dict[str, Any]:
@@ -59,7 +58,7 @@ DECODERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "StableLM": ("StableLmForCausalLM", "StableLmConfig", _llama()),
     "SmolLM 3": ("SmolLM3ForCausalLM", "SmolLM3Config", _llama(pad_token_id=0)),
     "OLMo 2": ("Olmo2ForCausalLM", "Olmo2Config", _llama()),
-    "Mixtral": ("MixtralForCausalLM", "MixtralConfig", _experts(head_dim=8)),
+    "Mixtral": ("MixtralForCausalLM", "MixtralConfig", _experts(head_dim=8, initializer_range=0.2)),
     "DeepSeek 3": (
         "DeepseekV3ForCausalLM",
         "DeepseekV3Config",
