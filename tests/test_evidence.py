@@ -127,16 +127,16 @@ def test_the_marginal_splits_into_posterior_means_less_the_posteriors_divergence
 
 def test_draws_repeat_for_importance_and_are_distinct_for_the_sum() -> None:
     found = moved("chain")
-    many = {"count": 40, "generator": "ancestral"}
+    many = {"count": 200, "generator": "ancestral"}
     hidden, evidence = evidence_of(found, CandidateSettings(estimator="importance", **many))
-    assert {len(assignments) for assignments in hidden.sets.values()} == {40}
+    assert {len(assignments) for assignments in hidden.sets.values()} == {200}
     assert "candidate_mass" not in evidence.measures
     hidden, evidence = evidence_of(found, CandidateSettings(**many))
     for assignments in hidden.sets.values():
         values = [each.values["y"] for each in assignments]
         assert len(values) == len(set(values)) <= 6
     exact = found.log_marginals().policy.flatten()
-    torch.testing.assert_close(evidence.marginal.policy, exact, rtol=0, atol=1e-6)  # 40 draws of 6 find them all
+    torch.testing.assert_close(evidence.marginal.policy, exact, rtol=0, atol=1e-6)  # 200 draws of 6 find them all
     torch.testing.assert_close(evidence.measures["candidate_mass"], torch.ones(8, dtype=torch.float64))
 
 

@@ -71,7 +71,7 @@ class LanguageModel:
         gradient_checkpointing: bool = False,
         sharded: bool = False,
     ):
-        self.name = model.name_or_path
+        self.name, self._vocabulary = model.name_or_path, model.get_input_embeddings().weight.shape[0]
         self.architecture = architecture_of(model)
         self._recomputed = recomputed_layers(model) if gradient_checkpointing else []
         model.requires_grad_(False)
@@ -184,7 +184,7 @@ class LanguageModel:
         prompts = [self.encode_prompt(condition) for condition in conditions]
         lengths = [len(value.tokens) for value in values] or [self.max_new_tokens] * len(prompts)
         prompt, completion = max(zip(map(len, prompts), lengths, strict=True), key=sum, default=(0, 0))
-        context, known = self.architecture.context, self.model.get_input_embeddings().num_embeddings
+        context, known = self.architecture.context, self._vocabulary
         if context is not None and prompt + completion > context:
             raise UserError(
                 f"max_new_tokens: {self.max_new_tokens} or the prompt should be less here, where a prompt of {prompt} "
