@@ -235,9 +235,7 @@ def test_a_template_that_cannot_be_filled_is_refused(language: LanguageModel, te
 def test_what_is_longer_than_the_model_has_positions_for_is_refused(language: LanguageModel) -> None:
     """96 positions, completions of 6 tokens, a begin token: a prompt of 89 words is the longest."""
     fits, long = (" ".join(["cat"] * words) for words in (89, 90))
-    refused = (
-        r"max_new_tokens: 6 or the prompt should be less here, where a prompt of 91 tokens and a completion of 6 .* 96"
-    )
+    refused = r"max_new_tokens: 6 should leave room for the prompt; a prompt of 91 tokens and a completion of 6 .* 96"
     assert language.sample([(fits,)], seeds=[0])
     language.decoder([(fits,)]).start()
     with pytest.raises(UserError, match=refused):
