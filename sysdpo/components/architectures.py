@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from inspect import signature
 from typing import Any
 
-from transformers import DynamicCache, PreTrainedModel
+from transformers import DynamicCache, GenerationMixin, PreTrainedModel
 from transformers.cache_utils import (
     DummyLayer,
     DynamicIndexedLayer,
@@ -83,7 +83,8 @@ def architecture_of(model: PreTrainedModel) -> Architecture:
 
 def _cache_layers(model: PreTrainedModel, config: Any) -> set[type]:
     """The kinds of layers of the model's cache; none where it has a cache of its own."""
-    if not model._supports_default_dynamic_cache() or model.config.model_type in STATE_OUTSIDE:
+    generates = isinstance(model, GenerationMixin) and model._supports_default_dynamic_cache()
+    if not generates or model.config.model_type in STATE_OUTSIDE:
         return set()
     try:
         return {type(layer) for layer in DynamicCache(config=config).layers}

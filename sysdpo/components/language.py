@@ -42,6 +42,7 @@ from sysdpo.values import Completion
 
 POLICY, REFERENCE = "default", "reference"
 WORTH_SHARING = 16  # tokens; encoding a shorter prefix apart costs more than it saves
+PADDING = 0  # any token will do: what is padding is never read
 SMALLEST = 2.0**-54  # half the smallest step of the noise, instead of a zero whose logarithm would always win
 
 
@@ -72,7 +73,7 @@ class LanguageModel:
         gradient_checkpointing: bool = False,
         sharded: bool = False,
     ):
-        self.name = model.name_or_path
+        self.name, self._vocabulary = model.name_or_path, model.get_input_embeddings().weight.shape[0]
         self.architecture = architecture_of(model)
         self._recomputed = recomputed_layers(model) if gradient_checkpointing else []
         model.requires_grad_(False)
@@ -89,13 +90,11 @@ class LanguageModel:
         self.batch_size = batch_size
         self._references: dict[tuple[int, ...], Tensor] = {}
         self._end_token = end_token(tokenizer, chat_template_kwargs)
-        ends = self._end_tokens()
-        if not ends:
+        if not self._end_tokens():
             raise UserError(
                 f"model: '{self.name}' should have a token that ends a completion; its chat template, "
                 "tokenizer_config.json (eos_token) and generation_config.json (eos_token_id) name none"
             )
-        self.pad_id = ends[0]  # any token would do: what is padding is never read
 
     @classmethod
     def from_pretrained(
@@ -148,7 +147,7 @@ class LanguageModel:
         ends = self._end_tokens()
         # A model's own generation settings (a repetition penalty, say) would bend the distribution that is trained.
         plain = GenerationConfig(
-            do_sample=False, max_new_tokens=self.max_new_tokens, pad_token_id=self.pad_id, eos_token_id=ends
+            do_sample=False, max_new_tokens=self.max_new_tokens, pad_token_id=PADDING, eos_token_id=ends
         )
         self.model.generation_config, shipped = plain, self.model.generation_config
         try:
@@ -186,18 +185,18 @@ class LanguageModel:
         prompts = [self.encode_prompt(condition) for condition in conditions]
         lengths = [len(value.tokens) for value in values] or [self.max_new_tokens] * len(prompts)
         prompt, completion = max(zip(map(len, prompts), lengths, strict=True), key=sum, default=(0, 0))
-        context, known = self.architecture.context, self.model.get_input_embeddings().num_embeddings
+        context, known = self.architecture.context, self._vocabulary
         if context is not None and prompt + completion > context:
             raise UserError(
-                f"max_new_tokens: {self.max_new_tokens} or the prompt should be less here, where a prompt of {prompt} "
-                f"tokens and a completion of {completion} are more than the {context} that the model "
-                f"'{self.name}' has positions for"
+                f"max_new_tokens: {self.max_new_tokens} should leave room for the prompt; a prompt of {prompt} tokens "
+                f"and a completion of {completion} are more than the {context} that the model '{self.name}' has "
+                "positions for"
             )
         tokens = [*prompts, *(value.tokens for value in values)]
         if (highest := max(map(max, filter(None, tokens)), default=0)) >= known:
             raise UserError(
-                f"model: the tokenizer of '{self.name}' should have no token that the "
-                f"model does not know; it gives token {highest}, and there are {known}"
+                f"model: the tokenizer of '{self.name}' should have no token that the model does not know; it gives "
+                f"token {highest}, and there are {known}"
             )
         return prompts
 
@@ -214,7 +213,7 @@ class LanguageModel:
         Padding anywhere else would move tokens apart that a sliding window, or a bias by distance, has to find near.
         """
         rows = [torch.tensor(prompt) for prompt in prompts]
-        input_ids = pad_sequence(rows, batch_first=True, padding_value=self.pad_id, padding_side="left")
+        input_ids = pad_sequence(rows, batch_first=True, padding_value=PADDING, padding_side="left")
         lengths = torch.tensor([len(prompt) for prompt in prompts])
         mask = torch.arange(input_ids.shape[1]) >= input_ids.shape[1] - lengths[:, None]
         return input_ids.to(self.device), mask.to(self.device)
@@ -260,7 +259,7 @@ class LanguageModel:
         skipped = 0 if cache is None else cache.get_seq_length()
         rows = [torch.tensor([*prompt, *value.tokens][skipped:]) for prompt, value in zip(prompts, values, strict=True)]
         # Right padding under causal attention cannot reach back, so no attention mask is needed.
-        input_ids = pad_sequence(rows, batch_first=True, padding_value=self.pad_id).to(self.device)
+        input_ids = pad_sequence(rows, batch_first=True, padding_value=PADDING).to(self.device)
         first = torch.tensor([len(prompt) - skipped for prompt in prompts], device=self.device)[:, None]
         last = torch.tensor([len(row) for row in rows], device=self.device)[:, None]
         # Scoring only positions that can predict a completion token is most of the saving on large vocabularies.

@@ -233,11 +233,9 @@ def test_a_template_that_cannot_be_filled_is_refused(language: LanguageModel, te
 
 
 def test_what_is_longer_than_the_model_has_positions_for_is_refused(language: LanguageModel) -> None:
-    """32 positions, completions of 6 tokens, a begin token: a prompt of 25 words is the longest."""
-    fits, long = (" ".join(["cat"] * words) for words in (25, 26))
-    refused = (
-        r"max_new_tokens: 6 or the prompt should be less here, where a prompt of 27 tokens and a completion of 6 .* 32"
-    )
+    """96 positions, completions of 6 tokens, a begin token: a prompt of 89 words is the longest."""
+    fits, long = (" ".join(["cat"] * words) for words in (89, 90))
+    refused = r"max_new_tokens: 6 should leave room for the prompt; a prompt of 91 tokens and a completion of 6 .* 96"
     assert language.sample([(fits,)], seeds=[0])
     language.decoder([(fits,)]).start()
     with pytest.raises(UserError, match=refused):
@@ -246,7 +244,7 @@ def test_what_is_longer_than_the_model_has_positions_for_is_refused(language: La
         language.decoder([(long,)])
     # What is given counts as it is, whatever the model may write.
     language.log_probs([(long,)], [completion(language, "runs")], draw=[0])
-    with pytest.raises(UserError, match=r"a prompt of 27 tokens and a completion of 6 are more than the 32"):
+    with pytest.raises(UserError, match=r"a prompt of 91 tokens and a completion of 6 are more than the 96"):
         language.log_probs([(long,)], [completion(language, "runs " * 5)], draw=[0])
 
 
@@ -324,3 +322,8 @@ def test_processes_that_share_weights_call_the_model_equally_often(language_fold
         calls.clear()
         language.log_probs(conditions, [completion(language, "runs")] * 2, draw=[0, 0])
         assert len(calls) == 2  # policy and reference
+
+
+def test_a_table_of_tokens_with_an_adapter_still_says_how_many_there_are(language_folder: Path) -> None:
+    language = LanguageModel.from_pretrained(language_folder, lora={"r": 2, "target_modules": ["embed_tokens"]})
+    assert language.log_probs([("cat",)], [completion(language, "runs")], draw=[0]).policy.isfinite()
