@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sysdpo.components.encoders import FrozenEncoders
 from sysdpo.components.loading import add_lora, check_same_weights, load_pretrained
-from sysdpo.components.lora import fold_into_small, merged, without_adapter
+from sysdpo.components.lora import fold_into_small, merged, sort_metadata, without_adapter
 from sysdpo.components.noise import NoiseSchedule
 from sysdpo.components.pipelines import check_supported, load_pipeline
 from sysdpo.components.sharding import gathered, shard
@@ -30,6 +30,7 @@ from sysdpo.seeds import numpy_generator, torch_generator
 from sysdpo.settings import Estimator
 from sysdpo.system import LogProbs
 
+ADAPTER = "pytorch_lora_weights.safetensors"
 POLICY, REFERENCE = "default", "reference"
 
 
@@ -245,6 +246,7 @@ class DiffusionModel:
         settings = {key: sorted(value) if isinstance(value, set) else value for key, value in settings.items()}
         metadata = {f"{self._part}_lora_adapter_metadata": settings}
         self.pipeline.save_lora_weights(folder, **{f"{self._part}_lora_layers": weights}, **metadata)
+        sort_metadata(folder / ADAPTER)
 
     def load(self, folder: Path) -> None:
         """Read an adapter in diffusers' LoRA format into the policy; raises `UserError` if it does not fit."""
@@ -255,7 +257,7 @@ class DiffusionModel:
         check_same_weights(before, self._policy_shapes(), folder)
         # They have been rounded to the pipeline's precision.
         self._in_float32(POLICY)
-        weights = load_file(folder / "pytorch_lora_weights.safetensors")
+        weights = load_file(folder / ADAPTER)
         exact = {name.removeprefix(f"{self._part}."): weight for name, weight in weights.items()}
         set_peft_model_state_dict(self.denoiser, exact, adapter_name=POLICY)
 

@@ -1,7 +1,10 @@
 """What all models that train a LoRA adapter share: the adapter off, inside the weights, or folded into small ones."""
 
+import json
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import MethodType
 from typing import Any
 
@@ -67,6 +70,17 @@ def fold_into_small(network: nn.Module) -> None:
             inside, outside = layer.base_layer.in_features, layer.base_layer.out_features
             if inside * outside <= FEW * max(layer.r.values()) * (inside + outside):
                 layer.forward = MethodType(_folded, layer)
+
+
+def sort_metadata(file: Path) -> None:
+    """Give a safetensors file's metadata an order: its writer's is random, and equal adapters are to be equal files."""
+    content = file.read_bytes()
+    (length,) = struct.unpack_from("<Q", content)
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+    sorted_header = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    padded = sorted_header + b" " * (-len(sorted_header) % 8)  # tensors start at a multiple of eight
+    file.write_bytes(struct.pack("<Q", len(padded)) + padded + content[8 + length :])
 
 
 def _folded(layer: LoraLinear, x: Tensor, *arguments: Any, **keywords: Any) -> Tensor:

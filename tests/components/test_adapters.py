@@ -228,3 +228,20 @@ def test_after_rebasing_the_whole_policy_is_saved_and_the_reference_is_not(make,
     loaded.load(tmp_path / "adapter")
     assert torch.equal(log_probs(loaded).policy, log_probs(component).policy)
     assert len(list((tmp_path / "adapter").rglob("*.safetensors"))) == 1
+
+
+def test_equal_adapters_are_equal_files(make, tmp_path: Path) -> None:
+    """In every process: sets of texts have another order in each."""
+    component = make()
+    target = set("abcdefgh") if isinstance(component, LanguageModel) else None
+    contents = []
+    for number in range(6):
+        folder = tmp_path / str(number)
+        if target:
+            component.model.peft_config["default"].target_modules = set(sorted(target, reverse=number % 2 == 1))
+        component.save(folder)
+        contents.append({path.name: path.read_bytes() for path in sorted(folder.iterdir())})
+    assert all(each == contents[0] for each in contents)
+    if target:
+        described = json.loads((tmp_path / "0" / "adapter_config.json").read_text())
+        assert described["target_modules"] == sorted(target)
