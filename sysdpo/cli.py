@@ -42,7 +42,7 @@ STEPS: dict[str, tuple[Any, tuple[str, ...]]] = {
         steps.train,
         (
             *("system", "seed", "method", "prompts", "trajectories", "scores", "pairs", "foundation", "output"),
-            *("checkpoint?", "processes?", "machines?", "rendezvous?"),
+            *("checkpoint?", "checkpoint-every?", "processes?", "machines?", "rendezvous?"),
         ),
     ),
     "evaluate": (
@@ -87,6 +87,8 @@ def _add_option(step: argparse.ArgumentParser, name: str, *, required: bool) -> 
         step.add_argument("--part", metavar="2/4", required=required, help="do this part of the prompts alone")
     elif name in ("processes", "machines"):
         step.add_argument(f"--{name}", type=int, metavar="N", default=1, help=f"{name} that share the training")
+    elif name == "checkpoint-every":
+        step.add_argument(f"--{name}", type=float, metavar="SECONDS", default=600.0, help="between two checkpoints")
     elif name == "rendezvous":
         step.add_argument("--rendezvous", metavar="HOST:PORT", help="where the machines meet, outside of SLURM")
     elif name == "split":

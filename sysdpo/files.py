@@ -1,26 +1,182 @@
-"""Outputs appear whole or not at all; inputs are read with errors a person understands."""
+"""Outputs appear whole or not at all, and replace nothing but their like; inputs are read with errors a person
+understands.
+"""
 
+import errno
+import itertools
+import json
+import os
+import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from sysdpo.errors import UserError
 
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
+"""What a disk that fails, or is full, says."""
+
+MARKS = {".snakemake_timestamp"}
+"""What a workflow leaves in a step's folder of its own accord."""
+
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` for a file or folder, renamed to `path` when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch:
-        temporary = Path(scratch) / path.name
-        yield temporary
-        if path.is_dir():
-            shutil.rmtree(path)
-        temporary.replace(path)
+def whole(path: Path, holds: Collection[str] | None = None) -> Iterator[Path]:
+    """A temporary path beside `path` for a file or folder, renamed to `path` when the block ends without an error.
+
+    By then it is on the disk. What is at `path` is replaced only by its like: a file by one with the same columns, keys
+    or first bytes, or an empty file; a folder by one that has a file for each of its files, or, where the names of what
+    it `holds` are given (`*` standing for any), by one of a step that makes all that it has. Raises `UserError` where
+    it is of another kind, before the block where that can be known, or where it cannot be written; then everything is
+    as before.
+    """
+    target = path.resolve()  # of a link what it points to
+    if holds is not None and target.exists():
+        _check_replaceable(target, path, is_folder=True, holds=holds)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(target)
+        prefix = f"{_leftover(target)}{os.getpid()}-"
+        scratch = tempfile.TemporaryDirectory(dir=target.parent, prefix=prefix, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise UserError(f"'{path}' cannot be written ({_reason(error)})") from error
+    with scratch:
+        temporary = Path(scratch.name) / target.name
+        try:
+            yield temporary
+            if target.exists():
+                names = _files_in(temporary) if holds is None else holds
+                _check_replaceable(target, path, is_folder=temporary.is_dir(), holds=names, kind=_kind(temporary))
+            _to_disk(temporary)
+            if target.is_dir():
+                target.rename(Path(scratch.name) / "replaced")
+            temporary.replace(target)
+            _to_disk_itself(target.parent)
+        except Exception as error:
+            if _is_of_the_disk(error, Path(scratch.name)):
+                raise UserError(f"'{path}' cannot be written ({_reason(error)})") from error
+            raise
+
+
+def _leftover(path: Path) -> str:
+    """How the names of this machine's temporary folders for `path` begin; the process's number comes next."""
+    return f".{path.name}-{socket.gethostname()}-"
+
+
+def _remove_leftovers(path: Path) -> None:
+    """What processes that were killed have left beside `path`."""
+    for scratch in path.parent.iterdir():
+        number = scratch.name.removeprefix(_leftover(path)).partition("-")[0]
+        if scratch.name.startswith(_leftover(path)) and number.isdigit() and not _is_running(int(number)):
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
+def _check_replaceable(old: Path, name: Path, *, is_folder: bool, holds: Collection[str], kind: Any = None) -> None:
+    """Raises `UserError` if a folder of files that `holds` names, or a file of that kind, should not replace `old`."""
+    if old.is_dir() != is_folder:
+        is_now, made = ("file", "folder") if is_folder else ("folder", "file")
+        raise UserError(f"'{name}' is a {is_now}, where this step makes a {made}; give the output another name")
+    if is_folder:
+        strangers = sorted(
+            found for found in _files_in(old) - set(holds) if not any(fnmatchcase(found, each) for each in holds)
+        )
+        if strangers:
+            raise UserError(
+                f"'{name}' holds '{strangers[0]}', which this step does not make and would delete; give the output "
+                "another name, or move that folder away"
+            )
+    elif old.stat().st_size and _kind(old) != kind:
+        raise UserError(
+            f"'{name}' is no file of the kind that this step makes and would replace it with; give the output another "
+            "name, or move that file away"
+        )
+
+
+def _files_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name not in MARKS}
+
+
+def _kind(path: Path) -> Any:
+    """What a step's files of one name have in common, whatever their numbers; None of a folder."""
+    if path.is_dir():
+        return None
+    with path.open("rb") as file:
+        head = file.read(10)
+        rest = head + file.readline() if path.suffix == ".csv" else b""
+    if head.startswith(b"PAR1"):
+        try:
+            return pq.read_schema(path).names
+        except (OSError, pa.ArrowException):
+            return None
+    if path.suffix == ".csv":
+        return rest.partition(b"\n")[0]
+    if path.suffix == ".json":
+        try:
+            return sorted(json.loads(path.read_text()))
+        except (ValueError, TypeError):
+            return None
+    return "safetensors" if head[8:] == b'{"' else head[:4]
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file, or a folder with everything in it, would survive a power cut."""
+    for part in [*path.rglob("*"), path] if path.is_dir() else [path]:
+        _to_disk_itself(part)
+
+
+def _to_disk_itself(path: Path) -> None:
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems cannot, for folders
+            raise
+    finally:
+        os.close(opened)
+
+
+def _is_of_the_disk(error: Exception, scratch: Path) -> bool:
+    if isinstance(error, OSError) and error.filename is not None and str(error.filename).startswith(str(scratch)):
+        return True
+    return _number(error) in DISK
+
+
+def _number(error: Exception) -> int | None:
+    """The operating system's; some libraries put it into words alone."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    found = re.search(r"\b(?:os error|errno) (\d+)", str(error), re.IGNORECASE)
+    return int(found[1]) if found else None
+
+
+def _reason(error: Exception) -> str:
+    number = _number(error)
+    return str(error) if number is None else os.strerror(number)
+
+
+def unused_name(path: Path) -> Path:
+    """`path`, or where that is taken the first of `path-2`, `path-3` and so on that is not."""
+    numbered = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
+    return next(name for name in itertools.chain([path], numbered) if not os.path.lexists(name))
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

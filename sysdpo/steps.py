@@ -137,8 +137,9 @@ def train(options: argparse.Namespace, config: Config) -> None:
     import torch
     from accelerate.utils import gather_object
 
-    from sysdpo.checkpoints import Checkpoint, fingerprint
+    from sysdpo.checkpoints import Checkpoint
     from sysdpo.evaluation import sample_trajectories
+    from sysdpo.fingerprint import training_fingerprint
     from sysdpo.preferences import make_pairs, read_trajectories
     from sysdpo.training import align
 
@@ -161,9 +162,17 @@ def train(options: argparse.Namespace, config: Config) -> None:
         fresh, scores = (pd.concat(gather_object([table]), ignore_index=True) for table in (fresh, scores))
         return fresh, make_pairs(scores)
 
-    components = system_config(config, options.system)["components"]
-    of_this = fingerprint([options.pairs, options.scores], settings, components, samples, options.seed)
-    checkpoint = Checkpoint(options.checkpoint, of_this)
+    checkpoint = Checkpoint()
+    if options.checkpoint is not None:
+        tables = {name: getattr(options, name) for name in ("prompts", "trajectories", "scores", "pairs")}
+        of_this = training_fingerprint(
+            system_config(config, options.system),
+            settings,
+            seed=options.seed,
+            foundation=options.foundation,
+            tables=tables,
+        )
+        checkpoint = Checkpoint(options.checkpoint, of_this, every=options.checkpoint_every)
     # Of several processes one writes what all have made.
     with whole(options.output) if state.is_main_process else TemporaryDirectory() as folder:
         title = f"{options.method}, seed {options.seed}"

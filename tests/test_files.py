@@ -36,11 +36,13 @@ def test_an_interrupted_file_leaves_the_old_one_and_nothing_else(tmp_path: Path)
 def test_a_folder_replaces_the_whole_old_folder(tmp_path: Path) -> None:
     path = tmp_path / "folder"
     path.mkdir()
-    (path / "stale").touch()
+    (path / "stale").mkdir()
+    (path / "file").write_text("old")
     with whole(path) as temporary:
         temporary.mkdir()
-        (temporary / "fresh").touch()
-    assert [each.name for each in path.iterdir()] == ["fresh"]
+        (temporary / "file").write_text("new")
+    assert {each.name: each.read_text() for each in path.iterdir()} == {"file": "new"}
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
