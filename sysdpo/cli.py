@@ -4,8 +4,9 @@ import argparse
 import gc
 import os
 import sys
+import typing
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sysdpo.config import load_config
 from sysdpo.errors import UserError
 from sysdpo.plan.command import add_options, plan
 from sysdpo.processes import tell_launcher
+from sysdpo.settings import NotNegative, Seed, check_value
 
 ENVIRONMENT = {
     # Torch's OpenMP threads spin at barriers; where cores are shared that costs a factor of ten and more.
@@ -80,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_option(step: argparse.ArgumentParser, name: str, *, required: bool) -> None:
     if name == "seed":
-        step.add_argument("--seed", type=int, required=required)
+        step.add_argument("--seed", type=number(int, Seed), required=required)
     elif name in ("evaluations", "parts"):
         step.add_argument(f"--{name}", type=Path, nargs="+", required=required)
     elif name == "part":
@@ -88,7 +90,13 @@ def _add_option(step: argparse.ArgumentParser, name: str, *, required: bool) -> 
     elif name in ("processes", "machines"):
         step.add_argument(f"--{name}", type=int, metavar="N", default=1, help=f"{name} that share the training")
     elif name == "checkpoint-every":
-        step.add_argument(f"--{name}", type=float, metavar="SECONDS", default=600.0, help="between two checkpoints")
+        step.add_argument(
+            f"--{name}",
+            type=number(float, NotNegative),
+            metavar="SECONDS",
+            default=600.0,
+            help="between two checkpoints",
+        )
     elif name == "rendezvous":
         step.add_argument("--rendezvous", metavar="HOST:PORT", help="where the machines meet, outside of SLURM")
     elif name == "split":
@@ -97,6 +105,20 @@ def _add_option(step: argparse.ArgumentParser, name: str, *, required: bool) -> 
         step.add_argument(f"--{name}", type=Path, required=required)
     else:
         step.add_argument(f"--{name}", required=required)
+
+
+def number(kind: type, hint: Any) -> Callable[[str], Any]:
+    """Reads a number of this type, such as `Seed`, from the command line."""
+
+    def read(text: str) -> Any:
+        try:
+            check_value(value := kind(text), hint, "number")
+        except ValueError as error:
+            wanted = typing.get_args(hint)[1]
+            raise argparse.ArgumentTypeError(f"'{text}' should be a number, {wanted}") from error
+        return value
+
+    return read
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -193,6 +193,23 @@ def test_a_factory_that_cannot_be_imported(tmp_path: Path, refused) -> None:
     assert "factory: 'no_such_module:build' should name a function" in refused(broken, "prompts")
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("seed", "-1", "argument --seed: '-1' should be a number, at least 0 and at most 1000000000"),
+        ("seed", "1.5", "argument --seed: '1.5' should be a number, at least 0"),
+        ("seed", "9" * 30, "should be a number, at least 0"),
+        ("checkpoint-every", "nan", "argument --checkpoint-every: 'nan' should be a number, at least 0"),
+        ("checkpoint-every", "-1", "argument --checkpoint-every: '-1' should be a number, at least 0"),
+    ],
+)
+def test_a_number_that_is_none(steps: Steps, capsys: pytest.CaptureFixture, option: str, value: str, said: str) -> None:
+    with pytest.raises(SystemExit) as end:
+        steps("train", method="direct", **{option: value})
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
+
+
 def test_an_option_that_is_missing(steps: Steps, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as end:
         main(["pair", "--config", str(steps.config)])

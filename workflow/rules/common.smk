@@ -17,7 +17,7 @@ from config_check import stop_if_wrong
 from sysdpo.config import expand_experiments, method_rows, without_dropped
 
 config.update(without_dropped(config))
-stop_if_wrong(config, WORKFLOW / "schemas" / "config.schema.yaml")
+stop_if_wrong(config, WORKFLOW / "schemas" / "config.schema.yaml", [Path(path) for path in workflow.configfiles])
 
 # The library is used where it stands: the environments hold only what it needs, so a change of its code
 # asks for no new one. Snakemake clears PYTHONPATH inside conda environments, hence the shell's prefix.
