@@ -13,6 +13,7 @@ from typing import Any
 from sysdpo import steps
 from sysdpo.config import load_config
 from sysdpo.errors import UserError
+from sysdpo.files import check_outputs
 from sysdpo.plan.command import add_options, plan
 from sysdpo.processes import tell_launcher
 from sysdpo.settings import NotNegative, Seed, check_value
@@ -63,6 +64,14 @@ STEPS: dict[str, tuple[Any, tuple[str, ...]]] = {
 }
 
 
+WRITTEN = {
+    **dict.fromkeys(("validate", "figure", "draw"), ()),  # figures are written one by one into a folder
+    "train": ("output", "checkpoint"),
+    "metrics": ("output", "comparisons"),
+}
+"""Which options of a step name what it replaces, where that is not `output` alone."""
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(
@@ -107,6 +116,14 @@ def _add_option(step: argparse.ArgumentParser, name: str, *, required: bool) -> 
         step.add_argument(f"--{name}", required=required)
 
 
+def check_paths(options: argparse.Namespace) -> None:
+    """Raises `UserError` if the step would replace what it reads."""
+    given = {name: value for name, value in vars(options).items() if isinstance(value, Path)}
+    outputs = {name: given.pop(name) for name in WRITTEN.get(options.step, ("output",)) if name in given}
+    several = [path for name in ("evaluations", "parts") for path in getattr(options, name, ())]
+    check_outputs(outputs, [*given.values(), *several])
+
+
 def number(kind: type, hint: Any) -> Callable[[str], Any]:
     """Reads a number of this type, such as `Seed`, from the command line."""
 
@@ -131,6 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.step == "plan":
             plan(options)
         else:
+            check_paths(options)
             STEPS[options.step][0](options, load_config(options.config))
     except UserError as error:
         if not tell_launcher(error):

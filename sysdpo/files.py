@@ -10,7 +10,7 @@ import re
 import shutil
 import socket
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -57,14 +57,27 @@ def whole(path: Path, holds: Collection[str] | None = None) -> Iterator[Path]:
                 names = _files_in(temporary) if holds is None else holds
                 _check_replaceable(target, path, is_folder=temporary.is_dir(), holds=names, kind=_kind(temporary))
             _to_disk(temporary)
-            if target.is_dir():
-                target.rename(Path(scratch.name) / "replaced")
-            temporary.replace(target)
+            _exchange(target, temporary)
             _to_disk_itself(target.parent)
         except Exception as error:
             if _is_of_the_disk(error, Path(scratch.name)):
                 raise UserError(f"'{path}' cannot be written ({_reason(error)})") from error
+            if isinstance(error, UserError) and str(temporary) in str(error):  # of a file in a folder
+                raise UserError(str(error).replace(str(temporary), str(path))) from error
             raise
+
+
+def _exchange(old: Path, new: Path) -> None:
+    """Give `new` the name of `old`, which goes where `new` is if it is a folder: those cannot be replaced at once."""
+    aside = new.with_name(f"{new.name}.replaced")
+    if old.is_dir():
+        old.rename(aside)
+    try:
+        new.replace(old)
+    except OSError:
+        if aside.exists():
+            aside.rename(old)
+        raise
 
 
 def _leftover(path: Path) -> str:
@@ -171,6 +184,19 @@ def _number(error: Exception) -> int | None:
 def _reason(error: Exception) -> str:
     number = _number(error)
     return str(error) if number is None else os.strerror(number)
+
+
+def check_outputs(outputs: Mapping[str, Path], inputs: Collection[Path]) -> None:
+    """Raises `UserError` if an output, by the name of its option, is an input, holds one, or is another output."""
+    seen: dict[Path, str] = {}
+    for option, path in outputs.items():
+        if (other := seen.setdefault(path.resolve(), option)) != option:
+            raise UserError(f"--{option}: '{path}' should be another path than --{other}")
+        for read in inputs:
+            if read.resolve().is_relative_to(path.resolve()):
+                raise UserError(
+                    f"--{option}: '{path}' would replace '{read}', which this step reads; give another name"
+                )
 
 
 def unused_name(path: Path) -> Path:

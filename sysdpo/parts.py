@@ -43,7 +43,7 @@ def gather_parts(parts: Sequence[Path], output: Path) -> None:
         with whole(output) as path:
             _append_tables(parts, path)
         return
-    with whole(output) as folder:
+    with whole(output, holds=(SAMPLES, METRICS)) as folder:
         folder.mkdir()
         _append_tables([part / SAMPLES for part in parts], folder / SAMPLES)
         metrics = pd.concat([read_table(part / METRICS, ["metric"]) for part in parts], ignore_index=True)

@@ -26,6 +26,8 @@ from sysdpo.processes import is_worker, launch, process_state
 PROMPT_COLUMNS = ("prompt_id", "split", "text")
 SCORE_COLUMNS = ("trajectory_id", "prompt_id", "score")
 PAIR_COLUMNS = ("pair_id", "prompt_id", "chosen_id", "rejected_id", "margin")
+TRAINING = ("training.jsonl", "method.json", "adapters/*")
+"""What a folder of a training holds."""
 
 
 def benchmark_of(options: argparse.Namespace, config: Config) -> Any:
@@ -109,7 +111,7 @@ def given(options: argparse.Namespace, config: Config) -> None:
     from sysdpo.preferences import make_pairs, write_trajectories
 
     asked = read_table(options.prompts, PROMPT_COLUMNS).query("split == 'train'")
-    with whole(options.output) as folder:
+    with whole(options.output, holds=("trajectories.parquet", "scores.parquet", "pairs.parquet")) as folder:
         folder.mkdir()
         trajectories, scores = benchmark.given(asked, Path())  # no seed's models had a part in it
         write_trajectories(trajectories, folder / "trajectories.parquet")
@@ -174,7 +176,8 @@ def train(options: argparse.Namespace, config: Config) -> None:
         )
         checkpoint = Checkpoint(options.checkpoint, of_this, every=options.checkpoint_every)
     # Of several processes one writes what all have made.
-    with whole(options.output) if state.is_main_process else TemporaryDirectory() as folder:
+    made = whole(options.output, holds=TRAINING) if state.is_main_process else TemporaryDirectory()
+    with made as folder:
         title = f"{options.method}, seed {options.seed}"
         place: dict[str, Any] = {"output": Path(folder), "checkpoint": checkpoint}
         align(system, collect, settings, seed=options.seed, title=title, **place)
@@ -220,7 +223,7 @@ def evaluate(options: argparse.Namespace, config: Config) -> None:
         greedy=wanted.greedy,
         place=place,
     )
-    with whole(options.output) as folder:
+    with whole(options.output, holds=(SAMPLES, METRICS)) as folder:
         folder.mkdir()
         write_trajectories(samples, folder / SAMPLES)
         write_table(metrics, folder / METRICS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,19 +10,14 @@ from typing import Any
 import pandas as pd
 
 from sysdpo.errors import UserError
+from sysdpo.files import whole
 from sysdpo.statistics import COMPARISON_COLUMNS, METRIC_COLUMNS
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls `write` with a temporary name beside `path` and renames it: a file that exists is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last because matplotlib and pandas read the format from it.
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
-    try:
-        write(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """Calls `write` with a temporary path of the same name and moves what it wrote: a file that exists is whole."""
+    with whole(path) as temporary:
+        write(temporary)
 
 
 def write_text(path: Path, text: str) -> None:
