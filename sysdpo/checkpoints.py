@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 
 from sysdpo.errors import UserError
 from sysdpo.files import unused_name, whole
+from sysdpo.packing import pack, unpack
 from sysdpo.processes import process_state
 from sysdpo.settings import MethodSettings
 from sysdpo.system import System
@@ -136,7 +137,15 @@ class Checkpoint:
         assert self.path is not None
         tensors: dict[str, torch.Tensor] = {}
         values = Moment(**moment)
-        tree = _pack({field.name: getattr(values, field.name) for field in fields(values)}, tensors)
+
+        def put(value: Any) -> dict[str, str] | None:
+            if not isinstance(value, torch.Tensor):
+                return None
+            name = str(len(tensors))
+            tensors[name] = value.detach().cpu().contiguous()
+            return {"tensor": name}
+
+        tree = pack({field.name: getattr(values, field.name) for field in fields(values)}, put)
         tensors[TREE] = torch.frombuffer(bytearray(json.dumps(tree).encode()), dtype=torch.uint8)
         described = {"format": FORMAT, "fingerprint": json.dumps(self.fingerprint)}
         described["checksum"] = _checksum(described, tensors.items())
@@ -160,7 +169,7 @@ def _read_file(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
     if described.pop("checksum", None) != _checksum(described, tensors.items()):
         raise ValueError("its checksum is not that of its content")
     tree = json.loads(tensors.pop(TREE).numpy().tobytes())
-    return json.loads(described["fingerprint"]), _unpack(tree, tensors)
+    return json.loads(described["fingerprint"]), unpack(tree, lambda _, name: tensors[name])
 
 
 def _checksum(described: Mapping[str, str], tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
@@ -169,42 +178,6 @@ def _checksum(described: Mapping[str, str], tensors: Iterable[tuple[str, torch.T
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _pack(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
-    """`value` as JSON that `_unpack` reads back, its tensors put into `tensors`."""
-    match value:
-        case torch.Tensor():
-            name = str(len(tensors))
-            tensors[name] = value.detach().cpu().contiguous()
-            return {"tensor": name}
-        case Mapping():
-            return {"map": [[_pack(key, tensors), _pack(each, tensors)] for key, each in value.items()]}
-        case tuple():
-            return {"tuple": [_pack(each, tensors) for each in value]}
-        case list():
-            return [_pack(each, tensors) for each in value]
-        case bytes():
-            return {"bytes": value.hex()}
-        case None | bool() | int() | float() | str():
-            return value
-        case _:
-            raise TypeError(f"a checkpoint cannot hold a {type(value).__name__}")
-
-
-def _unpack(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
-    match value:
-        case {"tensor": name}:
-            return tensors[name]
-        case {"map": pairs}:
-            return {_unpack(key, tensors): _unpack(each, tensors) for key, each in pairs}
-        case {"tuple": values}:
-            return tuple(_unpack(each, tensors) for each in values)
-        case {"bytes": digits}:
-            return bytes.fromhex(digits)
-        case list():
-            return [_unpack(each, tensors) for each in value]
-    return value
 
 
 def _shape(weight: torch.Tensor) -> tuple[int, ...]:

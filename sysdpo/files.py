@@ -10,9 +10,10 @@ import re
 import shutil
 import socket
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -216,17 +217,44 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 def read_table(path: Path, columns: Collection[str], *, allow_empty: bool = False) -> pd.DataFrame:
     """Read a `.csv` or `.parquet` table; raises `UserError` if it is none, lacks a column, or has no rows."""
-    try:
-        table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"'{path}' should be a {path.suffix} table, but cannot be read ({error})") from error
-    require_columns(table, columns, f"'{path}'")
-    if table.empty and not allow_empty:
-        raise UserError(f"'{path}' has no rows; this step needs at least one")
+    if path.suffix != ".csv":
+        return read_arrow(path, columns, allow_empty=allow_empty).to_pandas()
+    # A name may well be `null`; a missing value is an empty one.
+    table = _read(path, partial(pd.read_csv, keep_default_na=False, na_values=[""]))
+    _require(table.columns, columns, f"'{path}'")
+    _check_has_rows(path, len(table) or allow_empty)
     return table
+
+
+def read_arrow(
+    path: Path, columns: Collection[str], *, only: Sequence[str] | None = None, allow_empty: bool = False
+) -> pa.Table:
+    """`read_table` of a `.parquet` table, as arrow has it: values that are missing are None. only: what to read."""
+    _require(_read(path, pq.read_schema).names, columns, f"'{path}'")
+    # A folder's name says nothing of what is in it.
+    table = _read(path, partial(pq.read_table, columns=only and list(only), partitioning=None))
+    _check_has_rows(path, table.num_rows or allow_empty)
+    return table
+
+
+def _read(path: Path, read: Callable[[Path], Any]) -> Any:
+    try:
+        return read(path)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"'{path}' should be a {path.suffix} table, but cannot be read ({reason})") from error
+
+
+def _check_has_rows(path: Path, has_rows: object) -> None:
+    if not has_rows:
+        raise UserError(f"'{path}' has no rows; this step needs at least one")
 
 
 def require_columns(table: pd.DataFrame, columns: Collection[str], name: str) -> None:
     """Raises `UserError` if the table of this name lacks a column."""
-    if missing := sorted(set(columns) - set(table.columns)):
-        raise UserError(f"{name} lacks the columns {missing}; it has {sorted(map(str, table.columns))}")
+    _require(table.columns, columns, name)
+
+
+def _require(found: Collection[str], columns: Collection[str], name: str) -> None:
+    if missing := sorted(set(columns) - set(found)):
+        raise UserError(f"{name} lacks the columns {missing}; it has {sorted(map(str, found))}")

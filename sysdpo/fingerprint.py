@@ -40,9 +40,8 @@ def training_fingerprint(
     sections = {name: _checksum(_effective(part)) for name, part in described.items() if name not in unread}
     models = sorted(folder for folder in foundation.glob("[!.]*/") if folder.is_dir())
     versions = {name: metadata.version(name) for name in LIBRARIES}
-    method = dataclasses.asdict(settings) | {"candidates": dataclasses.asdict(settings.candidate_settings)}
     return {
-        "method": _checksum(without(method, METHOD_WITHOUT_EFFECT)),
+        "method": method_checksum(settings),
         **sections,
         **{name: _file_checksum(path) for name, path in tables.items()},
         "seed": str(seed),
@@ -50,6 +49,12 @@ def training_fingerprint(
         "module": _checksum([content_checksum(path) for path in own_modules(described)]),
         "libraries": _checksum(versions),
     }
+
+
+def method_checksum(settings: MethodSettings) -> str:
+    """Of the settings that change what is trained."""
+    method = dataclasses.asdict(settings) | {"candidates": dataclasses.asdict(settings.candidate_settings)}
+    return _checksum(without(method, METHOD_WITHOUT_EFFECT))
 
 
 def content_checksum(path: Path) -> str:
