@@ -4,16 +4,19 @@ import argparse
 import gc
 import os
 import sys
+import typing
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from sysdpo import numerics, steps
 from sysdpo.config import load_config
 from sysdpo.errors import UserError
+from sysdpo.files import check_outputs
 from sysdpo.plan.command import add_options, plan
 from sysdpo.processes import tell_launcher
+from sysdpo.settings import NotNegative, Seed, check_value
 
 ENVIRONMENT = {
     # Torch's OpenMP threads spin at barriers; where cores are shared that costs a factor of ten and more.
@@ -42,7 +45,7 @@ STEPS: dict[str, tuple[Any, tuple[str, ...]]] = {
         steps.train,
         (
             *("system", "seed", "method", "prompts", "trajectories", "scores", "pairs", "foundation", "output"),
-            *("checkpoint?", "processes?", "machines?", "rendezvous?"),
+            *("checkpoint?", "checkpoint-every?", "processes?", "machines?", "rendezvous?"),
         ),
     ),
     "evaluate": (
@@ -61,6 +64,14 @@ STEPS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "verdicts": (steps.verdicts, ("comparisons", "committed")),
     "experiment": (steps.experiment, ("experiment", "evaluations", "figures", "output")),
 }
+
+
+WRITTEN = {
+    **dict.fromkeys(("validate", "figure", "draw"), ()),  # figures are written one by one into a folder
+    "train": ("output", "checkpoint"),
+    "metrics": ("output", "comparisons"),
+}
+"""Which options of a step name what it replaces, where that is not `output` alone."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -82,13 +93,21 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_option(step: argparse.ArgumentParser, name: str, *, required: bool) -> None:
     if name == "seed":
-        step.add_argument("--seed", type=int, required=required)
+        step.add_argument("--seed", type=number(int, Seed), required=required)
     elif name in ("evaluations", "parts"):
         step.add_argument(f"--{name}", type=Path, nargs="+", required=required)
     elif name == "part":
         step.add_argument("--part", metavar="2/4", required=required, help="do this part of the prompts alone")
     elif name in ("processes", "machines"):
         step.add_argument(f"--{name}", type=int, metavar="N", default=1, help=f"{name} that share the training")
+    elif name == "checkpoint-every":
+        step.add_argument(
+            f"--{name}",
+            type=number(float, NotNegative),
+            metavar="SECONDS",
+            default=600.0,
+            help="between two checkpoints",
+        )
     elif name == "rendezvous":
         step.add_argument("--rendezvous", metavar="HOST:PORT", help="where the machines meet, outside of SLURM")
     elif name == "split":
@@ -97,6 +116,28 @@ def _add_option(step: argparse.ArgumentParser, name: str, *, required: bool) -> 
         step.add_argument(f"--{name}", type=Path, required=required)
     else:
         step.add_argument(f"--{name}", required=required)
+
+
+def check_paths(options: argparse.Namespace) -> None:
+    """Raises `UserError` if the step would replace what it reads."""
+    given = {name: value for name, value in vars(options).items() if isinstance(value, Path)}
+    outputs = {name: given.pop(name) for name in WRITTEN.get(options.step, ("output",)) if name in given}
+    several = [path for name in ("evaluations", "parts") for path in getattr(options, name, ())]
+    check_outputs(outputs, [*given.values(), *several])
+
+
+def number(kind: type, hint: Any) -> Callable[[str], Any]:
+    """Reads a number of this type, such as `Seed`, from the command line."""
+
+    def read(text: str) -> Any:
+        try:
+            check_value(value := kind(text), hint, "number")
+        except ValueError as error:
+            wanted = typing.get_args(hint)[1]
+            raise argparse.ArgumentTypeError(f"'{text}' should be a number, {wanted}") from error
+        return value
+
+    return read
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -111,6 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             config = load_config(options.config)
             numerics.choose(config.get("numerics", "portable"))
+            check_paths(options)
             STEPS[options.step][0](options, config)
     except UserError as error:
         if not tell_launcher(error):

@@ -3,8 +3,10 @@
 No model library is imported here: a workflow may read its configuration quickly.
 """
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from importlib.machinery import PathFinder
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from sysdpo.settings import Evaluation, MethodSettings, Sampling, one_of, typed
 
 Config = dict[str, Any]
 
+LIBRARY = Path(__file__).resolve().parent
+
 TOP_LEVEL = ("numerics", "results", "seeds", "systems", "experiments", "studies")
 REQUIRED_SECTIONS = ("factory", "components", "trajectories", "training", "methods", "evaluation")
 SECTIONS = (
@@ -24,17 +28,81 @@ SECTIONS = (
 )
 
 
+RUN_MAKES = (
+    *("runs", "logs", "benchmarks", "checkpoints", "config.yaml", "metrics.csv", "comparisons.csv", "tables"),
+    *("figures", "studies", "experiments", "manifest.json", "report.html"),
+)
+"""What a run leaves in its folder of results."""
+
+
 def load_config(path: Path) -> Config:
-    """Read a YAML configuration; raises `UserError` if it is none."""
-    try:
-        config = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"config: '{path}' should be a YAML file, but cannot be read ({error})") from error
+    """Read a YAML configuration; raises `UserError` if it is none, or its `results` no folder of their own."""
+    config = read_yaml(path)
     if not isinstance(config, dict) or not isinstance(config.get("systems"), dict):
         raise UserError(f"config: '{path}' should be a mapping with the key 'systems'")
     if unknown := sorted(set(config) - set(TOP_LEVEL)):
         raise UserError(f"config: unknown key {unknown}; known are {list(TOP_LEVEL)}")
+    if "results" in config:
+        check_results(str(config["results"]))
     return config
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file; raises `UserError` if it is none, or gives a mapping the same key twice."""
+    try:
+        loader = yaml.SafeLoader(path.read_text())
+        try:
+            node = loader.get_single_node()
+            if repeated := _repeated_key(node, ""):
+                raise UserError(f"config: '{path}' {repeated}; give it once")
+            return None if node is None else loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"config: '{path}' should be a YAML file, but cannot be read ({error})") from error
+
+
+def _repeated_key(node: yaml.Node | None, place: str) -> str | None:
+    """What is given twice, and in which lines; it is looked for before YAML merges what `<<` refers to."""
+    if isinstance(node, yaml.SequenceNode):
+        found = (_repeated_key(each, f"{place}{number}.") for number, each in enumerate(node.value))
+        return next(filter(None, found), None)
+    if not isinstance(node, yaml.MappingNode):
+        return None
+    lines: dict[tuple[str, str], int] = {}
+    for key, value in node.value:
+        name, line = (key.tag, str(key.value)), key.start_mark.line + 1
+        if name in lines:
+            return f"has '{place}{key.value}' in line {lines[name]} and again in line {line}"
+        lines[name] = line
+        if below := _repeated_key(value, f"{place}{key.value}."):
+            return below
+    return None
+
+
+def check_results(results: str, configurations: Sequence[Path] = ()) -> None:
+    """Raises `UserError` unless a run may have this folder to itself.
+
+    It neither is nor holds the project, the working directory, the home folder or one of these configurations; it does
+    not lie in the project's source; and if it holds anything, then something that a run has made.
+    """
+    folder, source = Path(results).resolve(), LIBRARY.parent
+    apart = {"the working directory": Path.cwd(), "your home folder": Path("~").expanduser(), "the project": source}
+    apart |= {f"the configuration '{path}'": path for path in configurations}
+    for what, path in apart.items():
+        if path.resolve().is_relative_to(folder):
+            raise UserError(f"results: '{results}' should be a folder of its own, but it would hold {what}")
+    for part in (LIBRARY, source / "workflow"):
+        if folder.is_relative_to(part.resolve()):
+            raise UserError(f"results: '{results}' should be a folder of its own, but it lies in '{part.name}'")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"results: '{results}' should be a folder, but it is a file")
+    held = [path for path in folder.glob("*") if not path.name.startswith(".")]
+    if held and not any(path.name in RUN_MAKES or any((path / name).exists() for name in RUN_MAKES) for path in held):
+        raise UserError(
+            f"results: '{results}' should be a folder of its own, but it holds '{min(held).name}' and nothing that a "
+            "run has made"
+        )
 
 
 def system_config(config: Config, system: str) -> Config:
@@ -83,6 +151,44 @@ def load_function(name: str, where: str) -> Callable[..., Any]:
         return getattr(import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"{where}: '{name}' should name a function as 'package.module:function' ({error})") from error
+
+
+def own_modules(described: Config) -> list[Path]:
+    """The files of the modules that a system names, for its factory and its questions, outside of this library.
+
+    They are looked for where Python looks, the working directory first, without being imported; what they import
+    themselves is not among them.
+    """
+    named = [described.get("factory"), (described.get("questions") or {}).get("source")]
+    found = [_file_of(str(name).partition(":")[0]) for name in named if name]
+    return sorted({file for file in found if file is not None and LIBRARY not in file.parents})
+
+
+def _file_of(module: str) -> Path | None:
+    paths: Sequence[str] | None = [str(Path.cwd()), str(LIBRARY.parent), *sys.path]
+    spec = None
+    for name in module.split("."):
+        spec = PathFinder.find_spec(name, paths)
+        if spec is None:
+            return None
+        paths = spec.submodule_search_locations or []
+    return Path(spec.origin).resolve() if spec and spec.has_location and spec.origin else None
+
+
+def local_data(described: Config) -> list[Path]:
+    """The files of a system's data set, where `data.source` names a file or a folder on this machine."""
+    source = (described.get("data") or {}).get("source")
+    if not isinstance(source, str) or not Path(source).exists():
+        return []
+    return files_below(Path(source))
+
+
+def files_below(path: Path) -> list[Path]:
+    """A file itself, or all files in a folder that are not hidden, sorted."""
+    if path.is_file():
+        return [path]
+    found = (file for file in path.rglob("*") if file.is_file())
+    return sorted(file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts))
 
 
 def method_rows(config: Config, system: str) -> dict[str, dict[str, Any]]:

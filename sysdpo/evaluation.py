@@ -12,6 +12,7 @@ from sysdpo.errors import UserError
 from sysdpo.preferences import as_frame
 from sysdpo.system import System
 from sysdpo.systems.benchmark import Benchmark
+from sysdpo.tables import check_rows, check_scores, check_values
 
 SEEDS_PER_PURPOSE = 10**8
 DRIFT_ROWS = 128
@@ -41,6 +42,33 @@ def sample_trajectories(
     return as_frame(rows["prompt_id"].tolist(), list(range(samples)) * len(prompts), variables)
 
 
+def score_trajectories(
+    benchmark: Benchmark, prompts: pd.DataFrame, trajectories: pd.DataFrame, foundation: Path
+) -> pd.DataFrame:
+    """The benchmark's scores, in the order of the trajectories; raises `UserError` unless each has a finite one."""
+    scores = benchmark.score(prompts, trajectories, foundation)
+    scores = check_scores(scores, "the system's scores", trajectories)
+    if clashing := sorted(set(scores.columns) & set(trajectories.columns) - {"trajectory_id", "prompt_id"}):
+        raise UserError(f"the system's scores: the columns {clashing} should have other names than its variables")
+    return scores
+
+
+def measure_trajectories(
+    benchmark: Benchmark, prompts: pd.DataFrame, trajectories: pd.DataFrame, scores: pd.DataFrame, foundation: Path
+) -> pd.DataFrame:
+    """The benchmark's metrics, in the order of the trajectories; raises `UserError` unless each has one row of them."""
+    name, measured = "the system's metrics", benchmark.metrics(prompts, trajectories, scores, foundation)
+    if "trajectory_id" in measured:
+        check_rows(measured, name, keys=("trajectory_id",))
+        measured = measured.set_index("trajectory_id")
+        wanted = pd.Index(trajectories["trajectory_id"])
+    else:
+        wanted = trajectories.index
+    if not measured.index.is_unique or set(measured.index) != set(wanted):
+        raise UserError(f"{name}: its {len(measured)} rows should be those of the {len(trajectories)} trajectories")
+    return measured.loc[wanted].set_index(trajectories.index)
+
+
 def evaluate(
     benchmark: Benchmark,
     system: System,
@@ -61,11 +89,11 @@ def evaluate(
     place: of the first of `prompts` among all that are evaluated.
     """
     drawn = sample_trajectories(benchmark, system, prompts, samples * best_of, seed=seed, purpose=purpose, place=place)
-    scores = benchmark.score(prompts, drawn, foundation)
+    scores = score_trajectories(benchmark, prompts, drawn, foundation)
     drawn["sample"] = drawn["sample"] // best_of
     kept = scores.assign(sample=drawn["sample"]).groupby(["prompt_id", "sample"], sort=False)["score"].idxmax()
     drawn, scores = drawn.loc[kept].reset_index(drop=True), scores.loc[kept].reset_index(drop=True)
-    wide = benchmark.metrics(prompts, drawn, scores, foundation)
+    wide = measure_trajectories(benchmark, prompts, drawn, scores, foundation)
     wide = wide.assign(preference_score=scores["score"], **drift(system, drawn, first=place * samples))
     wide = wide.assign(prompt_id=drawn["prompt_id"], sample=drawn["sample"])
     long = wide.melt(["prompt_id", "sample"], var_name="metric", value_name="value")
@@ -74,6 +102,7 @@ def evaluate(
             benchmark, system, prompts, foundation, greedy, seed=seed, purpose=purpose, place=place
         )
         long = pd.concat([long, likeliest], ignore_index=True)
+    check_values(long, "the system's metrics")
     return drawn.merge(scores.drop(columns="prompt_id"), on="trajectory_id"), long
 
 
@@ -90,7 +119,8 @@ def _greedy_metrics(
 ) -> pd.DataFrame:
     with greedy_decoding(system):
         drawn = sample_trajectories(benchmark, system, prompts, 1, seed=seed, purpose=purpose, place=place)
-    wide = benchmark.metrics(prompts, drawn, benchmark.score(prompts, drawn, foundation), foundation)
+    scores = score_trajectories(benchmark, prompts, drawn, foundation)
+    wide = measure_trajectories(benchmark, prompts, drawn, scores, foundation)
     if unknown := sorted(set(names) - set(wide.columns)):
         raise UserError(f"evaluation.greedy: {unknown} should be among the system's metrics {sorted(wide.columns)}")
     wide = wide[list(names)].add_suffix("_greedy").assign(prompt_id=drawn["prompt_id"], sample=drawn["sample"])

@@ -176,7 +176,8 @@ class Hidden:
         """The sum is over distinct candidates; importance weights need the repeats."""
         if self.settings.estimator != "truncated":
             return assignments
-        names = [node.name for node in self.hidden]
+        # What is computed from the others, and may be a list, tells no two apart.
+        names = [node.name for node in self.hidden if self._is_random(node)]
         distinct = {tuple(each.values[name] for name in names): each for each in reversed(assignments)}
         return list(reversed(distinct.values()))
 

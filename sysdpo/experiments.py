@@ -9,17 +9,24 @@ from sysdpo.errors import UserError
 from sysdpo.files import read_table, write_table
 from sysdpo.report.figures import write_experiment_figure
 from sysdpo.statistics import compare, summarise
-
-EVALUATION_COLUMNS = ("prompt_id", "sample", "metric", "value")
+from sysdpo.tables import VALUE_COLUMNS, check_values
 
 
 def read_evaluations(folders: list[Path]) -> pd.DataFrame:
     """The long tables of evaluations at `…/{system}/{seed}/{method}/evaluation`, with those three as columns."""
-    parts = []
+    parts, seen = [], set()
     for folder in folders:
-        system, seed, method = folder.parts[-4:-1]
-        values = read_table(folder / "metrics.parquet", EVALUATION_COLUMNS)
-        parts.append(values.assign(system=system, seed=int(seed), method=method))
+        named = folder.parts[-4:-1]
+        if len(named) < 3 or not named[1].isdecimal():
+            raise UserError(f"--evaluations: '{folder}' should end with '{{system}}/{{seed}}/{{method}}/evaluation'")
+        if named in seen:
+            raise UserError(
+                f"--evaluations: '{folder}' is given twice, or is another one of the same system and method"
+            )
+        seen.add(named)
+        values = read_table(folder / "metrics.parquet", VALUE_COLUMNS)
+        check_values(values, f"'{folder / 'metrics.parquet'}'")
+        parts.append(values.assign(system=named[0], seed=int(named[1]), method=named[2]))
     return pd.concat(parts, ignore_index=True)
 
 

@@ -12,7 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sysdpo.errors import UserError
-from sysdpo.files import read_table, whole, write_table
+from sysdpo.files import read_arrow, read_table, whole, write_table
+from sysdpo.preferences import read_trajectories, variable_of, write_trajectories
+from sysdpo.tables import TRAJECTORY_COLUMNS, VALUE_COLUMNS, check_trajectories, check_values
 
 SAMPLES, METRICS = "samples.parquet", "metrics.parquet"
 
@@ -43,24 +45,35 @@ def gather_parts(parts: Sequence[Path], output: Path) -> None:
         with whole(output) as path:
             _append_tables(parts, path)
         return
-    with whole(output) as folder:
+    with whole(output, holds=(SAMPLES, METRICS)) as folder:
         folder.mkdir()
         _append_tables([part / SAMPLES for part in parts], folder / SAMPLES)
-        metrics = pd.concat([read_table(part / METRICS, ["metric"]) for part in parts], ignore_index=True)
+        metrics = pd.concat([read_table(part / METRICS, VALUE_COLUMNS) for part in parts], ignore_index=True)
+        check_values(metrics, f"the parts of '{output}'")
         place = pd.Categorical(metrics["metric"], categories=metrics["metric"].unique()).codes
         write_table(metrics.iloc[place.argsort(kind="stable")], folder / METRICS)
 
 
 def _append_tables(parts: Sequence[Path], output: Path) -> None:
-    """Row group by row group: the images of a whole run need not fit into memory."""
+    """Row group by row group: the images of a whole run need not fit into memory.
+
+    Unless a variable's values are of one kind in one part and of several in another, and stored otherwise there.
+    """
+    stored = [read_arrow(part, TRAJECTORY_COLUMNS, only=TRAJECTORY_COLUMNS).to_pandas() for part in parts]
+    check_trajectories(pd.concat(stored, ignore_index=True), f"the parts of '{output}'")
+    tables = [pq.ParquetFile(part) for part in parts]
+    variables = [list(dict.fromkeys(map(variable_of, table.schema_arrow.names))) for table in tables]
+    if any(names != variables[0] for names in variables):
+        raise UserError(f"--parts: {list(map(str, parts))} should have the same columns; they have {variables}")
     try:
-        tables = [pq.ParquetFile(part) for part in parts]
         # A column that is empty throughout one part has no type there.
         schema = pa.unify_schemas([table.schema_arrow.remove_metadata() for table in tables])
-        if any(table.schema_arrow.names != schema.names for table in tables):
-            raise pa.ArrowInvalid("their columns differ")
-    except (OSError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise UserError(f"--parts: {list(map(str, parts))} should be tables of the same columns ({error})") from error
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        schema = None
+    if schema is None or any(table.schema_arrow.names != schema.names for table in tables):
+        frames = [read_trajectories(part).astype(object) for part in parts]  # or whole numbers would not stay so
+        write_trajectories(pd.concat(frames, ignore_index=True), output)
+        return
     with pq.ParquetWriter(output, schema) as writer:
         for table in tables:
             for rows in table.iter_batches(batch_size=1000):

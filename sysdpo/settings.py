@@ -1,15 +1,45 @@
 """The settings of methods and estimators, typed: a mistake is one sentence. No model library is imported here."""
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from sysdpo.errors import UserError
 
 Settings = TypeVar("Settings")
+
+LARGEST = 10**9
+"""No number of a configuration lies further from zero: such a one is a slip."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers from `least` to `most`; without the ends that are `open`."""
+
+    least: float = -LARGEST
+    most: float = LARGEST
+    open: tuple[bool, bool] = (False, False)
+
+    def __contains__(self, number: float) -> bool:
+        low = number > self.least if self.open[0] else number >= self.least
+        high = number < self.most if self.open[1] else number <= self.most
+        return low and high
+
+    def __str__(self) -> str:
+        low = f"{'above' if self.open[0] else 'at least'} {self.least}"
+        return f"{low} and {'below' if self.open[1] else 'at most'} {self.most}"
+
+
+Count = Annotated[int, Range(1, 10**7)]
+Whole = Annotated[int, Range(0, 10**7)]
+Seed = Annotated[int, Range(0, LARGEST)]
+Positive = Annotated[float, Range(0, open=(True, False))]
+NotNegative = Annotated[float, Range(0)]
+Share = Annotated[float, Range(0, 1)]
 
 LINKS = ("sigmoid", "ipo", "hinge", "conservative", "robust")
 PREFERENCES = ("sampled", "given")
@@ -17,6 +47,11 @@ PAIRS = ("all", "random", "best_worst")
 LABELS = ("deterministic", "bradley_terry", "random")
 GENERATORS = ("diverse_beam", "beam", "ancestral", "nucleus")
 MARGINALS = ("truncated", "importance", "single")
+
+METHOD_WITHOUT_EFFECT = ("micro_batch_size", "best_of")
+"""Settings of a method that change nothing of what it trains, rounding aside."""
+SYSTEM_WITHOUT_EFFECT = ("batch_size", "gradient_checkpointing", "sharded", "shards")
+"""Settings of a system's components and other sections that change nothing of what they make, rounding aside."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +76,9 @@ class LanguageModelSettings:
     template: str | None = None
     system_prompt: str | None = None
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    max_new_tokens: int = 64
-    temperature: float = 1.0
-    batch_size: int = 256
+    max_new_tokens: Count = 64
+    temperature: NotNegative = 1.0
+    batch_size: Count = 256
     dtype: str = "float32"
     load_in_4bit: bool = False
     gradient_checkpointing: bool = False
@@ -68,7 +103,7 @@ class DiffusionSettings:
     pipeline: str = "diffusers:DiffusionPipeline"
     sampling: Mapping[str, Any] = field(default_factory=dict)
     estimator: Mapping[str, Any] = field(default_factory=dict)
-    batch_size: int = 128
+    batch_size: Count = 128
     dtype: str = "float32"
     gradient_checkpointing: bool = False
     sharded: bool = False
@@ -88,10 +123,10 @@ class Estimator:
     """
 
     weighting: str = "simple"
-    omega: float = 1.0
-    draws: int = 1
+    omega: Positive = 1.0
+    draws: Count = 1
     antithetic: bool = False
-    noise_range: tuple[float, float] = (0.0, 1.0)
+    noise_range: tuple[Share, Share] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
         if self.weighting not in ("simple", "elbo"):
@@ -117,28 +152,20 @@ class CandidateSettings:
     """
 
     estimator: str = "truncated"
-    count: int = 4
+    count: Count = 4
     generator: str = "diverse_beam"
-    groups: int | None = None
-    diversity: float = 0.5
-    length_penalty: float = 0.0
-    temperature: float = 1.0
-    top_p: float = 0.9
-    refresh: int = 4
+    groups: Count | None = None
+    diversity: NotNegative = 0.5
+    length_penalty: Annotated[float, Range(-100, 100)] = 0.0
+    temperature: Positive = 1.0
+    top_p: Annotated[float, Range(0, 1, open=(True, False))] = 0.9
+    refresh: Count = 4
 
     def __post_init__(self) -> None:
         one_of("candidates.estimator", self.estimator, MARGINALS)
         one_of("candidates.generator", self.generator, GENERATORS)
-        for name in ("count", "refresh"):
-            at_least(f"candidates.{name}", getattr(self, name), 1)
-        if self.groups is not None and (self.groups < 1 or self.count % self.groups):
+        if self.groups is not None and self.count % self.groups:
             raise UserError(f"candidates.groups: {self.groups} should be a divisor of candidates.count ({self.count})")
-        if self.diversity < 0:
-            raise UserError(f"candidates.diversity: {self.diversity} should be at least 0")
-        if self.temperature <= 0:
-            raise UserError(f"candidates.temperature: {self.temperature} should be above 0")
-        if not 0 < self.top_p <= 1:
-            raise UserError(f"candidates.top_p: {self.top_p} should be above 0 and at most 1")
         if self.estimator != "truncated" and self.generator != "ancestral":
             raise UserError(
                 f"candidates.generator: '{self.generator}' should be 'ancestral' where candidates.estimator is "
@@ -154,12 +181,8 @@ class CandidateSettings:
 class Sampling:
     """`trajectories`: how many are sampled for each prompt, in how many jobs."""
 
-    samples_per_prompt: int
-    shards: int = 1
-
-    def __post_init__(self) -> None:
-        at_least("samples_per_prompt", self.samples_per_prompt, 1)
-        at_least("shards", self.shards, 1)
+    samples_per_prompt: Count
+    shards: Count = 1
 
 
 @dataclass(frozen=True)
@@ -192,23 +215,23 @@ class MethodSettings:
     """
 
     objective: str
-    learning_rate: Mapping[str, float]
-    chosen_weight: Mapping[str, float]
-    beta: float = 0.5
+    learning_rate: Mapping[str, Positive]
+    chosen_weight: Mapping[str, NotNegative]
+    beta: Positive = 0.5
     link: str = "sigmoid"
-    label_smoothing: float = 0.0
-    steps: int = 100
-    batch_size: int = 32
-    micro_batch_size: int | None = None
-    warmup_steps: int = 10
-    max_grad_norm: float = 1.0
+    label_smoothing: Annotated[float, Range(0, 0.5, open=(False, True))] = 0.0
+    steps: Count = 100
+    batch_size: Count = 32
+    micro_batch_size: Count | None = None
+    warmup_steps: Whole = 10
+    max_grad_norm: Positive = 1.0
     preferences: str = "sampled"
     pairs: str = "all"
     labels: str = "deterministic"
-    label_temperature: float = 0.2
-    noise_bank: int = 4
-    rounds: int = 1
-    best_of: int = 1
+    label_temperature: Positive = 0.2
+    noise_bank: Count = 4
+    rounds: Count = 1
+    best_of: Count = 1
     candidates: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -216,19 +239,11 @@ class MethodSettings:
         one_of("preferences", self.preferences, PREFERENCES)
         one_of("pairs", self.pairs, PAIRS)
         one_of("labels", self.labels, LABELS)
-        for name in ("steps", "batch_size", "noise_bank", "rounds", "best_of"):
-            at_least(name, getattr(self, name), 1)
-        if self.micro_batch_size is not None:
-            at_least("micro_batch_size", self.micro_batch_size, 1)
         if self.preferences == "given" and (self.objective != "sampling" or self.rounds > 1):
             raise UserError(
                 f"preferences: 'given' are final outputs alone, for one round of the objective 'sampling'; here are "
                 f"{self.rounds} of '{self.objective}'"
             )
-        if self.beta <= 0:
-            raise UserError(f"beta: {self.beta} should be above 0")
-        if not 0 <= self.label_smoothing < 0.5:
-            raise UserError(f"label_smoothing: {self.label_smoothing} should be at least 0 and below 0.5")
         known = {
             "none",
             "direct",
@@ -254,18 +269,18 @@ class MethodSettings:
 
 
 def typed(cls: type[Settings], values: Mapping[str, Any] | None, where: str) -> Settings:
-    """`cls(**values)` for a dataclass; raises `UserError` on an unknown, missing or mistyped key."""
+    """`cls(**values)` for a dataclass; raises `UserError` on an unknown, missing or mistyped key, and on a number that
+    is not finite or outside of its type's `Range`.
+    """
     values = dict(values or {})
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     if unknown := sorted(set(values) - set(fields)):
         raise UserError(f"{where}: unknown key {unknown}; known are {sorted(fields)}")
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
     for name, value in values.items():
         if isinstance(value, list):
             values[name] = value = tuple(value)
-        if not _fits(value, hints[name]):
-            wanted = getattr(hints[name], "__name__", str(hints[name]))
-            raise UserError(f"{where}.{name}: {value!r} should be of type {wanted}")
+        check_value(value, hints[name], f"{where}.{name}")
     required = {
         name
         for name, field in fields.items()
@@ -276,17 +291,59 @@ def typed(cls: type[Settings], values: Mapping[str, Any] | None, where: str) -> 
     return cls(**values)
 
 
-def _fits(value: Any, hint: Any) -> bool:
-    origin = typing.get_origin(hint) or hint
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, each) for each in typing.get_args(hint))
-    if origin is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if origin is Mapping and typing.get_args(hint):
-        return isinstance(value, Mapping) and all(_fits(each, typing.get_args(hint)[1]) for each in value.values())
-    if origin is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return hint is Any or isinstance(value, origin)
+def check_value(value: Any, hint: Any, where: str) -> None:
+    """Raises `UserError` unless the setting `where` is of this type, and within the type's `Range`."""
+    if isinstance(value, Mapping) and _is(hint, Mapping):
+        for name, each in value.items():
+            check_value(each, (*typing.get_args(hint), Any)[1], f"{where}.{name}")
+    elif isinstance(value, tuple) and _is(hint, tuple):
+        hints = typing.get_args(hint)
+        hints = hints[:1] * len(value) if hints[1:] == (...,) else hints
+        if len(value) != len(hints):
+            raise UserError(f"{where}: {list(value)} should have {len(hints)} values")
+        for place, (each, wanted) in enumerate(zip(value, hints, strict=True)):
+            check_value(each, wanted, f"{where}[{place}]")
+    elif hint is Any and isinstance(value, (Mapping, list, tuple)):
+        named = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for name, each in named:
+            check_value(each, Any, f"{where}.{name}")
+    elif wanted := _wanted(value, hint):
+        raise UserError(f"{where}: {value!r} should be {wanted}")
+
+
+def _is(hint: Any, kind: type) -> bool:
+    return (typing.get_origin(hint) or hint) is kind
+
+
+def _wanted(value: Any, hint: Any) -> str | None:
+    """What a value of this type should be; None where it is so."""
+    kind = typing.get_origin(hint) or hint
+    if kind in (typing.Union, types.UnionType):
+        wanted = [_wanted(value, each) for each in typing.get_args(hint)]
+        return None if None in wanted else " or ".join(map(str, wanted))
+    if kind is Annotated:
+        hint, *marks = typing.get_args(hint)
+        ranges = [mark for mark in marks if isinstance(mark, Range)]
+        return _wanted(value, hint) or next((str(mark) for mark in ranges if value not in mark), None)
+    if kind is types.NoneType:
+        return None if value is None else "null"
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind in (int, float) and not (is_number and (kind is float or isinstance(value, int))):
+        return f"of type {kind.__name__}"
+    if kind in (int, float, Any):
+        return _wanted_number(value) if is_number else None
+    return None if isinstance(value, kind) else f"of type {getattr(kind, '__name__', kind)}"
+
+
+def _wanted_number(value: float) -> str | None:
+    if not math.isfinite(value):
+        return "a finite number"
+    return None if value in Range() else str(Range())
+
+
+def without(settings: Mapping[str, Any], names: typing.Collection[str]) -> dict[str, Any]:
+    """The settings less those of these names."""
+    return {name: value for name, value in settings.items() if name not in names}
 
 
 def one_of(name: str, value: str, known: typing.Collection[str]) -> None:

@@ -33,6 +33,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sysdpo.errors import UserError
+from sysdpo.files import require_columns
+from sysdpo.tables import check_rows
 
 VALUE_COLUMNS = ("system", "method", "seed", "prompt_id", "sample", "metric", "value")
 METRIC_COLUMNS = (
@@ -152,29 +154,11 @@ def bootstrap_series(values: pd.Series) -> tuple[float, float, float]:
 
 def _prompt_means(values: pd.DataFrame) -> pd.DataFrame:
     """One row a (system, metric, method, seed, prompt): samples averaged. Checks the table on the way."""
-    missing = [column for column in VALUE_COLUMNS if column not in values.columns]
-    if missing:
-        raise UserError(
-            f"The table of values has no column '{missing[0]}'; it needs {', '.join(VALUE_COLUMNS)} "
-            f"(found: {', '.join(map(str, values.columns))})."
-        )
+    require_columns(values, VALUE_COLUMNS, "the table of values")
     if values.empty:
-        raise UserError("The table of values is empty: there is nothing to summarise; evaluate at least one method.")
+        raise UserError("the table of values is empty: there is nothing to summarise; evaluate at least one method")
     keys = [column for column in VALUE_COLUMNS if column != "value"]
-    wrong = values[~np.isfinite(values["value"].astype(float))]
-    if len(wrong):
-        row = wrong.iloc[0]
-        raise UserError(
-            f"Metric '{row['metric']}' of method '{row['method']}', seed {row['seed']}, prompt "
-            f"'{row['prompt_id']}' is {row['value']}; every value must be a finite number."
-        )
-    twice = values[values.duplicated(keys)]
-    if len(twice):
-        row = twice.iloc[0]
-        raise UserError(
-            f"Metric '{row['metric']}' of method '{row['method']}', seed {row['seed']}, prompt "
-            f"'{row['prompt_id']}', sample {row['sample']} is given twice; one value a sample is right."
-        )
+    check_rows(values, "the table of values", keys=keys, numbers=("value",))
     ordered = values.sort_values(["system", "metric", "method", "seed", "prompt_id", "sample"])
     groups = ordered.groupby(["system", "metric", "method", "seed", "prompt_id"], sort=True, observed=True)
     return groups["value"].mean().reset_index()
@@ -194,7 +178,14 @@ def win_rates(values: pd.DataFrame, rivals: Sequence[str], score: str = "prefere
         if theirs.empty:
             known = ", ".join(sorted(set(scores["method"])))
             raise UserError(f"evaluation.win_rates_against: '{rival}' has no values of '{score}'; there are {known}.")
-        both = scores[scores["method"] != rival].merge(theirs[[*keys, "value"]], on=keys, suffixes=("", "_rival"))
+        ours = scores[scores["method"] != rival]
+        both = ours.merge(theirs[[*keys, "value"]], on=keys, suffixes=("", "_rival"), validate="many_to_one")
+        if len(both) < len(ours):
+            row = ours[~ours.set_index(keys).index.isin(both.set_index(keys).index)].iloc[0]
+            raise UserError(
+                f"evaluation.win_rates_against: prompt '{row['prompt_id']}' of seed {row['seed']} was evaluated for "
+                f"'{row['method']}' but not for '{rival}'; evaluate both on the same prompts"
+            )
         won = (np.sign(both["value"] - both["value_rival"]) + 1) / 2
         parts.append(both.assign(metric=f"win_rate_vs_{rival}", value=won)[list(values.columns)])
     return pd.concat(parts, ignore_index=True)

@@ -22,10 +22,16 @@ from sysdpo.errors import UserError
 from sysdpo.files import read_table, whole, write_table
 from sysdpo.parts import METRICS, SAMPLES, gather_parts, prompts_of_part
 from sysdpo.processes import is_worker, launch, process_state
-
-PROMPT_COLUMNS = ("prompt_id", "split", "text")
-SCORE_COLUMNS = ("trajectory_id", "prompt_id", "score")
-PAIR_COLUMNS = ("pair_id", "prompt_id", "chosen_id", "rejected_id", "margin")
+from sysdpo.tables import (
+    PAIR_COLUMNS,
+    PROMPT_COLUMNS,
+    SCORE_COLUMNS,
+    check_pairs,
+    check_prompts,
+    check_scores,
+    check_trajectories,
+)
+from sysdpo.trained import HOLDS, adapters_of, check_identity, identity, write_identity
 
 
 def benchmark_of(options: argparse.Namespace, config: Config) -> Any:
@@ -33,6 +39,31 @@ def benchmark_of(options: argparse.Namespace, config: Config) -> Any:
     from sysdpo.systems.benchmark import load_benchmark
 
     return load_benchmark(options.system, system_config(config, options.system))
+
+
+def read_prompts(path: Path, benchmark: Any, split: str | None = None) -> Any:
+    """The prompts in a file, of one split or all of them; raises `UserError` if they are none of the system's."""
+    table = read_table(path, PROMPT_COLUMNS)
+    check_prompts(table, f"'{path}'", benchmark.inputs)
+    if split is not None and not (table["split"] == split).any():
+        raise UserError(f"'{path}' should have prompts of the split '{split}', but has none")
+    return table if split is None else table[table["split"] == split]
+
+
+def read_checked_trajectories(path: Path, benchmark: Any, prompts: Any) -> Any:
+    """The trajectories in a file; raises `UserError` if they are none of the system's to these prompts."""
+    from sysdpo.preferences import read_trajectories
+
+    trajectories = read_trajectories(path)
+    check_trajectories(trajectories, f"'{path}'", prompts, generated_variables(benchmark))
+    return trajectories
+
+
+def generated_variables(benchmark: Any) -> list[str]:
+    """The inputs of a system and what its models make: what every trajectory has a value of."""
+    models = getattr(benchmark, "components", {})
+    nodes = [node.name for node in getattr(benchmark, "nodes", ()) if node.component in models]
+    return [*benchmark.inputs, *nodes]
 
 
 def validate(options: argparse.Namespace, config: Config) -> None:
@@ -46,7 +77,10 @@ def validate(options: argparse.Namespace, config: Config) -> None:
 
 def prompts(options: argparse.Namespace, config: Config) -> None:
     """Write the prompts and their splits."""
-    write_table(benchmark_of(options, config).prompts(), options.output)
+    benchmark = benchmark_of(options, config)
+    table = benchmark.prompts()
+    check_prompts(table, f"the prompts of systems.{options.system}", benchmark.inputs)
+    write_table(table, options.output)
 
 
 def foundation(options: argparse.Namespace, config: Config) -> None:
@@ -71,7 +105,7 @@ def sample(options: argparse.Namespace, config: Config) -> None:
     from sysdpo.evaluation import sample_trajectories
     from sysdpo.preferences import write_trajectories
 
-    asked = read_table(options.prompts, PROMPT_COLUMNS).query("split == 'train'")
+    asked = read_prompts(options.prompts, benchmark, "train")
     asked, place = prompts_of_part(asked, options.part, f"systems.{options.system}.trajectories.shards")
     samples = system_config(config, options.system)["trajectories"]["samples_per_prompt"]
     system = benchmark.system(options.foundation).to()
@@ -82,18 +116,20 @@ def sample(options: argparse.Namespace, config: Config) -> None:
 def score(options: argparse.Namespace, config: Config) -> None:
     """Score trajectories."""
     benchmark = benchmark_of(options, config)
-    from sysdpo.preferences import read_trajectories
+    from sysdpo.evaluation import score_trajectories
 
-    asked = read_table(options.prompts, PROMPT_COLUMNS)
-    scores = benchmark.score(asked, read_trajectories(options.trajectories), options.foundation)
-    write_table(scores, options.output)
+    asked = read_prompts(options.prompts, benchmark)
+    trajectories = read_checked_trajectories(options.trajectories, benchmark, asked)
+    write_table(score_trajectories(benchmark, asked, trajectories, options.foundation), options.output)
 
 
 def pair(options: argparse.Namespace, config: Config) -> None:
     """Make all untied preference pairs."""
     from sysdpo.preferences import make_pairs
 
-    write_table(make_pairs(read_table(options.scores, SCORE_COLUMNS)), options.output)
+    scores = read_table(options.scores, SCORE_COLUMNS)
+    check_scores(scores, f"'{options.scores}'")
+    write_table(make_pairs(scores), options.output)
 
 
 def given(options: argparse.Namespace, config: Config) -> None:
@@ -108,10 +144,13 @@ def given(options: argparse.Namespace, config: Config) -> None:
         )
     from sysdpo.preferences import make_pairs, write_trajectories
 
-    asked = read_table(options.prompts, PROMPT_COLUMNS).query("split == 'train'")
-    with whole(options.output) as folder:
+    asked = read_prompts(options.prompts, benchmark, "train")
+    with whole(options.output, holds=("trajectories.parquet", "scores.parquet", "pairs.parquet")) as folder:
         folder.mkdir()
         trajectories, scores = benchmark.given(asked, Path())  # no seed's models had a part in it
+        name = f"the given preferences of systems.{options.system}"
+        check_trajectories(trajectories, f"{name}: trajectories", asked, generated_variables(benchmark))
+        scores = check_scores(scores, f"{name}: scores", trajectories)
         write_trajectories(trajectories, folder / "trajectories.parquet")
         write_table(scores, folder / "scores.parquet")
         write_table(make_pairs(scores), folder / "pairs.parquet")
@@ -130,21 +169,25 @@ def train(options: argparse.Namespace, config: Config) -> None:
     if options.processes != 1 and not is_worker():
         launch(options.arguments, options.processes, options.machines, options.rendezvous)
         return
-    pairs = read_table(options.pairs, PAIR_COLUMNS)
-    asked = read_table(options.prompts, PROMPT_COLUMNS).query("split == 'train'")
     benchmark = benchmark_of(options, config)
+    asked = read_prompts(options.prompts, benchmark, "train")
+    pairs = read_table(options.pairs, PAIR_COLUMNS)
+    scores = read_table(options.scores, SCORE_COLUMNS)
     import pandas as pd
     import torch
     from accelerate.utils import gather_object
 
-    from sysdpo.checkpoints import Checkpoint, fingerprint
-    from sysdpo.evaluation import sample_trajectories
-    from sysdpo.preferences import make_pairs, read_trajectories
+    from sysdpo.checkpoints import Checkpoint
+    from sysdpo.evaluation import sample_trajectories, score_trajectories
+    from sysdpo.fingerprint import training_fingerprint
+    from sysdpo.preferences import make_pairs
     from sysdpo.training import align
 
     state = process_state()
 
-    trajectories = read_trajectories(options.trajectories)
+    trajectories = read_checked_trajectories(options.trajectories, benchmark, asked)
+    check_scores(scores, f"'{options.scores}'", trajectories)
+    check_pairs(pairs, f"'{options.pairs}'", trajectories)
     torch.manual_seed(options.seed)  # adapters start at random
     samples = system_config(config, options.system)["trajectories"]["samples_per_prompt"]
     system = benchmark.system(options.foundation).to()
@@ -157,18 +200,28 @@ def train(options: argparse.Namespace, config: Config) -> None:
         seeds = {"seed": options.seed + 1000 * number, "purpose": "train", "place": place}
         with system.gathered():
             fresh = sample_trajectories(benchmark, system, mine, samples, **seeds)
-        scores = benchmark.score(mine, fresh, options.foundation)
+        scores = score_trajectories(benchmark, mine, fresh, options.foundation)
         fresh, scores = (pd.concat(gather_object([table]), ignore_index=True) for table in (fresh, scores))
         return fresh, make_pairs(scores)
 
-    components = system_config(config, options.system)["components"]
-    of_this = fingerprint([options.pairs, options.scores], settings, components, samples, options.seed)
-    checkpoint = Checkpoint(options.checkpoint, of_this)
+    checkpoint = Checkpoint()
+    if options.checkpoint is not None:
+        tables = {name: getattr(options, name) for name in ("prompts", "trajectories", "scores", "pairs")}
+        of_this = training_fingerprint(
+            system_config(config, options.system),
+            settings,
+            seed=options.seed,
+            foundation=options.foundation,
+            tables=tables,
+        )
+        checkpoint = Checkpoint(options.checkpoint, of_this, every=options.checkpoint_every)
     # Of several processes one writes what all have made.
-    with whole(options.output) if state.is_main_process else TemporaryDirectory() as folder:
+    made = whole(options.output, holds=HOLDS) if state.is_main_process else TemporaryDirectory()
+    with made as folder:
         title = f"{options.method}, seed {options.seed}"
         place: dict[str, Any] = {"output": Path(folder), "checkpoint": checkpoint}
         align(system, collect, settings, seed=options.seed, title=title, **place)
+        write_identity(Path(folder), identity(options.system, options.method, options.seed, settings))
         state.wait_for_everyone()
     if state.is_main_process:
         checkpoint.clear()
@@ -179,25 +232,24 @@ def evaluate(options: argparse.Namespace, config: Config) -> None:
     """Sample and measure the system as a method left it."""
     described = system_config(config, options.system)
     settings = method_settings(config, options.system, options.method)
-    asked = read_table(options.prompts, PROMPT_COLUMNS)
-    asked = asked[asked["split"] == options.split]
+    if settings.trains != (options.training is not None):
+        told = "should" if settings.trains else "should not"
+        raise UserError(f"--training: it {told} be given for the objective '{settings.objective}'")
+    if options.training is not None:
+        check_identity(options.training, identity(options.system, options.method, options.seed, settings))
+    benchmark = benchmark_of(options, config)
+    asked = read_prompts(options.prompts, benchmark, options.split)
     asked, place = prompts_of_part(asked, options.part, f"systems.{options.system}.evaluation.shards")
     asked = asked.reset_index(drop=True)
-    benchmark = benchmark_of(options, config)
     from sysdpo.evaluation import evaluate as measure
+    from sysdpo.objectives import trained_components
     from sysdpo.preferences import write_trajectories
 
     system = benchmark.system(options.foundation).to()
     if options.training is not None:
-        adapters = sorted((options.training / "adapters").glob("*/"))
-        named = [folder.name for folder in adapters]
-        if not named or set(named) - set(system.components):
-            raise UserError(
-                f"--training: '{options.training}' should hold adapters/{{component}} for some of "
-                f"{sorted(system.components)}; it has them for {named}"
-            )
-        for folder in adapters:
-            system.components[folder.name].load(folder)
+        adapters = adapters_of(options.training, trained_components(settings.objective, system.trainable))
+        for name, folder in adapters.items():
+            system.components[name].load(folder)
     wanted = evaluation_settings(described, options.system)
     samples, metrics = measure(
         benchmark,
@@ -211,7 +263,7 @@ def evaluate(options: argparse.Namespace, config: Config) -> None:
         greedy=wanted.greedy,
         place=place,
     )
-    with whole(options.output) as folder:
+    with whole(options.output, holds=(SAMPLES, METRICS)) as folder:
         folder.mkdir()
         write_trajectories(samples, folder / SAMPLES)
         write_table(metrics, folder / METRICS)

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,7 +19,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers import get_cosine_schedule_with_warmup
 
-from sysdpo.checkpoints import Checkpoint, set_weights, weights_of
+from sysdpo.canonical import put_in_order
+from sysdpo.checkpoints import Checkpoint, Moment, memories_of, set_memories, set_weights, weights_of
 from sysdpo.errors import UserError
 from sysdpo.evidence import Evidence, witness
 from sysdpo.feed import Feed, Part
@@ -47,14 +49,20 @@ def align(
     Every round starts from `collect(round)` and takes the system it finds as its reference. `title` names the run in
     its progress. What the `checkpoint` has of this training is not done again.
     """
+    trained, named = trained_components(settings.objective, system.trainable), set(settings.learning_rate)
+    if wrong := sorted(set(trained) - named) or sorted(named - set(system.trainable)):
+        raise UserError(
+            f"learning_rate: {sorted(named)} should name {sorted(trained)}, which '{settings.objective}' trains, and "
+            f"none but {sorted(system.trainable)}; '{wrong[0]}' is wrong"
+        )
     checkpoint = checkpoint or Checkpoint()
     output.mkdir(parents=True, exist_ok=True)
     with (output / "training.jsonl").open("w") as log:
-        moment = checkpoint.read()
+        moment = checkpoint.read(system, settings)
         if moment:
-            log.write(moment["log"])
-            set_weights(system, moment["began"])
-        for number in range(moment["round"] if moment else 0, settings.rounds):
+            log.write(moment.log)
+            set_weights(system, moment.began)
+        for number in range(moment.round if moment else 0, settings.rounds):
             trajectories, pairs = collect(number)
             if number > 0:
                 for component in system.components.values():
@@ -66,8 +74,9 @@ def align(
                 system, trajectories, labelled, settings, log=log, checkpoint=checkpoint, moment=moment, **place
             )
             moment = None
-    for name in trained_components(settings.objective, system.trainable):
+    for name in trained:
         system.components[name].save(output / "adapters" / name)
+    put_in_order(output / "adapters")
 
 
 def train_round(
@@ -81,7 +90,7 @@ def train_round(
     log: TextIO,
     title: str = "train",
     checkpoint: Checkpoint | None = None,
-    moment: Mapping[str, Any] | None = None,
+    moment: Moment | None = None,
 ) -> None:
     """`settings.steps` updates on `pairs` (columns `chosen_id, rejected_id`) of `trajectories`.
 
@@ -93,7 +102,8 @@ def train_round(
     system.to(accelerator.device)
     began = weights_of(system)
     if moment:
-        set_weights(system, moment["weights"])
+        set_weights(system, moment.weights)
+        set_memories(system, moment.memories)
     weights = {name: system.components[name].trainable_parameters() for name in components}
     model = accelerator.prepare(PairLoss([each for name in components for each in weights[name]], settings))
     groups = [{"params": weights[name], "lr": settings.learning_rate[name]} for name in components]
@@ -102,33 +112,73 @@ def train_round(
     asked = witness(system, settings.objective, settings.candidate_settings)
     place = {"process": accelerator.process_index, "processes": accelerator.num_processes}
     feed = Feed(system, asked, trajectories, pairs, settings, components, seed=seed, number=number, **place)
-    first = 0
+    first, spent = 0, 0.0
     if moment:
-        first = moment["step"]
-        optimizer.load_state_dict(moment["optimizer"])
-        schedule.load_state_dict(moment["schedule"])
+        first, spent = moment.step, moment.seconds
+        optimizer.load_state_dict(moment.optimizer)
+        schedule.load_state_dict(moment.schedule)
     is_main = accelerator.is_main_process
     name = f"{title}, round {number + 1}/{settings.rounds}"
-    started = time.monotonic()
+    started = time.monotonic() - spent
     with Progress(name, settings.steps, first=first, shown=is_main) as progress:
         for step, parts in enumerate(feed.updates(first), first):
             record = accumulate(accelerator, model, parts)
+            where = f"update {step + 1} of {settings.steps}"
+            check_losses(record, settings, where)
             # Each component is clipped by itself: one's large gradient must not slow the others.
-            norms = [float(accelerator.clip_grad_norm_(weights[name], settings.max_grad_norm)) for name in components]
+            clip = partial(accelerator.clip_grad_norm_, max_norm=settings.max_grad_norm)
+            norms = {name: float(clip(each)) for name, each in weights.items()}
+            check_gradients(norms, settings, where)
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
-            if not np.isfinite(record["loss"]):
-                raise UserError(f"learning_rate: {settings.learning_rate} made the loss {record['loss']}; lower it")
-            where = {"step": number * settings.steps + step, "round": number}
-            spent = {"gradient_norm": float(np.hypot.reduce(norms)), "seconds": time.monotonic() - started}
-            log.write(json.dumps(where | record | spent) + "\n")
+            check_weights(weights, settings, where)
+            record["gradient_norm"] = float(np.hypot.reduce(list(norms.values())))
+            record["seconds"] = time.monotonic() - started
+            log.write(json.dumps({"step": number * settings.steps + step, "round": number} | record) + "\n")
             log.flush()
             progress.update(loss=record["loss"], accuracy=record["accuracy"])
             if is_main and checkpoint.is_due and feed.may_start_at(step + 1):
                 states = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
-                now = {"round": number, "step": step + 1, "began": began, "weights": weights_of(system)}
+                states |= {"began": began, "weights": weights_of(system), "memories": memories_of(system)}
+                now = {"round": number, "step": step + 1, "seconds": record["seconds"]}
                 checkpoint.write(**states, **now, log=Path(log.name).read_text())
+
+
+def check_losses(record: Mapping[str, float], settings: MethodSettings, where: str) -> None:
+    """Raises `UserError` unless the losses, and the log-probabilities that they are made from, are finite."""
+    for name in settings.learning_rate:
+        for key in (f"chosen_log_prob_{name}", f"chosen_{name}", f"margin_{name}"):
+            if not np.isfinite(record.get(key, 0.0)):
+                raise _not_finite(f"the log-probabilities of '{name}' are {record[key]}", name, settings, where)
+    for key in ("total_loss", "loss"):
+        if not np.isfinite(record[key]):
+            weights = dict(settings.chosen_weight)
+            raise UserError(
+                f"beta: {settings.beta} and chosen_weight: {weights} made the {key.replace('_', ' ')} {record[key]} at "
+                f"{where}; bring them nearer to 1"
+            )
+
+
+def check_gradients(norms: Mapping[str, float], settings: MethodSettings, where: str) -> None:
+    """Raises `UserError` unless the norm of every component's gradient is finite."""
+    for name, norm in norms.items():
+        if not np.isfinite(norm):
+            raise _not_finite(f"the gradient of '{name}' is {norm}", name, settings, where)
+
+
+def check_weights(weights: Mapping[str, Sequence[Tensor]], settings: MethodSettings, where: str) -> None:
+    """Raises `UserError` unless every weight of every component is finite."""
+    for name, each in weights.items():
+        if not torch.stack([weight.isfinite().all() for weight in each]).all():
+            raise _not_finite(f"weights of '{name}' are no longer finite", name, settings, where)
+
+
+def _not_finite(what: str, name: str, settings: MethodSettings, where: str) -> UserError:
+    return UserError(
+        f"learning_rate.{name}: {settings.learning_rate[name]} should be lower or, if this is the first update, the "
+        f"model of '{name}' or its dtype another one: {what} at {where}"
+    )
 
 
 class PairLoss(nn.Module):

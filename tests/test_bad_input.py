@@ -1,6 +1,12 @@
 """Bad input to the command line: one clear sentence, exit code 2, nothing written and nothing overwritten."""
 
 import copy
+import io
+import multiprocessing
+import os
+import resource
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,12 +14,16 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from coin_system import CONFIG
+from coin_system import CONFIG, Coins
 from steps import Steps
 
 from sysdpo.cli import main
 
 REPOSITORY = Path(__file__).parents[1]
+
+
+OLD = {"train": "training.jsonl", "evaluate": "metrics.parquet", "given": "pairs.parquet"}
+"""A file of what a step that makes a folder has made before."""
 
 
 def config(**over: Any) -> dict[str, Any]:
@@ -35,9 +45,10 @@ def refused(capsys: pytest.CaptureFixture) -> Callable[..., str]:
     """A function that runs a step which must be refused; returns the sentence."""
 
     def run(steps: Steps, step: str, **over: Any) -> str:
-        output = steps.root / "refused" / "output"
-        output.parent.mkdir(exist_ok=True)
-        output.write_text("what was there before")
+        output = steps.root / f"refused {step}" / "output"
+        before = output / OLD[step] if step in OLD else output
+        before.parent.mkdir(exist_ok=True, parents=True)
+        before.write_text("what was there before")
         capsys.readouterr()
         code = steps(step, **over) if step == "validate" else steps(step, **over, output=output)
         printed = capsys.readouterr()
@@ -47,8 +58,8 @@ def refused(capsys: pytest.CaptureFixture) -> Callable[..., str]:
         assert len(sentences) == 1, printed.err
         assert printed.err.splitlines()[-1] == sentences[0]
         assert "Traceback" not in printed.err
-        assert output.read_text() == "what was there before"
-        assert list(output.parent.iterdir()) == [output]
+        assert before.read_text() == "what was there before"
+        assert [path for path in output.parent.rglob("*") if path.is_file()] == [before]
         return sentences[0]
 
     return run
@@ -170,12 +181,15 @@ def test_a_training_folder_that_is_none(steps: Steps, refused, content: str) -> 
     folder = steps.root / "training"
     if content != "absent":
         folder.mkdir()
+    if content in ("stray", "broken"):
+        shutil.copy(steps.run / "direct/training/method.json", folder)
     if content == "stray":
         (folder / "adapters" / "third").mkdir(parents=True)
     if content == "broken":
-        (folder / "adapters" / "first").mkdir(parents=True)
+        for name in ("first", "second"):
+            (folder / "adapters" / name).mkdir(parents=True)
     sentence = refused(steps, "evaluate", method="direct", training=folder)
-    assert {"stray": "third", "broken": "coin"}.get(content, "training") in sentence
+    assert {"stray": "third", "broken": "coin"}.get(content, "method.json") in sentence
 
 
 def test_names_that_name_nothing(steps: Steps, refused) -> None:
@@ -191,6 +205,250 @@ def test_a_method_with_nothing_to_train(steps: Steps, refused) -> None:
 def test_a_factory_that_cannot_be_imported(tmp_path: Path, refused) -> None:
     broken = Steps(tmp_path / "run", config(factory="no_such_module:build"))
     assert "factory: 'no_such_module:build' should name a function" in refused(broken, "prompts")
+
+
+def spoilt(path: Path, column: str, row: int, value: Any) -> Path:
+    table = pd.read_parquet(path).astype({column: object})
+    table.at[row, column] = value
+    broken = path.with_name("broken.parquet")
+    table.to_parquet(broken)
+    return broken
+
+
+@pytest.mark.parametrize(
+    ("step", "option", "column", "row", "value", "said"),
+    [
+        ("sample", "prompts", "prompt_id", 3, "p000", "row 3 repeats another row's prompt_id (prompt_id 'p000')"),
+        ("sample", "prompts", "split", 3, "trian", "row 3 has a split that is none of"),
+        ("sample", "prompts", "text", 3, None, "row 3 has no text (prompt_id 'p003')"),
+        ("score", "trajectories", "trajectory_id", 7, "p000/0", "row 7 repeats another row's trajectory_id"),
+        ("score", "trajectories", "prompt_id", 7, "p999", "row 7 is of a prompt that is not among those given"),
+        ("score", "trajectories", "left", 7, None, "row 7 has no left (trajectory_id 'p001/1')"),
+        ("pair", "scores", "score", 7, float("nan"), "row 7 has a score that is no finite number"),
+        ("pair", "scores", "score", 7, float("inf"), "row 7 has a score that is no finite number"),
+        ("pair", "scores", "trajectory_id", 7, "p000/0", "row 7 repeats another row's trajectory_id"),
+        ("train", "prompts", "prompt_id", 3, "p000", "row 3 repeats another row's prompt_id"),
+        ("train", "trajectories", "trajectory_id", 7, "p000/0", "row 7 repeats another row's trajectory_id"),
+        ("train", "trajectories", "right", 7, None, "row 7 has no right"),
+        ("train", "scores", "score", 7, float("nan"), "row 7 has a score that is no finite number"),
+        ("train", "scores", "trajectory_id", 7, "p999/0", "row 7 is of a trajectory that is not among those given"),
+        ("train", "pairs", "rejected_id", 2, "p007/0", "row 2 has a rejected_id that is of another prompt"),
+        ("train", "pairs", "chosen_id", 2, "p999/0", "row 2 has a chosen_id that is not among the trajectories"),
+        ("train", "pairs", "pair_id", 2, None, "row 2 has no pair_id"),
+        ("train", "pairs", "margin", 2, float("nan"), "row 2 has a margin that is no finite number"),
+        ("evaluate", "prompts", "text", 12, None, "row 12 has no text"),
+    ],
+)
+def test_a_table_with_a_fault_in_one_row(
+    steps: Steps, refused, step: str, option: str, column: str, row: int, value: Any, said: str
+) -> None:
+    whole = steps.runs / "prompts.parquet" if option == "prompts" else steps.run / f"{option}.parquet"
+    broken = spoilt(whole, column, row, value)
+    method = {"method": "direct"} if step in ("train", "evaluate") else {}
+    assert f"'{broken}': {said}" in refused(steps, step, **method, **{option: broken})
+
+
+def test_a_pair_of_a_trajectory_with_itself(steps: Steps, refused) -> None:
+    pairs = pd.read_parquet(steps.run / "pairs.parquet")
+    broken = spoilt(steps.run / "pairs.parquet", "rejected_id", 1, pairs["chosen_id"][1])
+    assert "row 1 pairs a trajectory with itself" in refused(steps, "train", method="direct", pairs=broken)
+
+
+def test_a_split_without_prompts(steps: Steps, refused) -> None:
+    table = pd.read_parquet(steps.runs / "prompts.parquet")
+    few = steps.root / "few.parquet"
+    table.query("split == 'train'").to_parquet(few)
+    assert "should have prompts of the split 'test'" in refused(steps, "evaluate", method="direct", prompts=few)
+
+
+def refuse_system(monkeypatch: pytest.MonkeyPatch, refused, steps: Steps, name: str, step: str, make: Any) -> str:
+    """What is said where the system's own function makes this of what it made before."""
+    original = getattr(Coins, name)
+    with monkeypatch.context() as limited:
+        limited.setattr(Coins, name, lambda *given: make(original(*given)))
+        return refused(steps, step, **({"method": "direct"} if step == "evaluate" else {}))
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "make", "said"),
+    [
+        ("prompts", "prompts", lambda made: made.assign(prompt_id="p"), "row 1 repeats another row's prompt_id"),
+        ("prompts", "prompts", lambda made: made.assign(text=None), "row 0 has no text"),
+        ("score", "score", lambda made: made.iloc[1:], "the trajectory 'p000/0' has none; each should have one"),
+        ("score", "score", lambda made: pd.concat([made, made]), "row 48 repeats another row's trajectory_id"),
+        ("score", "score", lambda made: made.assign(score=float("nan")), "row 0 has a score that is no finite number"),
+        ("score", "evaluate", lambda made: made.assign(left=1.0), "the columns ['left'] should have other names"),
+        ("metrics", "evaluate", lambda made: made.iloc[1:], "its 7 rows should be those of the 8 trajectories"),
+        ("metrics", "evaluate", lambda made: pd.concat([made, made]), "its 16 rows should be those of the 8"),
+        ("metrics", "evaluate", lambda made: made * float("inf"), "row 0 has a value that is no finite number"),
+    ],
+)
+def test_a_system_that_makes_such_a_table(
+    steps: Steps, refused, monkeypatch: pytest.MonkeyPatch, name: str, step: str, make: Any, said: str
+) -> None:
+    assert said in refuse_system(monkeypatch, refused, steps, name, step, make)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"seed": 1}, "should have the seed 1, but has 0"),
+        ({"method": "only_first"}, "should have the method 'only_first', but has 'direct'"),
+    ],
+)
+def test_a_training_of_another_method_or_seed(steps: Steps, refused, changed: dict, said: str) -> None:
+    training = steps.run / "direct" / "training"
+    assert said in refused(steps, "evaluate", **{"method": "direct"} | changed, training=training)
+
+
+def test_a_training_by_other_settings(steps: Steps, refused) -> None:
+    changed = config()
+    changed["systems"]["coins"]["training"] |= {"micro_batch_size": 2}
+    steps.write_config(changed)
+    assert steps("evaluate", method="direct") == 0
+    changed["systems"]["coins"]["training"] |= {"beta": 0.7}
+    steps.write_config(changed)
+    assert "should have the settings '" in refused(steps, "evaluate", method="direct")
+
+
+@pytest.mark.parametrize("change", ["missing", "more"])
+def test_a_training_folder_with_other_adapters(steps: Steps, refused, change: str) -> None:
+    training = steps.root / "training"
+    shutil.copytree(steps.run / "direct" / "training", training)
+    if change == "missing":
+        shutil.rmtree(training / "adapters" / "second")
+    else:
+        shutil.copytree(training / "adapters" / "second", training / "adapters" / "third")
+    sentence = refused(steps, "evaluate", method="direct", training=training)
+    assert f"'{training}' should hold the adapters of ['first', 'second'], which the method trains" in sentence
+
+
+def test_a_method_that_trains_is_not_evaluated_untrained_nor_the_other_way_round(steps: Steps, refused) -> None:
+    untrained = refused(steps, "evaluate", method="direct", training=None)
+    assert "--training: it should be given for the objective 'direct'" in untrained
+    trained = refused(steps, "evaluate", method="before", training=steps.run / "direct" / "training")
+    assert "--training: it should not be given for the objective 'none'" in trained
+
+
+def test_an_evaluation_at_an_odd_place_or_given_twice(steps: Steps, capsys: pytest.CaptureFixture) -> None:
+    assert steps("evaluate", method="direct") == 0
+    shutil.copytree(steps.run / "direct" / "evaluation", steps.root / "evaluation")
+    tables = ["--comparisons", str(steps.root / "c.csv"), "--output", str(steps.root / "m.csv")]
+    folder = str(steps.run / "direct" / "evaluation")
+    for given, said in (
+        ([str(steps.root / "evaluation")], "should end with '{system}/{seed}/{method}/evaluation'"),
+        ([folder, folder], "is given twice"),
+    ):
+        assert main(["metrics", "--config", str(steps.config), "--evaluations", *given, *tables]) == 2
+        assert said in capsys.readouterr().err
+    assert not (steps.root / "m.csv").exists()
+
+
+def everything(steps: Steps) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in steps.root.rglob("*") if path.is_file()}
+
+
+STEPS: dict[str, dict[str, Any]] = {
+    "prompts": {},
+    "foundation": {"model": "mint"},
+    "sample": {},
+    "score": {},
+    "pair": {},
+    "train": {"method": "direct"},
+    "evaluate": {"method": "direct"},
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("theirs", ["a folder with somebody's files", "somebody's file"])
+def test_an_output_that_is_somebody_else_s(steps: Steps, capsys: pytest.CaptureFixture, step: str, theirs: str) -> None:
+    thesis = steps.root / "thesis"
+    if theirs == "somebody's file":
+        thesis.write_text("years of work")
+    else:
+        thesis.mkdir()
+        (thesis / "chapter-1.tex").write_text("years of work")
+    before = everything(steps)
+    capsys.readouterr()
+    assert steps(step, **STEPS[step], output=thesis) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"sysdpo {step}: '{thesis}' ")
+    assert "another name" in said
+    assert everything(steps) == before
+
+
+@pytest.mark.parametrize(
+    ("step", "output", "read"),
+    [
+        ("prompts", "config.yaml", "config.yaml"),
+        ("pair", "runs/coins/0/scores.parquet", "runs/coins/0/scores.parquet"),
+        ("score", "runs/coins/0/trajectories.parquet", "runs/coins/0/trajectories.parquet"),
+        ("train", "runs/coins/0", "runs/coins/0/trajectories.parquet"),
+        ("train", "runs/coins/0/foundation", "runs/coins/0/foundation"),
+        ("evaluate", ".", "runs/coins/prompts.parquet"),
+    ],
+)
+def test_an_output_that_is_an_input(
+    steps: Steps, capsys: pytest.CaptureFixture, step: str, output: str, read: str
+) -> None:
+    before = everything(steps)
+    capsys.readouterr()
+    assert steps(step, **STEPS[step], output=steps.root / output) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"sysdpo {step}: --output: '{steps.root / output}' would replace '")
+    assert everything(steps) == before
+
+
+def test_a_checkpoint_that_is_an_input(steps: Steps, capsys: pytest.CaptureFixture) -> None:
+    before = everything(steps)
+    assert steps("train", method="direct", checkpoint=steps.run / "pairs.parquet", output=steps.root / "made") == 2
+    assert "--checkpoint: " in capsys.readouterr().err
+    assert everything(steps) == before
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_runs_again_over_what_it_made(steps: Steps, step: str) -> None:
+    for _ in range(2):
+        assert steps(step, **STEPS[step]) == 0
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_disk_that_takes_no_more(steps: Steps, step: str) -> None:
+    before = everything(steps)
+    fork = multiprocessing.get_context("fork")
+    said, told = fork.Pipe(duplex=False)
+    child = fork.Process(target=where_nothing_fits, args=(steps, step, told))
+    child.start()
+    code, error = said.recv()
+    child.join()
+    made = steps.root / "made" / ("samples.parquet" if step == "evaluate" else "")
+    assert error.splitlines()[-1] == f"sysdpo {step}: '{made}' cannot be written (File too large)"
+    assert code == 2
+    assert everything(steps) == before
+
+
+def where_nothing_fits(steps: Steps, step: str, told: Any) -> None:
+    sys.stderr = io.StringIO()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, 1))
+    told.send((steps(step, **STEPS[step], output=steps.root / "made"), sys.stderr.getvalue()))
+    os._exit(0)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("seed", "-1", "argument --seed: '-1' should be a number, at least 0 and at most 1000000000"),
+        ("seed", "1.5", "argument --seed: '1.5' should be a number, at least 0"),
+        ("seed", "9" * 30, "should be a number, at least 0"),
+        ("checkpoint-every", "nan", "argument --checkpoint-every: 'nan' should be a number, at least 0"),
+        ("checkpoint-every", "-1", "argument --checkpoint-every: '-1' should be a number, at least 0"),
+    ],
+)
+def test_a_number_that_is_none(steps: Steps, capsys: pytest.CaptureFixture, option: str, value: str, said: str) -> None:
+    with pytest.raises(SystemExit) as end:
+        steps("train", method="direct", **{option: value})
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
 
 
 def test_an_option_that_is_missing(steps: Steps, capsys: pytest.CaptureFixture) -> None:

@@ -1,17 +1,23 @@
 """The command line on a system that is not the project's own, from prompts to comparisons."""
 
+import copy
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pandas as pd
 import pytest
-from coin_system import CONFIG
+import torch
+from coin_system import CONFIG, Coin, Coins
 from safetensors.torch import load_file
 from steps import Steps
 
 from sysdpo.cli import STEPS, main
+from sysdpo.components.function import Function
+from sysdpo.components.table import TableDecoder
+from sysdpo.system import System
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -50,6 +56,43 @@ def test_a_system_from_elsewhere_is_aligned_without_touching_the_library(finishe
     assert len(log) == 20
     assert json.loads(log[-1])["loss"] < json.loads(log[0])["loss"]
     assert {path.name for path in (finished.run / "only_first" / "training" / "adapters").iterdir()} == {"first"}
+
+
+def parts_of(left: str) -> list[Any]:
+    return [left, (1, None), {"deep": [[True, 2], {3: (0.5,)}]}, []]
+
+
+class Listening(Coin):
+    """A coin that notes the conditions it is asked about."""
+
+    heard: ClassVar[list[Any]] = []
+
+    def log_probs(self, conditions, values, *, draw):
+        self.heard += conditions
+        return super().log_probs(conditions, values, draw=draw)
+
+
+@pytest.mark.parametrize("objective", ["direct", "sampling"])
+def test_a_list_reaches_training_as_it_was_sampled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objective: str
+) -> None:
+    def system(self: Coins, foundation: Path) -> System:
+        first = Listening(0.0)
+        even = torch.full((1, 2), 0.5).log()
+        first.decoder = lambda conditions: TableDecoder(["heads", "tails"], even.expand(len(conditions), 2))
+        coins = {"first": first, "second": Listening(0.0), "parser": Function(parts_of)}
+        return System(self.inputs, self.nodes, coins)
+
+    monkeypatch.setattr(Coins, "system", system)
+    monkeypatch.setattr(Listening, "heard", [])
+    config = copy.deepcopy(CONFIG)
+    config["systems"]["coins"]["methods"]["tried"] = {"objective": objective, "candidates": {"count": 2}}
+    steps = Steps(tmp_path, config)
+    steps.prepare()
+    Listening.heard.clear()
+    assert steps("train", method="tried") == 0
+    heard = [shown for _, shown in (each for each in Listening.heard if len(each) == 2)]
+    assert {repr(shown) for shown in heard} == {repr(parts_of(left)) for left in ("heads", "tails")}
 
 
 def test_evaluation_uses_the_test_split_and_what_was_trained(finished: Steps) -> None:

@@ -1,5 +1,7 @@
 """Settings: what is read, what is merged over what, and what is refused with one clear sentence."""
 
+import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +9,17 @@ import pytest
 import yaml
 
 from sysdpo.components.diffusion import Estimator
-from sysdpo.config import expand_experiments, load_config, method_rows, method_settings, without_dropped
+from sysdpo.config import (
+    check_results,
+    expand_experiments,
+    load_config,
+    method_rows,
+    method_settings,
+    without_dropped,
+)
 from sysdpo.errors import UserError
 from sysdpo.foundation.world import PainterSettings
-from sysdpo.settings import MethodSettings, typed
+from sysdpo.settings import Evaluation, LanguageModelSettings, MethodSettings, typed
 
 REPOSITORY = Path(__file__).parents[1]
 TRAINING = {"learning_rate": {"a": 0.1, "b": 0.2}, "chosen_weight": {"a": 0.0, "b": 0.0}, "beta": 0.5}
@@ -55,6 +64,22 @@ def test_rows_do_not_leak_into_each_other() -> None:
         ({"link": "square"}, r"link: 'square' should be one of \['sigmoid', 'ipo'"),
         ({"pairs": "some"}, "pairs: 'some' should be one of"),
         ({"labels": "true"}, "labels: 'true' should be one of"),
+        ({"beta": math.nan}, "systems.toy.methods.tried.beta: nan should be a finite number"),
+        ({"beta": math.inf}, "systems.toy.methods.tried.beta: inf should be a finite number"),
+        ({"beta": 1e30}, "systems.toy.methods.tried.beta: 1e[+]30 should be at least -10+ and at most 10+"),
+        ({"learning_rate": {"a": math.nan}}, "tried.learning_rate.a: nan should be a finite number"),
+        ({"learning_rate": {"a": -1.0}}, "tried.learning_rate.a: -1.0 should be above 0 and at most"),
+        ({"learning_rate": {"a": 0}}, "tried.learning_rate.a: 0 should be above 0"),
+        ({"chosen_weight": {"a": -1.0}}, "tried.chosen_weight.a: -1.0 should be at least 0"),
+        ({"max_grad_norm": 0.0}, "tried.max_grad_norm: 0.0 should be above 0"),
+        ({"label_temperature": math.nan}, "tried.label_temperature: nan should be a finite number"),
+        ({"warmup_steps": -1}, "tried.warmup_steps: -1 should be at least 0"),
+        ({"batch_size": 10**12}, "tried.batch_size: 10+ should be .* at most 10+"),
+        ({"micro_batch_size": 0}, "tried.micro_batch_size: 0 should be at least 1 and at most 10+ or null"),
+        ({"candidates": {"temperature": math.nan}}, "candidates.temperature: nan should be a finite number"),
+        ({"candidates": {"count": 0}}, "candidates.count: 0 should be at least 1"),
+        ({"candidates": {"diversity": -1}}, "candidates.diversity: -1 should be at least 0"),
+        ({"candidates": {"top_p": 1.5}}, "candidates.top_p: 1.5 should be above 0 and at most 1"),
         ({"objective": "only_c"}, "objective: 'only_c' should be one of .*'only_a', 'only_b'"),
         ({"chosen_weight": {"c": 0.1}}, r"should name the same components; \['c'\] differ"),
     ],
@@ -94,6 +119,15 @@ def test_other_settings_are_typed_alike() -> None:
         typed(PainterSettings, {"widht": 3}, "painter")
     with pytest.raises(UserError, match=r"estimator.weighting: 'elbow' should be 'simple' or 'elbo'"):
         typed(Estimator, {"weighting": "elbow"}, "painter.estimator")
+    with pytest.raises(UserError, match=r"painter.estimator.noise_range: \[0.5\] should have 2 values"):
+        typed(Estimator, {"noise_range": [0.5]}, "painter.estimator")
+    with pytest.raises(UserError, match=r"painter.learning_rate: nan should be a finite number"):
+        typed(PainterSettings, {"learning_rate": math.nan}, "painter")
+    with pytest.raises(UserError, match=r"evaluation.greedy\[0\]: 1 should be of type str"):
+        typed(Evaluation, {"samples_per_prompt": 1, "greedy": [1]}, "evaluation")
+    lora = {"r": 2, "lora_alpha": math.nan}
+    with pytest.raises(UserError, match=r"components.writer.lora.lora_alpha: nan should be a finite number"):
+        typed(LanguageModelSettings, {"lora": lora}, "components.writer")
 
 
 @pytest.mark.parametrize("text", ["systems: [", "- a list", "seeds: [0]", ""])
@@ -106,6 +140,72 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, text: str) -
 def test_an_absent_configuration_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"config: '.*none.yaml' should be a YAML file"):
         load_config(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("seeds: [0]\nsystems: {}\nseeds: [1]\n", "has 'seeds' in line 1 and again in line 3; give it once"),
+        ("systems:\n  a: {beta: 1, beta: 2}\n", "has 'systems.a.beta' in line 2 and again in line 2"),
+        ("systems: {}\nexperiments: [{a: 1},\n {b: 1, b: 2}]\n", "has 'experiments.1.b' in line 3 and again in line 3"),
+        ("systems: &x {a: 1}\nstudies: {<<: *x, <<: *x}\n", "has 'studies.<<' in line 2"),
+    ],
+)
+def test_a_key_given_twice_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=re.escape(f"config: '{path}' {said}")):
+        load_config(path)
+
+
+def test_what_is_merged_may_be_overridden(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("systems: &a {x: 1}\nexperiments: &b {<<: *a, x: 2}\nstudies: {<<: *b, x: 3, '1': 1, 1: 1}\n")
+    assert load_config(path)["studies"] == {"x": 3, "1": 1, 1: 1}
+
+
+@pytest.mark.parametrize(
+    ("results", "said"),
+    [
+        (".", "it would hold the working directory"),
+        ("..", "it would hold the working directory"),
+        ("/", "it would hold the working directory"),
+        ("home", "it would hold your home folder"),
+        (str(REPOSITORY), "it would hold the project"),
+        (str(REPOSITORY / "sysdpo" / "systems"), "it lies in 'sysdpo'"),
+        (str(REPOSITORY / "workflow"), "it lies in 'workflow'"),
+        ("papers", "it holds 'thesis.md' and nothing that a run has made"),
+        ("thesis.md", "it is a file"),
+    ],
+)
+def test_results_that_would_lie_among_other_files_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, results: str, said: str
+) -> None:
+    for name in ("home/user", "papers", "work"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("papers/thesis.md", "thesis.md", "work/config.yaml"):
+        (tmp_path / name).touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "home" / "user"))
+    monkeypatch.chdir(tmp_path / "work")
+    results = results if results in (".", "..") or results.startswith("/") else f"../{results}"
+    (tmp_path / "work/config.yaml").write_text(yaml.safe_dump(config() | {"results": results}))
+    with pytest.raises(UserError, match=re.escape(said)) as error:
+        load_config(Path("config.yaml"))
+    assert str(error.value).startswith(f"results: '{results}' should be a folder")
+
+
+def test_results_may_lie_where_nothing_or_other_results_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("empty", "mine/runs", "scales/laptop/figures"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "empty/.hidden").touch()
+    (tmp_path / "mine/notes.md").touch()
+    for results in ("new", "new/deep", "empty", "mine", "scales", "scales/laptop"):
+        check_results(results)
+    (tmp_path / "mine/config.yaml").write_text(yaml.safe_dump(config() | {"results": "mine"}))
+    load_config(Path("mine/config.yaml"))  # as a run has resolved it
+    with pytest.raises(UserError, match=r"it would hold the configuration 'mine/config.yaml'"):
+        check_results("mine", [Path("mine/config.yaml")])
 
 
 def with_experiments() -> dict[str, Any]:

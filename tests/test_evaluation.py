@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from coin_system import CONFIG, Coin, build, coins
+from coin_system import CONFIG, Coin, Coins, build, coins
 from tiny_models import perturb
 from tiny_system import preference_data
 
@@ -72,6 +72,33 @@ def test_best_of_n_keeps_the_highest_score_of_every_n() -> None:
     shown = kept.merge(everything, on="trajectory_id", suffixes=("", "_drawn"))
     assert (shown["left"] == shown["left_drawn"]).all()
     assert len(metrics) == 6 * 4
+
+
+class Shuffled(Coins):
+    """The coins, whose tables of scores and metrics come in an order of their own."""
+
+    by_id = False
+
+    def score(self, prompts, trajectories, foundation):
+        return super().score(prompts, trajectories, foundation).sample(frac=1.0, random_state=1)
+
+    def metrics(self, prompts, trajectories, scores, foundation):
+        assert scores["trajectory_id"].tolist() == trajectories["trajectory_id"].tolist()
+        made = super().metrics(prompts, trajectories, scores, foundation)
+        if self.by_id:
+            made = made.assign(trajectory_id=trajectories["trajectory_id"])
+        made = made.sample(frac=1.0, random_state=2)
+        return made.reset_index(drop=True) if self.by_id else made
+
+
+@pytest.mark.parametrize("best_of", [1, 3])
+@pytest.mark.parametrize("by_id", [False, True])
+def test_the_order_of_a_system_s_tables_does_not_matter(best_of: int, by_id: bool) -> None:
+    shuffled = Shuffled(CONFIG["systems"]["coins"])
+    shuffled.by_id = by_id
+    found = evaluate(shuffled, coins(), PROMPTS, Path(), samples=2, best_of=best_of, **ASKED)
+    for ours, expected in zip(found, measured(samples=2, best_of=best_of), strict=True):
+        pd.testing.assert_frame_equal(ours, expected)
 
 
 def test_drift_is_the_log_ratio_of_every_row() -> None:

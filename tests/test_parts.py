@@ -19,7 +19,8 @@ from sysdpo.errors import UserError
 from sysdpo.evaluation import evaluate, sample_trajectories
 from sysdpo.files import write_table
 from sysdpo.parts import gather_parts, prompts_of_part
-from sysdpo.preferences import read_trajectories, write_trajectories
+from sysdpo.preferences import as_frame, read_trajectories, write_trajectories
+from sysdpo.values import Completion
 
 PROMPTS = pd.DataFrame({"prompt_id": [f"p{row}" for row in range(7)]})
 
@@ -130,7 +131,8 @@ def test_a_gathered_evaluation_is_that_of_one_job(trained, tmp_path: Path, best_
 
 
 def test_a_column_that_is_empty_in_one_part_has_the_type_that_it_has_in_another(tmp_path: Path) -> None:
-    table = pd.DataFrame({"trajectory_id": list("abcd"), "note": [None, None, "x", None]})
+    names = {"trajectory_id": list("abcd"), "prompt_id": "p", "sample": range(4)}
+    table = pd.DataFrame(names | {"note": [None, None, "x", None]})
     table.to_parquet(tmp_path / "whole")
     parts = [tmp_path / "a", tmp_path / "b"]
     for part, rows in zip(parts, (table[:2], table[2:]), strict=True):
@@ -139,14 +141,38 @@ def test_a_column_that_is_empty_in_one_part_has_the_type_that_it_has_in_another(
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "gathered"), pd.read_parquet(tmp_path / "whole"))
 
 
-@pytest.mark.parametrize("other", [None, {"id": ["text"]}, {"id": [1], "more": [2]}])
-def test_parts_that_do_not_belong_together_are_refused(tmp_path: Path, other: dict | None) -> None:
-    pd.DataFrame({"id": [1]}).to_parquet(tmp_path / "a")
-    if other is not None:
-        pd.DataFrame(other).to_parquet(tmp_path / "b")
-    with pytest.raises(UserError, match="--parts: "):
-        gather_parts([tmp_path / "a", tmp_path / "b"], tmp_path / "all")
-    assert not (tmp_path / "all").exists()
+KINDS = ([1, 2], [0.5, 1.0], ["a", "b"], ["a", None], [[1], (2,)], [None, {"a": 1}], [Completion("a", (1,))] * 2)
+
+
+@pytest.mark.parametrize("first", range(len(KINDS)))
+@pytest.mark.parametrize("second", range(len(KINDS)))
+def test_values_of_other_kinds_in_other_parts_are_gathered_as_they_are(tmp_path: Path, first: int, second: int) -> None:
+    parts = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    for number, kind in enumerate((first, second)):
+        frame = as_frame([f"p{number}"] * 2, [0, 1], {"value": KINDS[kind], "end": ["x", "y"]})
+        write_trajectories(frame, parts[number])
+    gather_parts(parts, tmp_path / "all.parquet")
+    read = read_trajectories(tmp_path / "all.parquet")
+    assert read["value"].tolist() == KINDS[first] + KINDS[second]
+    assert list(map(type, read["value"])) == list(map(type, KINDS[first] + KINDS[second]))
+    assert read["end"].tolist() == ["x", "y", "x", "y"]
+
+
+def test_parts_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    parts = {name: tmp_path / f"{name}.parquet" for name in ("one", "other", "again", "ids", "none")}
+    write_trajectories(as_frame(["p0"], [0], {"value": ["a"]}), parts["one"])
+    write_trajectories(as_frame(["p1"], [0], {"other": ["a"]}), parts["other"])
+    write_trajectories(as_frame(["p0"], [0], {"value": ["b"]}), parts["again"])
+    pd.DataFrame({"id": [1]}).to_parquet(parts["ids"])
+    for name, said in {
+        "other": "--parts: .* should have the same columns",
+        "again": "the parts of '.*all.parquet': row 1 repeats another row's trajectory_id",
+        "ids": r"ids.parquet' lacks the columns",
+        "none": r"none.parquet' should be a .parquet table, but cannot be read",
+    }.items():
+        with pytest.raises(UserError, match=said):
+            gather_parts([parts["one"], parts[name]], tmp_path / "all.parquet")
+        assert not (tmp_path / "all.parquet").exists()
 
 
 def test_the_steps_in_parts_give_the_files_of_the_steps_in_one(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """Trajectories on disk, and pairs: which are made, which are chosen, who is called the winner."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from tiny_models import picture
 
 from sysdpo.errors import UserError
@@ -46,6 +48,97 @@ def test_completions_images_and_texts_survive_storage(tmp_path: Path) -> None:
     assert read["text"].tolist() == ["draw", "draw"]
     assert read["score"].tolist() == [0.5, -1.0]
     assert list(read.columns) == list(frame.columns)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal, and of equal kinds all the way down."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, dict):
+        return len(one) == len(other) and all(map(same, one.items(), other.items()))
+    if isinstance(one, np.ndarray):
+        return one.dtype == other.dtype and same(one.tolist(), other.tolist())
+    if isinstance(one, Image.Image):
+        return (one.mode, one.size, one.tobytes()) == (other.mode, other.size, other.tobytes())
+    return one == other or (one != one and other != other)
+
+
+COLUMNS: dict[str, list[Any]] = {
+    "texts": ["a", "b", ""],
+    "texts and none": [None, "b", None],
+    "whole numbers": [1, 2, 3],
+    "whole numbers and none": [None, 2, 2**60 + 1],
+    "large whole numbers": [1, 2**80, -(2**63)],
+    "numbers": [0.5, 0.1 + 0.2, 1e300],
+    "numbers of whole value": [1.0, 2.0, 3.0],
+    "numbers and none": [None, 0.5, 1.0],
+    "numbers of all kinds": [float("inf"), float("-inf"), float("nan")],
+    "truth": [True, False, True],
+    "truth and none": [None, False, True],
+    "truth and numbers": [True, 1, 1.0],
+    "nothing at all": [None, None, None],
+    "lists": [[1, 2], [], [3]],
+    "lists of lists": [[["a"], []], [[]], [["b", "c"]]],
+    "lists of mixed values": [[1, "a", None, True, 0.5], [None], []],
+    "lists and none": [None, [1], None],
+    "tuples": [(1, 2), (), ("a", (None, [True]))],
+    "mappings": [{"a": 1}, {}, {"b": {"c": [1, (2,)]}}],
+    "mappings of other keys": [{1: "a", (2, "b"): None}, {True: 1}, {None: 0}],
+    "mappings of other shapes": [{"a": 1}, {"b": "x"}, {"a": [1]}],
+    "mixed": ["a", 1, ["a", {"b": (1,)}]],
+    "bytes": [b"", b"\x00\xff", b"a"],
+    "completions": [Completion("a", (1, 2)), Completion("", ()), Completion("b", (3,))],
+    "completions and none": [None, Completion("a", (1, 2)), None],
+    "completions and texts": ["a", Completion("a", (1, 2)), None],
+    "lists of completions": [[Completion("a", (1,)), Completion("b", (2, 3))], [], [Completion("", ())]],
+    "images": [picture(0), picture(1), picture(2)],
+    "images and none": [None, picture(1), None],
+    "grey images": [picture(0).convert("L"), picture(1).convert("L"), picture(2).convert("L")],
+    "lists of images": [[picture(0), picture(1)], [], [picture(2)]],
+    "arrays": [np.arange(3), np.zeros((2, 2), np.float32), np.array(True)],
+}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_values_reach_training_as_they_were_sampled(tmp_path: Path, name: str) -> None:
+    values = COLUMNS[name]
+    frame = as_frame(["p"] * 3, range(3), {"before": ["x"] * 3, name: values, "after": [1, 2, 3]})
+    write_trajectories(frame, tmp_path / "trajectories.parquet")
+    read = read_trajectories(tmp_path / "trajectories.parquet")
+    assert list(read.columns) == list(frame.columns)
+    assert same(read[name].tolist(), values), (read[name].tolist(), values)
+    rows = read.set_index("trajectory_id").loc[["p/2", "p/0", "p/2"]]
+    assert same(rows[name].tolist(), [values[2], values[0], values[2]])
+
+
+def test_numbers_of_numpy_are_stored_as_python_s(tmp_path: Path) -> None:
+    frame = as_frame(
+        ["p"] * 2, [0, 1], {"number": [np.float64(0.5), np.float64(1.5)], "whole": [np.int64(1), np.int64(2)]}
+    )
+    write_trajectories(frame, tmp_path / "trajectories.parquet")
+    read = read_trajectories(tmp_path / "trajectories.parquet")
+    assert same(read["number"].tolist(), [0.5, 1.5])
+    assert same(read["whole"].tolist(), [1, 2])
+
+
+def test_a_value_or_a_name_that_cannot_be_stored_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "trajectories.parquet"
+    with pytest.raises(UserError, match=r"variable 'x': a value of the type object cannot be written"):
+        write_trajectories(as_frame(["p"], [0], {"x": [[object()]]}), path)
+    for name in ("x_tokens", "x_json"):
+        with pytest.raises(UserError, match=f"variable '{name}': its name should not end with"):
+            write_trajectories(as_frame(["p"], [0], {name: ["a"]}), path)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(("column", "value"), [("x_json", "{"), ("x_json", '{"unknown": 1}'), ("x", b"no picture")])
+def test_stored_values_that_cannot_be_read_are_refused(tmp_path: Path, column: str, value: Any) -> None:
+    frame = as_frame(["p"], [0], {}).assign(**{column: [value]})
+    frame.to_parquet(tmp_path / "trajectories.parquet")
+    with pytest.raises(UserError, match=rf"should hold trajectories, but '{column}' cannot be read \("):
+        read_trajectories(tmp_path / "trajectories.parquet")
 
 
 def test_a_completion_reads_as_its_text() -> None:

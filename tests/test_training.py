@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from coin_system import coins
+from coin_system import Coin, coins
 from tiny_models import weights
 from tiny_system import preference_data
 
 from sysdpo.errors import UserError
 from sysdpo.preferences import as_frame
 from sysdpo.settings import MethodSettings
-from sysdpo.system import System
+from sysdpo.system import LogProbs, System
 from sysdpo.training import align, train_round
 
 
@@ -187,16 +187,80 @@ def test_chosen_only_raises_what_was_chosen_without_a_preference_term(tmp_path: 
     assert system.components["first"].logit.item() > 0.01
 
 
-def test_no_pairs_and_a_loss_that_explodes_are_refused(tmp_path: Path) -> None:
+def test_no_pairs_are_refused(tmp_path: Path) -> None:
     frame, pairs = coin_data()
     with pytest.raises(UserError, match="there are none to train on"):
         align(coins(), lambda number: (frame, pairs.head(0)), settings(**COIN), seed=0, output=tmp_path)
-    rates = {"learning_rate": {"first": 1e30, "second": 1e30}}
-    method = MethodSettings(
-        objective="direct", **rates, chosen_weight=COIN["chosen_weight"], warmup_steps=0, link="ipo"
-    )
-    with pytest.raises(UserError, match=r"learning_rate: .* made the loss .*; lower it"):
-        align(coins(), lambda number: (frame, pairs), method, seed=0, output=tmp_path)
+
+
+@pytest.mark.parametrize(("named", "wrong"), [(["first"], "second"), (["first", "second", "third"], "third")])
+def test_rates_are_given_for_the_components_there_are(tmp_path: Path, named: list[str], wrong: str) -> None:
+    frame, pairs = coin_data()
+    rates = {"learning_rate": dict.fromkeys(named, 0.1), "chosen_weight": dict.fromkeys(named, 0.0)}
+    with pytest.raises(UserError, match=f"learning_rate: .* should name .*; '{wrong}' is wrong"):
+        align(coins(), lambda number: (frame, pairs), MethodSettings("direct", **rates), seed=0, output=tmp_path)
+    if len(named) == 1:
+        few = MethodSettings("only_first", steps=1, **rates)
+        align(coins(), lambda number: (frame, pairs), few, seed=0, output=tmp_path)
+
+
+class Faulty(Coin):
+    """A coin that goes wrong: its log-probabilities, its gradient or its weight, from some update on."""
+
+    def __init__(self, what: str, update: int, value: float):
+        super().__init__(0.0)
+        self.what, self.left, self.value = what, update, value
+
+    def log_probs(self, conditions, values, *, draw):
+        policy, reference = super().log_probs(conditions, values, draw=draw)
+        self.left -= 1
+        if self.left < 0 and self.what == "gradient":
+            policy.register_hook(lambda gradient: gradient * self.value)
+        if self.left < 0 and self.what == "weight":
+            self.logit.register_post_accumulate_grad_hook(self.spoil)
+        if self.left < 0 and self.what == "log_probs":
+            policy = policy + self.value
+        return LogProbs(policy, reference)
+
+    def spoil(self, weight: torch.Tensor) -> None:
+        weight.data.fill_(self.value)
+
+
+@pytest.mark.parametrize("objective", ["direct", "separate", "only_second", "chosen_only"])
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+@pytest.mark.parametrize("update", [0, 2])
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("log_probs", "the log-probabilities of 'second' are "),
+        ("gradient", "the gradient of 'second' is "),
+        ("weight", "weights of 'second' are no longer finite"),
+    ],
+)
+def test_what_is_not_finite_is_refused_and_neither_stepped_with_nor_saved(
+    tmp_path: Path, what: str, said: str, update: int, value: float, objective: str
+) -> None:
+    frame, pairs = coin_data()
+    system = coins()
+    system.components["second"] = Faulty(what, update, value)
+    method = settings(objective, **COIN | {"chosen_weight": {"first": 0.1, "second": 0.1}})
+    with pytest.raises(UserError, match=r"learning_rate.second: 0.01 should be lower") as error:
+        align(system, lambda number: (frame, pairs), method, seed=0, output=tmp_path)
+    assert said in str(error.value)
+    assert str(error.value).endswith(f"at update {update + 1} of 3")
+    assert not (tmp_path / "adapters").exists()
+    log = (tmp_path / "training.jsonl").read_text().splitlines()
+    assert len(log) == update
+    if what != "weight":
+        assert system.components["second"].logit.isfinite()
+
+
+def test_a_weight_or_a_beta_that_makes_the_loss_overflow_is_named(tmp_path: Path) -> None:
+    frame, pairs = coin_data()
+    for over in ({"beta": 1e-30, "link": "ipo"}, {"chosen_weight": {"first": 1e39, "second": 0.0}}):
+        method = settings("direct", **COIN | over)
+        with pytest.raises(UserError, match=r"beta: .* and chosen_weight: .* made the total loss inf at update 1 of 3"):
+            align(coins(), lambda number: (frame, pairs), method, seed=0, output=tmp_path)
 
 
 def drawn_noise(tmp_path: Path, steps: int, **more) -> list[list[tuple[str, str, int]]]:

@@ -12,7 +12,7 @@ import yaml
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.exceptions import best_match
 
-from sysdpo.config import method_rows, method_settings
+from sysdpo.config import check_results, method_rows, method_settings, read_yaml
 from sysdpo.errors import UserError, printable
 
 TYPES = {
@@ -35,9 +35,17 @@ BOUNDS = {
 }
 
 
-def stop_if_wrong(config: Mapping[str, Any], schema: Path) -> None:
-    """Ends the program with exit code 2 if `config` breaks the schema in the file or contradicts itself."""
-    problem = broken_rule(config, read_schema(schema)) or contradiction(config)
+def stop_if_wrong(config: Mapping[str, Any], schema: Path, files: Collection[Path]) -> None:
+    """Ends the program with exit code 2 if `config` breaks the schema in the file or contradicts itself, or if one of
+    the files that it was read from does.
+    """
+    problem = (
+        wrong_file(files)
+        or not_finite(config)
+        or broken_rule(config, read_schema(schema))
+        or contradiction(config)
+        or wrong_results(config["results"], files)
+    )
     if problem:
         print(printable(f"Error in the configuration: {problem}"), file=sys.stderr)
         sys.exit(2)
@@ -55,6 +63,34 @@ def broken_rule(config: Mapping[str, Any], schema: Mapping[str, Any]) -> str | N
     """One sentence about the most telling violation of `schema`; None when there is none."""
     error = best_match(Draft202012Validator(schema).iter_errors(config))
     return sentence(error, schema) if error else None
+
+
+def wrong_file(files: Collection[Path]) -> str | None:
+    """One sentence about a key that a file gives twice, of which Snakemake has kept the last; None where none does."""
+    try:
+        for path in files:
+            read_yaml(path)
+    except UserError as error:
+        return f"{error}."
+    return None
+
+
+def wrong_results(results: str, files: Collection[Path]) -> str | None:
+    """One sentence about a folder of results that a run would share with something else; None where it is its own."""
+    try:
+        check_results(results, list(files))
+    except UserError as error:
+        return f"{error}."
+    return None
+
+
+def not_finite(part: Any, place: str = "") -> str | None:
+    """One sentence about a number that is infinite or none at all: a schema's bounds let those pass."""
+    if isinstance(part, float) and not math.isfinite(part):
+        return f"{place} is {part}, but should be a finite number."
+    named = part.items() if isinstance(part, Mapping) else enumerate(part) if isinstance(part, list) else ()
+    found = (not_finite(value, f"{place}.{name}" if place else str(name)) for name, value in named)
+    return next(filter(None, found), None)
 
 
 def contradiction(config: Mapping[str, Any]) -> str | None:

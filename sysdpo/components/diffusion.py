@@ -5,7 +5,7 @@ its place: with the error `‖target − prediction‖²` at a sampled timestep 
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -95,6 +95,11 @@ class DiffusionModel:
             model, revision=revision, variant=variant, pipeline=pipeline, dtype=getattr(torch, dtype)
         )
         return cls(loaded, **settings)
+
+    @property
+    def memories(self) -> dict[str, MutableMapping[Any, Any]]:
+        """What has been computed once by parts that stand still, by kind; what is put there is not computed."""
+        return {"references": self._references, **self.encoders.memories}
 
     @property
     def device(self) -> torch.device:

@@ -1,7 +1,7 @@
 """What a pipeline's frozen encoders say of pictures and prompts, kept in the host's memory as long as there is room."""
 
 import sys
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -34,6 +34,11 @@ class FrozenEncoders:
             if name in ("tokenizer", "tokenizer_2") and part is not None
         ]
         self._told = False
+
+    @property
+    def memories(self) -> dict[str, MutableMapping[Any, Any]]:
+        """What is kept, by kind."""
+        return {"latents": self._latents, "prompts": self._prompts}
 
     def latents(self, keys: Sequence[Hashable], images: Sequence[Image], device: torch.device) -> Tensor:
         """The means of the latents, scaled as the denoiser reads them: float32 `[n, channels, height, width]`.

@@ -1,6 +1,6 @@
 """A causal language model at a node: transformers for the model, PEFT for what is trained."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -113,6 +113,11 @@ class LanguageModel:
         number = getattr(torch, dtype)
         network = load_language_model(model, revision=revision, dtype=number, load_in_4bit=load_in_4bit)
         return cls(network, load_tokenizer(model, revision=revision), **settings)
+
+    @property
+    def memories(self) -> dict[str, MutableMapping[Any, Any]]:
+        """What has been computed once by parts that stand still, by kind; what is put there is not computed."""
+        return {"references": self._references}
 
     @property
     def device(self) -> torch.device:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,19 +10,18 @@ from typing import Any
 import pandas as pd
 
 from sysdpo.errors import UserError
+from sysdpo.files import read_table, whole
 from sysdpo.statistics import COMPARISON_COLUMNS, METRIC_COLUMNS
+from sysdpo.tables import check_comparisons, check_metrics, check_rows
+
+KEYS = {"samples.parquet": ("prompt_id", "sample"), "metrics.parquet": ("prompt_id", "sample", "metric")}
+"""What tells the rows of an evaluation's tables apart."""
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls `write` with a temporary name beside `path` and renames it: a file that exists is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last because matplotlib and pandas read the format from it.
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
-    try:
-        write(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """Calls `write` with a temporary path of the same name and moves what it wrote: a file that exists is whole."""
+    with whole(path) as temporary:
+        write(temporary)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -31,30 +29,36 @@ def write_text(path: Path, text: str) -> None:
     write_whole(path, lambda partial: partial.write_bytes(text.encode()))
 
 
-def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Reads a csv or parquet file that must exist, have rows and have `columns`; else UserError."""
-    if not path.is_file():
-        raise UserError(f"There is no file {path}; run the step that makes it first.")
-    try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except (ValueError, OSError) as problem:
-        raise UserError(f"{path} cannot be read as a table: {problem}.") from problem
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        raise UserError(f"{path} has no column '{missing[0]}'; it needs {', '.join(columns)}.")
-    if table.empty:
-        raise UserError(f"{path} has no rows; there is nothing to show.")
-    return table
-
-
 def read_metrics(path: Path, system: str) -> pd.DataFrame:
     """The rows of `metrics.csv` that belong to one system."""
-    return _of_system(read_table(path, METRIC_COLUMNS), system, path)
+    return _of_system(read_all_metrics(path), system, path)
 
 
 def read_comparisons(path: Path, system: str) -> pd.DataFrame:
     """The rows of `comparisons.csv` that belong to one system."""
-    return _of_system(read_table(path, COMPARISON_COLUMNS), system, path)
+    return _of_system(read_all_comparisons(path), system, path)
+
+
+def read_all_metrics(path: Path) -> pd.DataFrame:
+    """`metrics.csv`; raises `UserError` if it is none."""
+    table = read_table(path, METRIC_COLUMNS)
+    check_metrics(table, f"'{path}'")
+    return table
+
+
+def read_all_comparisons(path: Path) -> pd.DataFrame:
+    """`comparisons.csv`; raises `UserError` if it is none."""
+    table = read_table(path, COMPARISON_COLUMNS)
+    check_comparisons(table, f"'{path}'")
+    return table
+
+
+def read_prompts(runs: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """`runs/prompts.parquet` with these columns; raises `UserError` if it is none."""
+    path = runs / "prompts.parquet"
+    table = read_table(path, columns)
+    check_rows(table, f"'{path}'", keys=("prompt_id",))
+    return table
 
 
 def _of_system(table: pd.DataFrame, system: str, path: Path) -> pd.DataFrame:
@@ -102,7 +106,9 @@ def read_evaluations(
         for method in methods:
             path = runs / str(seed) / method / "evaluation" / name
             if path.is_file():
-                tables.append(read_table(path, columns).assign(seed=seed, method=method))
+                table = read_table(path, columns)
+                check_rows(table, f"'{path}'", keys=KEYS[name])
+                tables.append(table.assign(seed=seed, method=method))
     if not tables:
         raise UserError(f"No method has a file evaluation/{name} below {runs}; evaluate the methods first.")
     return pd.concat(tables, ignore_index=True)
@@ -115,7 +121,7 @@ def read_samples(
     is turned to 1 minus its value, so that what was asked for is always a rise.
     """
     samples = read_evaluations(runs, "samples.parquet", methods, columns, seeds=seeds)
-    prompts = read_table(runs / "prompts.parquet", ("prompt_id",))
+    prompts = read_prompts(runs, ("prompt_id",))
     if "direction" in prompts.columns:
         falls = samples["prompt_id"].map(prompts.set_index("prompt_id")["direction"]).to_numpy() < 0
         for name in [name for name in samples.columns if name.startswith("attribute_")]:

@@ -62,7 +62,7 @@ def pick(runs: Path, methods: Sequence[str], *, limit: int = 3) -> list[Exhibit]
 
     `runs` is `results/runs/{system}`. Only prompts that every method was evaluated on are shown.
     """
-    prompts = files.read_table(runs / "prompts.parquet", ("prompt_id", "split", "text", "attribute"))
+    prompts = files.read_prompts(runs, ("prompt_id", "split", "text", "attribute"))
     columns = [
         "prompt_id",
         "sample",

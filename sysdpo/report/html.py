@@ -23,7 +23,6 @@ from sysdpo.report.studies import STUDIES
 from sysdpo.report.tables import Table, build_table
 from sysdpo.report.transcripts import Transcript, pick_transcripts
 from sysdpo.report.views import METHODS, SINGLE_MODELS, SUBJECTS, MethodView, method_view, order_methods, system_view
-from sysdpo.statistics import COMPARISON_COLUMNS, METRIC_COLUMNS
 
 Shown = TypeVar("Shown")
 
@@ -95,8 +94,8 @@ def write_report(results: Path, output: Path) -> None:
     The tables are required; whatever else is missing is left out of the page. Raises UserError on a missing
     table or column.
     """
-    metrics = files.read_table(results / "metrics.csv", METRIC_COLUMNS)
-    comparisons = files.read_table(results / "comparisons.csv", COMPARISON_COLUMNS)
+    metrics = files.read_all_metrics(results / "metrics.csv")
+    comparisons = files.read_all_comparisons(results / "comparisons.csv")
     names = sorted(metrics["system"].unique())
     systems = [_system_page(results, name, names, metrics, comparisons) for name in names]
     environment = jinja2.Environment(

@@ -63,7 +63,7 @@ def pick_transcripts(runs: Path, methods: Sequence[str]) -> list[Transcript]:
     `runs` is `results/runs/{system}`. Only questions that every method was evaluated on count. Raises UserError where a
     file, a column or such a question is missing.
     """
-    prompts = files.read_table(runs / "prompts.parquet", ("prompt_id", "split", "text"))
+    prompts = files.read_prompts(runs, ("prompt_id", "split", "text"))
     seed = files.seeds_of(runs)[0]
     samples = files.read_evaluations(
         runs, "samples.parquet", methods, ("prompt_id", "sample", "draft", "answer", "score"), seeds=[seed]

@@ -8,7 +8,7 @@ With `joint_y = log p(y|x) p(z|x,y)` the exact gradient of `log p(z|x)` is `Σ_y
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ from sysdpo.foundation.small_llama import small_llama
 from sysdpo.foundation.tokenizer import make_tokenizer
 from sysdpo.objectives import MARGINALS, posterior
 from sysdpo.seeds import seed_torch
-from sysdpo.settings import CandidateSettings, typed
+from sysdpo.settings import CandidateSettings, Count, NotNegative, Positive, Range, Seed, typed
 from sysdpo.system import Node, System
 from sysdpo.systems import tabular
 
@@ -42,19 +42,17 @@ class GradientSettings:
     """
 
     systems: tuple[str, ...] = ("chain", "diamond", LANGUAGE)
-    counts: tuple[int, ...] = (1, 2, 4, 8)
-    diversities: tuple[float, ...] = (0.5, 2.0)
-    temperatures: tuple[float, ...] = (1.0, 2.0)
-    replicates: int = 200
-    spread: float = 0.5
-    seed: int = 0
+    counts: tuple[Count, ...] = (1, 2, 4, 8)
+    diversities: tuple[NotNegative, ...] = (0.5, 2.0)
+    temperatures: tuple[Positive, ...] = (1.0, 2.0)
+    replicates: Annotated[int, Range(2, 10**7)] = 200
+    spread: NotNegative = 0.5
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         known = (*tabular.SYSTEMS, LANGUAGE)
         if unknown := sorted(set(self.systems) - set(known)):
             raise UserError(f"studies.gradients.systems: {unknown} should be among {list(known)}")
-        if self.replicates < 2:
-            raise UserError(f"studies.gradients.replicates: {self.replicates} should be at least 2")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sysdpo.errors import UserError
 from sysdpo.objectives import direct, make_link, margins, separate, truncated
-from sysdpo.settings import typed
+from sysdpo.settings import Count, Positive, Seed, Share, typed
 from sysdpo.systems import tabular
 from sysdpo.systems.tabular import Tabular
 
@@ -40,21 +40,18 @@ class TheorySettings:
     seed: of the systems' tables and rewards.
     """
 
-    beta: float = 0.5
-    steps: int = 300
-    learning_rate: float = 0.1
+    beta: Positive = 0.5
+    steps: Count = 300
+    learning_rate: Positive = 0.1
     systems: tuple[str, ...] = tuple(tabular.SYSTEMS)
     shared: tuple[bool, ...] = (False, True)
-    coverages: tuple[float, ...] = (1.0, 0.9, 0.75, 0.5)
-    refresh: int = 5
-    seed: int = 0
+    coverages: tuple[Share, ...] = (1.0, 0.9, 0.75, 0.5)
+    refresh: Count = 5
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.systems) - set(tabular.SYSTEMS)):
             raise UserError(f"studies.theory.systems: {unknown} should be among {list(tabular.SYSTEMS)}")
-        for name in ("beta", "learning_rate", "steps", "refresh"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"studies.theory.{name}: {getattr(self, name)} should be above 0")
         if not self.systems or not self.shared or not self.coverages:
             raise UserError("studies.theory: systems, shared and coverages should each have at least one entry")
         if wrong := [share for share in self.coverages if not 0 < share <= 1]:

@@ -38,13 +38,17 @@ class Benchmark(Protocol):
         ...
 
     def score(self, prompts: pd.DataFrame, trajectories: pd.DataFrame, foundation: Path) -> pd.DataFrame:
-        """Columns `trajectory_id, prompt_id, score, …`, a row per trajectory, higher is better."""
+        """Columns `trajectory_id, prompt_id, score, …`: a row for each trajectory, in any order; higher is better."""
         ...
 
     def metrics(
         self, prompts: pd.DataFrame, trajectories: pd.DataFrame, scores: pd.DataFrame, foundation: Path
     ) -> pd.DataFrame:
-        """The evaluation's metrics but for the score and the drift: a column each, rows as in `trajectories`."""
+        """The evaluation's metrics but for the score and the drift: a column each, a row for each trajectory.
+
+        Rows are told by a column `trajectory_id`, or else by the index that they have in `trajectories`; those of
+        `scores` are in the same order.
+        """
         ...
 
     def inspect(self, foundation: Path, seed: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from sysdpo.files import require_columns
 from sysdpo.preferences import as_frame
 from sysdpo.scoring.series import DTYPES
 from sysdpo.seeds import numpy_generator
-from sysdpo.settings import LanguageModelSettings, at_least, one_of, typed
+from sysdpo.settings import Count, LanguageModelSettings, Seed, one_of, typed
 from sysdpo.system import Component, Node, System
 from sysdpo.values import Completion
 
@@ -51,25 +51,17 @@ class DataSettings:
 
     source: str
     revision: str | None = None
-    max_prompt_characters: int = 2000
-
-    def __post_init__(self) -> None:
-        at_least(f"{WHERE}.data.max_prompt_characters", self.max_prompt_characters, 1)
+    max_prompt_characters: Count = 2000
 
 
 @dataclass(frozen=True)
 class PromptSettings:
     """How many questions each split has; `seed` draws them."""
 
-    train: int = 4000
-    validation: int = 200
-    test: int = 500
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        at_least(f"{WHERE}.prompts.seed", self.seed, 0)
-        for name in ("train", "validation", "test"):
-            at_least(f"{WHERE}.prompts.{name}", getattr(self, name), 1)
+    train: Count = 4000
+    validation: Count = 200
+    test: Count = 500
+    seed: Seed = 0
 
 
 @dataclass(frozen=True)
@@ -78,14 +70,12 @@ class RewardModelSettings:
 
     model: str
     revision: str | None = None
-    batch_size: int = 16
+    batch_size: Count = 16
     dtype: str = "float32"
-    max_length: int = 2048
+    max_length: Count = 2048
 
     def __post_init__(self) -> None:
         one_of("dtype", self.dtype, DTYPES)
-        for name in ("batch_size", "max_length"):
-            at_least(name, getattr(self, name), 1)
 
 
 class ChatRefinement:

@@ -20,7 +20,7 @@ from sysdpo.errors import UserError
 from sysdpo.files import require_columns
 from sysdpo.scoring.series import ImageJudgeSettings, as_rise, image_judge, is_ordered, preference_score
 from sysdpo.seeds import numpy_generator
-from sysdpo.settings import DiffusionSettings, Estimator, LanguageModelSettings, at_least, one_of, typed
+from sysdpo.settings import Count, DiffusionSettings, Estimator, LanguageModelSettings, Seed, Whole, one_of, typed
 from sysdpo.system import Component, System
 from sysdpo.systems.progressive_images import IMAGES, NODES
 
@@ -50,19 +50,15 @@ class PromptSettings:
     attributes: the names of those that are asked for (none: all there are), for a regressor that knows only some.
     """
 
-    train: int = 1000
-    validation: int = 100
-    test: int = 200
-    unseen_contents: int = 50
-    unseen_phrasings: int = 1
+    train: Count = 1000
+    validation: Count = 100
+    test: Count = 200
+    unseen_contents: Whole = 50
+    unseen_phrasings: Whole = 1
     attributes: tuple[str, ...] = ()
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
-        for name in ("unseen_contents", "unseen_phrasings", "seed"):
-            at_least(f"{WHERE}.prompts.{name}", getattr(self, name), 0)
-        for name in ("train", "validation", "test"):
-            at_least(f"{WHERE}.prompts.{name}", getattr(self, name), 1)
         for name in self.attributes:
             one_of(f"{WHERE}.prompts.attributes", name, NAMES)
 

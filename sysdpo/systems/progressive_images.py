@@ -33,7 +33,7 @@ from sysdpo.scoring.nearest_render import NearestRender
 from sysdpo.scoring.regressor import AttributeRegressor
 from sysdpo.scoring.series import as_rise, is_ordered, preference_score
 from sysdpo.seeds import numpy_generator
-from sysdpo.settings import DiffusionSettings, Estimator, LanguageModelSettings, typed
+from sysdpo.settings import Count, DiffusionSettings, Estimator, LanguageModelSettings, Seed, Whole, typed
 from sysdpo.system import Component, Node, System
 
 RENDERS = "renders.npz"
@@ -49,11 +49,11 @@ NODES = (
 class PromptSettings:
     """How many prompts each split has, and how many contents (a fur and a request) are asked only in the test split."""
 
-    train: int = 240
-    validation: int = 60
-    test: int = 200
-    unseen_contents: int = 10
-    seed: int = 0
+    train: Count = 240
+    validation: Count = 60
+    test: Count = 200
+    unseen_contents: Whole = 10
+    seed: Seed = 0
 
 
 class ProgressiveImages:

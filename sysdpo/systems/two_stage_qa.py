@@ -14,7 +14,7 @@ import pandas as pd
 from sysdpo.config import SECTIONS, load_function
 from sysdpo.errors import UserError
 from sysdpo.files import require_columns
-from sysdpo.settings import LanguageModelSettings, typed
+from sysdpo.settings import Count, LanguageModelSettings, Seed, typed
 from sysdpo.system import Component, Node, System
 
 WHERE = "systems.two_stage_qa"
@@ -50,10 +50,10 @@ class World(Protocol):
 class PromptSettings:
     """How many prompts each split has; `seed` draws them."""
 
-    train: int = 300
-    validation: int = 150
-    test: int = 300
-    seed: int = 0
+    train: Count = 300
+    validation: Count = 150
+    test: Count = 300
+    seed: Seed = 0
 
 
 class TwoStageQA:

@@ -62,13 +62,13 @@ def test_missing_column_of_the_evaluation_is_named(made_up_results: Path, tmp_pa
     folder = runs / "0" / "direct" / "evaluation"
     folder.mkdir(parents=True)
     pd.DataFrame({"prompt_id": ["p0"], "sample": [0]}).to_parquet(folder / "samples.parquet")
-    with pytest.raises(UserError, match="no column 'attribute_1'"):
+    with pytest.raises(UserError, match=r"lacks the columns \['attribute_1'\]"):
         files.read_evaluations(runs, "samples.parquet", ["direct"], ["prompt_id", "attribute_1"])
 
 
 def test_runs_that_are_not_there(made_up_results: Path, tmp_path: Path) -> None:
     tables = made_up_results / "metrics.csv", made_up_results / "comparisons.csv"
-    with pytest.raises(UserError, match=r"no file .*prompts.parquet"):
+    with pytest.raises(UserError, match=r"prompts.parquet' should be a .parquet table, but cannot be read"):
         write_figure(SYSTEM, "gallery", *tables, tmp_path / "nothing", tmp_path / "figures")
     with pytest.raises(UserError, match=r"figures: 'galery' should be one of comparison, "):
         write_figure(SYSTEM, "galery", *tables, tmp_path / "nothing", tmp_path / "figures")

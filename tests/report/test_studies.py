@@ -59,7 +59,7 @@ def test_unknown_study_and_missing_table_leave_nothing(made_up_results: Path, tm
     csv = made_up_results / "studies" / "gradients.csv"
     with pytest.raises(UserError, match="--study: 'gradient' should be one of theory, gradients"):
         write_study_figure("gradient", csv, tmp_path)
-    with pytest.raises(UserError, match="no file"):
+    with pytest.raises(UserError, match=r"nothing.csv' should be a .csv table"):
         write_study_figure("gradients", tmp_path / "nothing.csv", tmp_path)
     assert list(tmp_path.iterdir()) == []
 

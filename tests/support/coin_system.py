@@ -66,6 +66,12 @@ class Coins:
     """The benchmark. `settings['fault']` makes its system ill-formed: `cycle` or `orphan`."""
 
     inputs = ("text",)
+    nodes = (
+        Node("left", "first", ("text",)),
+        Node("shown", "parser", ("left",)),
+        Node("right", "second", ("text", "shown")),
+    )
+    components = dict.fromkeys(("first", "second"))
 
     def __init__(self, settings: Mapping[str, Any]):
         self.settings = settings

@@ -41,7 +41,10 @@ class Steps:
                 "pairs": self.run / "pairs.parquet",
                 "output": method / "training",
             },
-            "evaluate": {"output": method / "evaluation"},
+            "evaluate": {
+                "output": method / "evaluation",
+                "training": method / "training" if (method / "training").is_dir() else None,
+            },
             "inspect": {"foundation": self.run / "foundation", "output": self.run / "foundation" / "quality.json"},
         }
         options: dict[str, Any] = {"config": self.config, "system": self.system}

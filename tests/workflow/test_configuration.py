@@ -1,16 +1,28 @@
 """A wrong configuration is refused before any job, with one sentence that says what and where."""
 
 import dataclasses
+import math
+import typing
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import pytest
 import yaml
-from config_check import broken_rule, contradiction, read_schema
+from config_check import broken_rule, contradiction, not_finite, read_schema
+from jsonschema import Draft202012Validator
 from project import REPOSITORY, Project
+
+from sysdpo.errors import UserError
+from sysdpo.settings import check_value
 
 SCHEMA = read_schema(REPOSITORY / "workflow/schemas/config.schema.yaml")
 SYSTEM = "systems.progressive_images"
+SETTINGS_MODULES = (
+    *("settings", "foundation.world", "foundation.sums", "foundation.questions", "foundation.smollm2"),
+    *("systems.progressive_images", "systems.picture_series", "systems.two_stage_qa", "systems.chat_refinement"),
+    *("scoring.series", "studies.theory", "studies.gradients"),
+)
 EXPERIMENT = {
     "system": "progressive_images",
     "seeds": [0],
@@ -54,6 +66,16 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         (f"{SYSTEM}.trajectories.shards", 0, "shards is 0, but should be at least 1"),
         (f"{SYSTEM}.trajectories.shards", 301, "shards is 301, but should be at most 300, the train prompts"),
         (f"{SYSTEM}.evaluation.shards", 201, "shards is 201, but should be at most 200, the test prompts"),
+        (f"{SYSTEM}.methods.direct.beta", math.nan, "direct.beta is nan, but should be a finite number"),
+        (f"{SYSTEM}.methods.direct.beta", math.inf, "direct.beta is inf, but should be a finite number"),
+        (f"{SYSTEM}.foundation.writer.learning_rate", math.nan, "writer.learning_rate is nan, but should be a finite"),
+        (f"{SYSTEM}.components.painter.estimator.noise_range", [0.5, math.nan], "noise_range.1 is nan, but should be"),
+        (f"{SYSTEM}.components.writer.lora.lora_alpha", -math.inf, "lora_alpha is -inf, but should be a finite"),
+        (f"{SYSTEM}.training.learning_rate.writer", -1.0, "learning_rate.writer is -1.0, but should be above 0"),
+        (f"{SYSTEM}.training.chosen_weight.writer", 1e30, "chosen_weight.writer is 1e+30, but should be at most"),
+        (f"{SYSTEM}.training.batch_size", 10**12, "batch_size is 1000000000000, but should be at most"),
+        ("seeds", [10**30], "should be at most 1000000000"),
+        ("studies.theory.beta", math.nan, "studies.theory.beta is nan, but should be a finite number"),
         ("seeds", [], "seeds is [], but should be not empty"),
         ("seeds", [0, 0], "seeds is [0, 0], but should be without repetitions"),
         ("experiments", {"Tune-1": EXPERIMENT}, "'Tune-1', but should be of the form"),
@@ -79,7 +101,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 )
 def test_one_sentence_says_what_is_wrong(path: str, value: Any, said: str) -> None:
     config = changed(path, value)
-    problem = broken_rule(config, SCHEMA) or contradiction(config)
+    problem = not_finite(config) or broken_rule(config, SCHEMA) or contradiction(config)
     assert problem is not None
     assert said in problem
     assert "\n" not in problem
@@ -104,6 +126,52 @@ def test_snakemake_stops_before_any_job(project: Project, value: object, said: s
     assert not (project.folder / "results").exists()
 
 
+def refused_at_once(project: Project, *arguments: str) -> str:
+    """The sentence that Snakemake stops with before any job."""
+    refused = project.snakemake("--cores", "1", *arguments)
+    assert refused.returncode == 2, refused.stderr
+    assert "Traceback" not in refused.stderr
+    (sentence,) = [line for line in refused.stderr.splitlines() if line.startswith("Error in the configuration: ")]
+    return sentence
+
+
+def test_snakemake_stops_at_a_key_given_twice_in_any_file(project: Project) -> None:
+    over = project.folder / "over.yaml"
+    over.write_text("seeds: [0]\nsystems:\n  progressive_images:\n    training:\n      beta: 1\n      beta: 2\n")
+    sentence = refused_at_once(project, "--configfile", "over.yaml")
+    assert "over.yaml' has 'systems.progressive_images.training.beta' in line 5 and again in line 6" in sentence
+    over.write_text("seeds: [0]\n")
+    config = project.folder / "config.yaml"
+    config.write_text(config.read_text() + "seeds: [0]\n")
+    assert "config.yaml' has 'seeds' in line" in refused_at_once(project, "--configfile", "over.yaml")
+    assert not (project.folder / "results").exists()
+
+
+def test_snakemake_stops_at_a_number_that_is_none(project: Project) -> None:
+    project.edit(math.nan, "training", "beta")
+    assert "training.beta is nan, but should be a finite number" in refused_at_once(project)
+
+
+@pytest.mark.parametrize(
+    ("results", "said"),
+    [
+        (".", "it would hold the working directory"),
+        ("mine", "mine/over.yaml"),
+        ("papers", "it holds 'thesis.md' and nothing that a run has made"),
+    ],
+)
+def test_snakemake_stops_where_results_would_lie_among_other_files(project: Project, results: str, said: str) -> None:
+    for path in ("mine/over.yaml", "papers/thesis.md"):
+        (project.folder / path).parent.mkdir(exist_ok=True)
+        (project.folder / path).write_text(f"results: {results}\n")
+    before = {path: path.read_bytes() for path in project.folder.rglob("*") if path.is_file()}
+    sentence = refused_at_once(project, "--configfile", "mine/over.yaml")
+    assert f"results: '{results}' should be a folder" in sentence
+    assert said in sentence
+    after = {path: path.read_bytes() for path in project.folder.rglob("*") if path.is_file()}
+    assert {path: after.get(path) for path in before} == before
+
+
 def settings_described(part: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     if isinstance(part, dict):
         for name, setting in part.get("properties", {}).items():
@@ -119,20 +187,29 @@ def test_every_setting_of_the_schema_is_described() -> None:
 
 
 def test_schema_and_library_know_the_same_settings() -> None:
-    from sysdpo.components.diffusion import Estimator
+    for settings, described in described_settings().items():
+        fields = {field.name for field in dataclasses.fields(settings)}
+        assert fields == set(described["properties"]), settings.__name__
+
+
+def described_settings() -> dict[Any, dict[str, Any]]:
+    """The library's settings and where the schema describes them."""
     from sysdpo.foundation.world import PainterSettings, RegressorSettings, WriterSettings
+    from sysdpo.scoring.series import ImageJudgeSettings
     from sysdpo.settings import (
         CandidateSettings,
         DiffusionSettings,
+        Estimator,
         Evaluation,
         LanguageModelSettings,
         MethodSettings,
         Sampling,
     )
+    from sysdpo.systems import chat_refinement, picture_series
     from sysdpo.systems.progressive_images import PromptSettings
 
     definitions = SCHEMA["$defs"]
-    pairs = {
+    return {
         MethodSettings: definitions["method"],
         CandidateSettings: definitions["candidates"],
         Evaluation: definitions["system"]["properties"]["evaluation"],
@@ -144,7 +221,62 @@ def test_schema_and_library_know_the_same_settings() -> None:
         RegressorSettings: definitions["regressor_foundation"],
         Estimator: definitions["diffusion"]["properties"]["estimator"],
         PromptSettings: definitions["progressive_images"]["properties"]["prompts"],
+        picture_series.PromptSettings: definitions["picture_series"]["properties"]["prompts"],
+        ImageJudgeSettings: definitions["image_judge"],
+        chat_refinement.PromptSettings: definitions["chat_refinement"]["properties"]["prompts"],
+        chat_refinement.DataSettings: definitions["chat_refinement"]["properties"]["data"],
+        chat_refinement.RewardModelSettings: definitions["reward_model"],
     }
-    for settings, described in pairs.items():
-        fields = {field.name for field in dataclasses.fields(settings)}
-        assert fields == set(described["properties"]), settings.__name__
+
+
+PROBES = (
+    *(math.nan, math.inf, -math.inf, -1e30, -1, -1e-9, 0, 1e-9, 0.25, 0.5, 0.999, 1, 1.5, 2, 32, 100, 101),
+    *(10**7, 10**7 + 1, 10**9, 10**9 + 1, 10**30, 1e30, True, "1", None),
+)
+COUNTS = ("train", "validation", "test")
+OF_THEIR_OWN = {"samples_per_prompt", "model", "revision", "chat_template_kwargs"}
+"""Pairs need two trajectories, an evaluation one; texts are no numbers, and a template may be told anything."""
+OTHERS = {"foundation.world", "scoring.series"}
+"""Modules of which the schema alone knows the bounds; what is not finite they refuse all the same."""
+
+
+def library_takes(value: Any, hint: Any) -> bool:
+    try:
+        check_value(value, hint, "setting")
+    except UserError:
+        return False
+    return True
+
+
+def test_schema_and_library_take_the_same_numbers() -> None:
+    compared = 0
+    for settings, described in described_settings().items():
+        hints = typing.get_type_hints(settings, include_extras=True)
+        for name, part in described["properties"].items():
+            if name in COUNTS:  # described where every system's prompts are
+                part = {"$ref": "#/$defs/count"}
+            schema = Draft202012Validator({"$defs": SCHEMA["$defs"]} | part)
+            if name in OF_THEIR_OWN or (not schema.is_valid(1) and not schema.is_valid({"a": 1})):
+                continue
+            if schema.is_valid(True):
+                continue
+            compared += 1
+            for value in PROBES:
+                given = {"a": value} if schema.is_valid({"a": 1}) else value
+                takes = schema.is_valid(given) and not not_finite({"a": given})
+                strict = not any(settings.__module__.endswith(other) for other in OTHERS)
+                if strict or (isinstance(value, float) and not math.isfinite(value)):
+                    assert library_takes(given, hints[name]) == takes, (settings.__name__, name, value)
+    assert compared > 50
+
+
+def test_no_setting_of_the_library_may_be_infinite_or_no_number() -> None:
+    """Whatever numbers the settings hold; those of systems of one's own too."""
+    for module in SETTINGS_MODULES:
+        for name, cls in vars(import_module(f"sysdpo.{module}")).items():
+            if dataclasses.is_dataclass(cls) and name.endswith(("Settings", "Estimator", "Sampling", "Evaluation")):
+                hints = typing.get_type_hints(cls, include_extras=True)
+                for field in dataclasses.fields(cls):
+                    for value in (math.nan, math.inf, -math.inf):
+                        for given in (value, {"a": {"b": (1, [value])}}):
+                            assert not library_takes(given, hints[field.name]), (name, field.name)

@@ -1,6 +1,8 @@
 """Which jobs the workflow plans, from nothing and after a change, and what a run leaves behind."""
 
+import os
 import re
+import time
 from collections import Counter
 from functools import reduce
 from pathlib import Path
@@ -117,6 +119,74 @@ def test_a_change_reruns_what_depends_on_it(
     planned = set(rules(finished.planned()))
     assert reran <= planned
     assert not kept & planned
+
+
+RUN = "results/runs/progressive_images/0"
+
+
+def test_a_change_of_ones_own_module_reruns_what_it_is_behind(project: Project) -> None:
+    module = project.folder / "mine" / "system.py"
+    module.parent.mkdir()
+    (module.parent / "__init__.py").touch()
+    module.write_text("def build(settings): ...\n")
+    project.edit("mine.system:build", "factory")
+    targets = (f"{RUN}/direct/evaluation", f"{RUN}/foundation/quality.json")
+    project.run(*targets)
+    assert project.planned(*targets) == []
+    later(module)
+    reran = {"prompts", "foundation", "inspect", "sample", "score", "pair", "train", "evaluate"}
+    assert set(rules(project.planned(*targets))) == reran
+
+
+@pytest.mark.parametrize(
+    ("setting", "target", "rule"),
+    [
+        ("questions", "results/runs/progressive_images/prompts.parquet", "prompts"),
+        ("studies", "results/studies/theory.csv", "study"),
+    ],
+)
+def test_a_change_of_the_module_behind_questions_or_a_study_reruns_it(
+    project: Project, setting: str, target: str, rule: str
+) -> None:
+    (project.folder / "mine.py").touch()
+    if setting == "studies":
+        project.config = project.config | {"studies": {"theory": {"factory": "mine:run"}}}
+    else:
+        project.edit({"source": "mine:build"}, "questions")
+    project.run(target)
+    assert project.planned(target) == []
+    later(project.folder / "mine.py")
+    assert set(rules(project.planned(target))) == {rule}
+
+
+@pytest.mark.parametrize("source", ["data", "data/questions.jsonl"])
+def test_a_change_of_local_data_reruns_what_reads_them(project: Project, source: str) -> None:
+    data = project.folder / "data"
+    data.mkdir()
+    (data / ".hidden").touch()
+    (data / "questions.jsonl").write_text("{}\n")
+    project.edit({"source": source}, "data")
+    target = f"{RUN}/pairs.parquet"
+    project.run(target)
+    later(data / ".hidden")
+    assert project.planned(target) == []
+    later(data / "questions.jsonl")
+    assert set(rules(project.planned(target))) == {"prompts", "sample", "score", "pair"}
+
+
+def later(path: Path) -> None:
+    """Changed after everything else."""
+    path.write_text(path.read_text() + "\n")
+    os.utime(path, (time.time() + 10, time.time() + 10))
+
+
+def test_what_does_not_change_a_training_is_no_reason_to_repeat_it(finished: Project) -> None:
+    finished.edit(2, "methods", "direct", "micro_batch_size")
+    assert set(rules(finished.planned())) == {"manifest", "report"}
+    finished.edit(3, "methods", "direct", "best_of")
+    planned = rules(finished.planned())
+    assert planned["evaluate"] == 1
+    assert "train" not in planned
 
 
 def test_a_shared_training_setting_leaves_untrained_methods_alone(finished: Project) -> None:

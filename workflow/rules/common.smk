@@ -14,10 +14,11 @@ WORKFLOW = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).pare
 sys.path.insert(0, str(WORKFLOW.parent))
 
 from config_check import stop_if_wrong
-from sysdpo.config import expand_experiments, method_rows, without_dropped
+from sysdpo.config import expand_experiments, local_data, method_rows, own_modules, without_dropped
+from sysdpo.settings import METHOD_WITHOUT_EFFECT, without
 
 config.update(without_dropped(config))
-stop_if_wrong(config, WORKFLOW / "schemas" / "config.schema.yaml")
+stop_if_wrong(config, WORKFLOW / "schemas" / "config.schema.yaml", [Path(path) for path in workflow.configfiles])
 
 # The library is used where it stands: the environments hold only what it needs, so a change of its code
 # asks for no new one. Snakemake clears PYTHONPATH inside conda environments, hence the shell's prefix.
@@ -118,6 +119,16 @@ def foundation_folder(wildcards):
 
 def foundation_models(wildcards):
     return [f"{foundation_folder(wildcards)}/{model}" for model in SYSTEMS[wildcards.system].get("foundation", {})]
+
+
+def own_code(wildcards):
+    """The modules behind a system of one's own: when they change, so may all that the system does."""
+    return [os.path.relpath(path) for path in own_modules(SYSTEMS[wildcards.system])]
+
+
+def data_files(wildcards):
+    """The files of a data set on this machine."""
+    return list(map(str, local_data(SYSTEMS[wildcards.system])))
 
 
 def preference_data(name):

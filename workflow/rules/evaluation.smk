@@ -6,6 +6,7 @@ rule evaluate:
         prompts=f"{RESULTS}/runs/{{system}}/prompts.parquet",
         foundation=foundation_models,
         training=training_folder,
+        code=own_code,
     output:
         directory(f"{RUN}/{{method}}/evaluation"),
     log:

@@ -2,6 +2,9 @@
 
 
 rule prompts:
+    input:
+        code=own_code,
+        data=data_files,
     output:
         f"{RESULTS}/runs/{{system}}/prompts.parquet",
     log:
@@ -25,6 +28,8 @@ rule prompts:
 
 # Nothing can start before the painter is there, and it takes longest: the painters of all seeds go first.
 rule foundation:
+    input:
+        code=own_code,
     output:
         directory(f"{RUN}/foundation/{{model}}"),
     log:
@@ -51,6 +56,7 @@ rule foundation:
 rule inspect:
     input:
         foundation=foundation_models,
+        code=own_code,
     output:
         f"{RUN}/foundation/quality.json",
     log:

@@ -5,6 +5,7 @@ rule sample:
     input:
         prompts=f"{RESULTS}/runs/{{system}}/prompts.parquet",
         foundation=foundation_models,
+        code=own_code,
     output:
         f"{RUN}/trajectories.parquet",
     log:
@@ -78,6 +79,8 @@ rule score:
         prompts=f"{RESULTS}/runs/{{system}}/prompts.parquet",
         trajectories=f"{RUN}/trajectories.parquet",
         foundation=foundation_models,
+        code=own_code,
+        data=data_files,
     output:
         f"{RUN}/scores.parquet",
     log:
@@ -131,6 +134,8 @@ rule pair:
 rule given:
     input:
         prompts=f"{RESULTS}/runs/{{system}}/prompts.parquet",
+        code=own_code,
+        data=data_files,
     output:
         multiext(f"{GIVEN}/", "trajectories.parquet", "scores.parquet", "pairs.parquet"),
     log:

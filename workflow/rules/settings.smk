@@ -43,7 +43,8 @@ def foundation_settings(wildcards):
 def training_settings(wildcards):
     """The method's row laid over the defaults, and what fresh trajectories between rounds are made with."""
     shared = sections(wildcards.system, "factory", "components", "trajectories", "scorer")
-    return as_parameter(shared | {"method": METHODS[wildcards.system][wildcards.method]})
+    row = without(METHODS[wildcards.system][wildcards.method], METHOD_WITHOUT_EFFECT)
+    return as_parameter(shared | {"method": row})
 
 
 def evaluation_settings(wildcards):

@@ -2,6 +2,8 @@
 
 
 rule study:
+    input:
+        code=lambda wildcards: [os.path.relpath(path) for path in own_modules(STUDIES[wildcards.study])],
     output:
         report(
             STUDY_TABLE,

@@ -8,6 +8,7 @@ rule train:
         scores=preference_data("scores"),
         pairs=preference_data("pairs"),
         foundation=foundation_models,
+        code=own_code,
     output:
         directory(f"{RUN}/{{method}}/training"),
     log:
