@@ -14,6 +14,7 @@ from sysdpo.objectives import MARGINALS, effective_sample_size, posterior
 from sysdpo.seeds import numpy_generator
 from sysdpo.settings import CandidateSettings
 from sysdpo.system import LogProbs, Node, System, Trajectories, conditions_of
+from sysdpo.values import length
 
 DRAWN = ("ancestral", "nucleus")
 
@@ -24,11 +25,13 @@ class Evidence:
 
     components: for each trained component, summed over its nodes; of hidden intermediates the mean under their
         posterior. marginal: the estimate of `log p(z|x)` where there are hidden ones. measures: more to log, `[…]`.
+        lengths: of the values of each component, in tokens, where all are known.
     """
 
     components: dict[str, LogProbs]
     marginal: LogProbs | None = None
     measures: Mapping[str, Tensor] = field(default_factory=dict)
+    lengths: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Witness(Protocol):
@@ -71,7 +74,13 @@ class Known:
         self, trajectories: Trajectories, keys: Sequence[str], *, draw: Sequence[int], components: Sequence[str]
     ) -> Evidence:
         """The trajectories' own log-probabilities."""
-        return Evidence(self.system.log_probs(trajectories, draw=draw, components=components))
+        log_probs = self.system.log_probs(trajectories, draw=draw, components=components)
+        lengths = {}
+        for name in components:
+            nodes = [node.name for node in self.system.nodes if node.component == name]
+            rows = zip(*(trajectories[node] for node in nodes), strict=True)
+            lengths[name] = torch.tensor([sum(map(length, values)) for values in rows])
+        return Evidence(log_probs, lengths=lengths)
 
 
 @dataclass(frozen=True)

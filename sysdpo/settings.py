@@ -206,6 +206,8 @@ class MethodSettings:
     steps: updates a round; batch_size: pairs an update, over all processes; micro_batch_size: pairs a process takes
         through the models at once (None: all of its share), the gradients of the rest being added up.
     beta: inverse temperature of the preference; link, label_smoothing: the loss on a margin.
+    length_normalized: log-ratios are means over a component's tokens instead of sums, a picture counting as one. TRL's
+        IPO is so, and by its authors' word that of the IPO paper's results; not where hidden values are summed over.
     learning_rate, chosen_weight: for each component; the latter weighs `−log p(chosen)`.
     preferences: `sampled` from the system and scored, or `given` with the prompts as final outputs alone.
     pairs, labels, label_temperature: which pairs are used and who is called their winner.
@@ -220,6 +222,7 @@ class MethodSettings:
     beta: Positive = 0.5
     link: str = "sigmoid"
     label_smoothing: Annotated[float, Range(0, 0.5, open=(False, True))] = 0.0
+    length_normalized: bool = False
     steps: Count = 100
     batch_size: Count = 32
     micro_batch_size: Count | None = None
@@ -255,6 +258,11 @@ class MethodSettings:
         one_of("objective", self.objective, sorted(known))
         if missing := sorted(set(self.learning_rate) ^ set(self.chosen_weight)):
             raise UserError(f"learning_rate and chosen_weight should name the same components; {missing} differ")
+        if self.length_normalized and self.objective == "sampling":
+            raise UserError(
+                "length_normalized: true should be false for the objective 'sampling', whose sums over hidden values "
+                "have no length"
+            )
         _ = self.candidate_settings
 
     @property

@@ -216,7 +216,10 @@ def pair_loss(evidence: Evidence, settings: MethodSettings) -> tuple[Tensor, dic
     et al., arXiv 2404.19733); of hidden intermediates it is the mean under their posterior, as in the EM algorithm.
     """
     log_probs = evidence.components
-    ratios = {name: (policy - reference).chunk(2) for name, (policy, reference) in log_probs.items()}
+    log_ratios = {name: policy - reference for name, (policy, reference) in log_probs.items()}
+    if settings.length_normalized:
+        log_ratios = {name: ratio / evidence.lengths[name].to(ratio) for name, ratio in log_ratios.items()}
+    ratios = {name: ratio.chunk(2) for name, ratio in log_ratios.items()}
     chosen = {name: ratio[0] for name, ratio in ratios.items()}
     rejected = {name: ratio[1] for name, ratio in ratios.items()}
     margin = margins(chosen, rejected)

@@ -59,6 +59,8 @@ def test_rows_do_not_leak_into_each_other() -> None:
         ({"steps": 0}, "steps: 0 should be at least 1"),
         ({"rounds": 0}, "rounds: 0 should be at least 1"),
         ({"best_of": 0}, "best_of: 0 should be at least 1"),
+        ({"length_normalized": 1}, "length_normalized: 1 should be of type bool"),
+        ({"length_normalized": True, "objective": "sampling"}, "length_normalized: true should be false for the"),
         ({"batch_size": -1}, "batch_size: -1 should be at least 1"),
         ({"label_smoothing": 0.5}, "label_smoothing: 0.5 should be at least 0 and below 0.5"),
         ({"link": "square"}, r"link: 'square' should be one of \['sigmoid', 'ipo'"),

@@ -6,6 +6,7 @@ import pytest
 import torch
 from coin_system import coins
 from tiny_models import completion, perturb, picture
+from tiny_system import preference_data
 
 from sysdpo.components.function import Function
 from sysdpo.errors import UserError
@@ -246,3 +247,12 @@ def test_no_more_candidates_are_generated_at_once_than_values(make_system, gener
         found.append([[each.values["answer"].tokens for each in hidden.sets[text]] for text in texts])
     assert asked == ([2, 2, 1] if generator == "diverse_beam" else [4, 4, 2])
     assert found[0] == found[1]
+
+
+def test_known_values_have_their_lengths_in_tokens(make_system) -> None:
+    system = make_system()
+    frame, _ = preference_data(system)
+    columns = {name: frame[name].tolist() for name in frame}
+    evidence = Known(system).evidence(columns, frame["prompt_id"], draw=range(6), components=["writer", "painter"])
+    assert evidence.lengths["writer"].tolist() == [2, 3, 4, 2, 3, 2]
+    assert evidence.lengths["painter"].tolist() == [2] * 6

@@ -57,7 +57,8 @@ def our_loss(log_probs: LogProbs, **settings):
     method = MethodSettings(
         objective="only_writer", learning_rate={"writer": 1.0}, chosen_weight={"writer": 0.0}, beta=BETA, **settings
     )
-    return pair_loss(Evidence({"writer": log_probs}), method)
+    lengths = torch.tensor([len(text.split()) + 1 for text in CHOSEN + REJECTED])  # a token a word, and the end
+    return pair_loss(Evidence({"writer": log_probs}, lengths={"writer": lengths}), method)
 
 
 def plain_copy(language: LanguageModel) -> torch.nn.Module:
@@ -90,6 +91,18 @@ def test_losses_and_log_probs_of_known_weights_agree(
     assert logged["rewards/chosen"] == pytest.approx(BETA * record["chosen_writer"], abs=1e-3)
     assert logged["rewards/margins"] == pytest.approx(BETA * record["margin_writer"], abs=1e-3)
     assert logged["rewards/accuracies"] == pytest.approx(record["accuracy"], abs=1e-3)
+
+
+def test_ipo_agrees_where_log_ratios_are_means(language: LanguageModel, language_folder: Path, tmp_path: Path) -> None:
+    perturb(language)
+    reference = AutoModelForCausalLM.from_pretrained(language_folder)
+    trainer = trl_trainer(plain_copy(language), reference, language.tokenizer, tmp_path, max_steps=1, loss_type=["ipo"])
+    trainer.train()
+    log_probs = our_log_probs(language)
+    means, _ = our_loss(log_probs, link="ipo", length_normalized=True)
+    sums, _ = our_loss(log_probs, link="ipo")
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(means.item(), rel=1e-3)
+    assert abs(sums.item() - means.item()) > 0.1
 
 
 def test_two_steps_of_training_an_adapter_agree(language: LanguageModel, language_folder: Path, tmp_path: Path) -> None:
