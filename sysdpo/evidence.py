@@ -14,6 +14,7 @@ from sysdpo.errors import UserError
 from sysdpo.objectives import MARGINALS, effective_sample_size, posterior
 from sysdpo.settings import CandidateSettings
 from sysdpo.system import LogProbs, Node, System, Trajectories, conditions_of
+from sysdpo.values import Completion
 
 DRAWN = ("ancestral", "nucleus")
 
@@ -24,11 +25,13 @@ class Evidence:
 
     components: for each trained component, summed over its nodes; of hidden intermediates the mean under their
         posterior. marginal: the estimate of `log p(z|x)` where there are hidden ones. measures: more to log, `[…]`.
+    lengths: the tokens that each component generated, at least 1, where all variables are known.
     """
 
     components: dict[str, LogProbs]
     marginal: LogProbs | None = None
     measures: Mapping[str, Tensor] = field(default_factory=dict)
+    lengths: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Witness(Protocol):
@@ -71,7 +74,14 @@ class Known:
         self, trajectories: Trajectories, keys: Sequence[str], *, draw: Sequence[int], components: Sequence[str]
     ) -> Evidence:
         """The trajectories' own log-probabilities."""
-        return Evidence(self.system.log_probs(trajectories, draw=draw, components=components))
+        log_probs = self.system.log_probs(trajectories, draw=draw, components=components)
+        lengths = {name: self._lengths(name, trajectories).to(part.policy) for name, part in log_probs.items()}
+        return Evidence(log_probs, lengths=lengths)
+
+    def _lengths(self, name: str, trajectories: Trajectories) -> Tensor:
+        columns = [trajectories[node.name] for node in self.system.nodes if node.component == name]
+        tokens = [[len(value.tokens) if isinstance(value, Completion) else 0 for value in column] for column in columns]
+        return torch.tensor(tokens).sum(0).clamp_min(1)
 
 
 @dataclass(frozen=True)

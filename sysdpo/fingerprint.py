@@ -30,11 +30,18 @@ BEGINNING, PIECES, PIECE = 2**20, 256, 2**16
 
 
 def training_fingerprint(
-    described: Config, settings: MethodSettings, *, seed: int, foundation: Path, tables: Mapping[str, Path]
+    described: Config,
+    settings: MethodSettings,
+    *,
+    seed: int,
+    numerics: str,
+    foundation: Path,
+    tables: Mapping[str, Path],
 ) -> dict[str, str]:
     """Of the training by these settings of the system that a configuration so describes.
 
-    foundation: the folder of the foundation models. tables: the files that the training reads.
+    numerics: how the configuration has numbers computed. foundation: the folder of the foundation models. tables: the
+    files that the training reads.
     """
     unread = (*ELSEWHERE, *(() if settings.rounds > 1 else BETWEEN_ROUNDS))
     sections = {name: _checksum(_effective(part)) for name, part in described.items() if name not in unread}
@@ -45,6 +52,7 @@ def training_fingerprint(
         **sections,
         **{name: _file_checksum(path) for name, path in tables.items()},
         "seed": str(seed),
+        "numerics": numerics,
         "foundation models": _checksum([(folder.name, content_checksum(folder)) for folder in models]),
         "module": _checksum([content_checksum(path) for path in own_modules(described)]),
         "libraries": _checksum(versions),

@@ -201,6 +201,8 @@ class MethodSettings:
     steps: updates a round; batch_size: pairs an update, over all processes; micro_batch_size: pairs a process takes
         through the models at once (None: all of its share), the gradients of the rest being added up.
     beta: inverse temperature of the preference; link, label_smoothing: the loss on a margin.
+    length_normalized: whether a component's log-ratio is divided by the tokens it generated before it becomes a margin
+        (what has no tokens, a picture, is left as it is), as TRL's IPO has it; beta is then per token.
     learning_rate, chosen_weight: for each component; the latter weighs `−log p(chosen)`.
     preferences: `sampled` from the system and scored, or `given` with the prompts as final outputs alone.
     pairs, labels, label_temperature: which pairs are used and who is called their winner.
@@ -215,6 +217,7 @@ class MethodSettings:
     beta: Positive = 0.5
     link: str = "sigmoid"
     label_smoothing: Annotated[float, Range(0, 0.5, open=(False, True))] = 0.0
+    length_normalized: bool = False
     steps: Count = 100
     batch_size: Count = 32
     micro_batch_size: Count | None = None
@@ -238,6 +241,11 @@ class MethodSettings:
             raise UserError(
                 f"preferences: 'given' are final outputs alone, for one round of the objective 'sampling'; here are "
                 f"{self.rounds} of '{self.objective}'"
+            )
+        if self.length_normalized and self.objective == "sampling":
+            raise UserError(
+                "length_normalized: true should be false for the objective 'sampling', whose sums are over values of "
+                "different lengths"
             )
         known = {
             "none",

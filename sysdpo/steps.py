@@ -211,6 +211,7 @@ def train(options: argparse.Namespace, config: Config) -> None:
             system_config(config, options.system),
             settings,
             seed=options.seed,
+            numerics=str(config.get("numerics", "portable")),
             foundation=options.foundation,
             tables=tables,
         )
