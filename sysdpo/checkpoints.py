@@ -9,10 +9,8 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,7 @@ from sysdpo.files import unused_name, whole
 from sysdpo.packing import pack, unpack
 from sysdpo.processes import process_state
 from sysdpo.settings import MethodSettings
-from sysdpo.system import Component, System
+from sysdpo.system import System
 
 EVERY = 600.0
 """Seconds between two checkpoints; adapters and their optimizer take a second or two to write."""
@@ -35,9 +33,9 @@ FORMAT = "sysdpo checkpoint 2"
 TREE = "tree"
 """The tensor that holds everything but tensors, as the bytes of JSON."""
 
-MEMORIES = ("_references", "_latents", "_prompts", "encoders._latents", "encoders._prompts")
-"""Where components keep what they have computed once. Computed again in another batch it would differ in its last bits,
-and so would the end of the training.
+MEMORIES = ("_references", "_latents", "_prompts")
+"""Attributes where components keep what they have computed once. Computed again in another batch it would differ in its
+last bits, and so would the end of the training.
 """
 MEMORY_LIMIT = 2**30
 """Bytes of such memories that a checkpoint takes along; beyond them a training ends equal up to rounding alone."""
@@ -206,27 +204,22 @@ def memories_of(system: System) -> dict[str, dict[str, Any]]:
     """
     if process_state().num_processes > 1:
         return {}
-    memories = {name: _memories(component) for name, component in system.components.items()}
+    memories = {
+        name: {memory: getattr(component, memory) for memory in MEMORIES if hasattr(component, memory)}
+        for name, component in system.components.items()
+    }
     size = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(memories))
     return memories if size <= MEMORY_LIMIT else {}
-
-
-def _memories(component: Component) -> dict[str, MutableMapping[Any, Any]]:
-    found = {}
-    for place in MEMORIES:
-        with suppress(AttributeError):
-            found[place] = attrgetter(place)(component)
-    return found
 
 
 def set_memories(system: System, memories: Mapping[str, Mapping[str, Any]]) -> None:
     """Give each component back what `memories_of` found."""
     for name, kept in memories.items():
         component = system.components[name]
-        for place, memory in _memories(component).items():
+        for memory, values in kept.items():
             # References are beside the policy's results; what encoders gave is kept in the host's memory.
-            device = component.device if place == "_references" else torch.device("cpu")  # type: ignore[attr-defined]
-            memory.update(_on(kept.get(place, {}), device))
+            device = component.device if memory == "_references" else torch.device("cpu")  # type: ignore[attr-defined]
+            getattr(component, memory).update(_on(values, device))
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:
