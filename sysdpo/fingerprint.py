@@ -30,18 +30,11 @@ BEGINNING, PIECES, PIECE = 2**20, 256, 2**16
 
 
 def training_fingerprint(
-    described: Config,
-    settings: MethodSettings,
-    *,
-    seed: int,
-    numerics: str,
-    foundation: Path,
-    tables: Mapping[str, Path],
+    described: Config, settings: MethodSettings, *, seed: int, foundation: Path, tables: Mapping[str, Path]
 ) -> dict[str, str]:
     """Of the training by these settings of the system that a configuration so describes.
 
-    numerics: how the configuration has numbers computed. foundation: the folder of the foundation models. tables: the
-    files that the training reads.
+    foundation: the folder of the foundation models. tables: the files that the training reads.
     """
     unread = (*ELSEWHERE, *(() if settings.rounds > 1 else BETWEEN_ROUNDS))
     sections = {name: _checksum(_effective(part)) for name, part in described.items() if name not in unread}
@@ -52,7 +45,6 @@ def training_fingerprint(
         **sections,
         **{name: _file_checksum(path) for name, path in tables.items()},
         "seed": str(seed),
-        "numerics": numerics,
         "foundation models": _checksum([(folder.name, content_checksum(folder)) for folder in models]),
         "module": _checksum([content_checksum(path) for path in own_modules(described)]),
         "libraries": _checksum(versions),

@@ -211,7 +211,6 @@ def train(options: argparse.Namespace, config: Config) -> None:
             system_config(config, options.system),
             settings,
             seed=options.seed,
-            numerics=str(config.get("numerics", "portable")),
             foundation=options.foundation,
             tables=tables,
         )

@@ -20,20 +20,13 @@ DESCRIBED: dict[str, Any] = {
 }
 
 
-def taken(
-    tmp_path: Path, described: dict[str, Any] | None = None, *, seed: int = 0, numerics: str = "portable", **method: Any
-) -> dict[str, str]:
+def taken(tmp_path: Path, described: dict[str, Any] | None = None, *, seed: int = 0, **method: Any) -> dict[str, str]:
     table = tmp_path / "pairs.parquet"
     if not table.exists():
         table.write_bytes(b"pairs")
     rates = {"learning_rate": {"drafter": 0.1}, "chosen_weight": {"drafter": 0.0}}
     settings = MethodSettings(**{"objective": "direct"} | rates | method)
-    made: dict[str, Any] = {
-        "seed": seed,
-        "numerics": numerics,
-        "foundation": tmp_path / "foundation",
-        "tables": {"pairs": table},
-    }
+    made = {"seed": seed, "foundation": tmp_path / "foundation", "tables": {"pairs": table}}
     return training_fingerprint(described or DESCRIBED, settings, **made)
 
 
@@ -52,7 +45,6 @@ def test_it_is_of_the_settings_the_seed_and_the_tables(tmp_path: Path) -> None:
     first = taken(tmp_path)
     assert taken(tmp_path) == first
     assert differing(first, taken(tmp_path, seed=1)) == {"seed"}
-    assert differing(first, taken(tmp_path, numerics="fast")) == {"numerics"}
     assert differing(first, taken(tmp_path, beta=0.25)) == {"method"}
     assert differing(first, taken(tmp_path, candidates={"count": 3})) == {"method"}
     assert taken(tmp_path, candidates={"count": 4}) == first  # the default, written down
