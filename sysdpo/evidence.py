@@ -14,7 +14,7 @@ from sysdpo.objectives import MARGINALS, effective_sample_size, posterior
 from sysdpo.seeds import numpy_generator
 from sysdpo.settings import CandidateSettings
 from sysdpo.system import LogProbs, Node, System, Trajectories, conditions_of
-from sysdpo.values import length
+from sysdpo.values import Completion
 
 DRAWN = ("ancestral", "nucleus")
 
@@ -25,7 +25,7 @@ class Evidence:
 
     components: for each trained component, summed over its nodes; of hidden intermediates the mean under their
         posterior. marginal: the estimate of `log p(z|x)` where there are hidden ones. measures: more to log, `[…]`.
-        lengths: of the values of each component, in tokens, where all are known.
+    lengths: the tokens that each component generated, at least 1, where all variables are known.
     """
 
     components: dict[str, LogProbs]
@@ -75,12 +75,13 @@ class Known:
     ) -> Evidence:
         """The trajectories' own log-probabilities."""
         log_probs = self.system.log_probs(trajectories, draw=draw, components=components)
-        lengths = {}
-        for name in components:
-            nodes = [node.name for node in self.system.nodes if node.component == name]
-            rows = zip(*(trajectories[node] for node in nodes), strict=True)
-            lengths[name] = torch.tensor([sum(map(length, values)) for values in rows])
+        lengths = {name: self._lengths(name, trajectories).to(part.policy) for name, part in log_probs.items()}
         return Evidence(log_probs, lengths=lengths)
+
+    def _lengths(self, name: str, trajectories: Trajectories) -> Tensor:
+        columns = [trajectories[node.name] for node in self.system.nodes if node.component == name]
+        tokens = [[len(value.tokens) if isinstance(value, Completion) else 0 for value in column] for column in columns]
+        return torch.tensor(tokens).sum(0).clamp_min(1)
 
 
 @dataclass(frozen=True)

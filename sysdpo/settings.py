@@ -206,8 +206,8 @@ class MethodSettings:
     steps: updates a round; batch_size: pairs an update, over all processes; micro_batch_size: pairs a process takes
         through the models at once (None: all of its share), the gradients of the rest being added up.
     beta: inverse temperature of the preference; link, label_smoothing: the loss on a margin.
-    length_normalized: log-ratios are means over a component's tokens instead of sums, a picture counting as one. TRL's
-        IPO is so, and by its authors' word that of the IPO paper's results; not where hidden values are summed over.
+    length_normalized: whether a component's log-ratio is divided by the tokens it generated before it becomes a margin
+        (what has no tokens, a picture, is left as it is), as TRL's IPO has it; beta is then per token.
     learning_rate, chosen_weight: for each component; the latter weighs `−log p(chosen)`.
     preferences: `sampled` from the system and scored, or `given` with the prompts as final outputs alone.
     pairs, labels, label_temperature: which pairs are used and who is called their winner.
@@ -247,6 +247,11 @@ class MethodSettings:
                 f"preferences: 'given' are final outputs alone, for one round of the objective 'sampling'; here are "
                 f"{self.rounds} of '{self.objective}'"
             )
+        if self.length_normalized and self.objective == "sampling":
+            raise UserError(
+                "length_normalized: true should be false for the objective 'sampling', whose sums are over values of "
+                "different lengths"
+            )
         known = {
             "none",
             "direct",
@@ -258,11 +263,6 @@ class MethodSettings:
         one_of("objective", self.objective, sorted(known))
         if missing := sorted(set(self.learning_rate) ^ set(self.chosen_weight)):
             raise UserError(f"learning_rate and chosen_weight should name the same components; {missing} differ")
-        if self.length_normalized and self.objective == "sampling":
-            raise UserError(
-                "length_normalized: true should be false for the objective 'sampling', whose sums over hidden values "
-                "have no length"
-            )
         _ = self.candidate_settings
 
     @property

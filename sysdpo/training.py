@@ -19,7 +19,6 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers import get_cosine_schedule_with_warmup
 
-from sysdpo.canonical import put_in_order
 from sysdpo.checkpoints import Checkpoint, Moment, memories_of, set_memories, set_weights, weights_of
 from sysdpo.errors import UserError
 from sysdpo.evidence import Evidence, witness
@@ -76,7 +75,6 @@ def align(
             moment = None
     for name in trained:
         system.components[name].save(output / "adapters" / name)
-    put_in_order(output / "adapters")
 
 
 def train_round(
@@ -216,10 +214,7 @@ def pair_loss(evidence: Evidence, settings: MethodSettings) -> tuple[Tensor, dic
     et al., arXiv 2404.19733); of hidden intermediates it is the mean under their posterior, as in the EM algorithm.
     """
     log_probs = evidence.components
-    log_ratios = {name: policy - reference for name, (policy, reference) in log_probs.items()}
-    if settings.length_normalized:
-        log_ratios = {name: ratio / evidence.lengths[name].to(ratio) for name, ratio in log_ratios.items()}
-    ratios = {name: ratio.chunk(2) for name, ratio in log_ratios.items()}
+    ratios = {name: (policy - reference).chunk(2) for name, (policy, reference) in log_probs.items()}
     chosen = {name: ratio[0] for name, ratio in ratios.items()}
     rejected = {name: ratio[1] for name, ratio in ratios.items()}
     margin = margins(chosen, rejected)
@@ -227,12 +222,15 @@ def pair_loss(evidence: Evidence, settings: MethodSettings) -> tuple[Tensor, dic
     if evidence.marginal is not None:
         likelier, unlikelier = (evidence.marginal.policy - evidence.marginal.reference).chunk(2)
         judged = {"marginal": likelier - unlikelier}
+    total = torch.stack(list(judged.values())).sum(0)
+    if settings.length_normalized:
+        lengths = {name: evidence.lengths[name].chunk(2) for name in margin}
+        judged = {name: chosen[name] / lengths[name][0] - rejected[name] / lengths[name][1] for name in margin}
     link = make_link(settings.link, beta=settings.beta, label_smoothing=settings.label_smoothing)
     preference = make_objective(settings.objective)(judged, link)
     likelihood = {name: policy.chunk(2)[0] for name, (policy, _) in log_probs.items()}
     anchors = sum(-settings.chosen_weight[name] * likelihood[name] for name in likelihood)
     loss = (preference + anchors).mean()
-    total = torch.stack(list(judged.values())).sum(0)
     record = {"loss": preference.mean(), "total_loss": loss, "accuracy": (total > 0).float().mean()}
     record["margin"] = total.mean()
     for name in margin:

@@ -12,8 +12,3 @@ class Completion:
 
     def __str__(self) -> str:
         return self.text
-
-
-def length(value: object) -> int:
-    """How many tokens a value is, its end token included; anything but a `Completion` counts as one."""
-    return len(value.tokens) if isinstance(value, Completion) else 1

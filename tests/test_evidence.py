@@ -255,4 +255,4 @@ def test_known_values_have_their_lengths_in_tokens(make_system) -> None:
     columns = {name: frame[name].tolist() for name in frame}
     evidence = Known(system).evidence(columns, frame["prompt_id"], draw=range(6), components=["writer", "painter"])
     assert evidence.lengths["writer"].tolist() == [2, 3, 4, 2, 3, 2]
-    assert evidence.lengths["painter"].tolist() == [2] * 6
+    assert evidence.lengths["painter"].tolist() == [1] * 6

@@ -5,7 +5,8 @@ import torch
 from tiny_models import perturb
 from tiny_system import preference_data
 
-from sysdpo.evidence import Evidence
+from sysdpo.errors import UserError
+from sysdpo.evidence import Evidence, Known
 from sysdpo.settings import MethodSettings
 from sysdpo.system import LogProbs, System
 from sysdpo.training import pair_loss
@@ -66,6 +67,33 @@ def test_the_loss_and_its_record_by_hand() -> None:
     assert (record["chosen_a"], record["rejected_a"]) == (0.5, -0.5)
     assert (record["chosen_b"], record["rejected_b"]) == (0.0, 0.0)
     assert (record["chosen_log_prob_a"], record["chosen_log_prob_b"]) == (-2.0, 0.0)
+
+
+def test_log_ratios_may_count_by_the_token() -> None:
+    ratios = {"a": torch.tensor([6.0, 2.0]), "b": torch.tensor([0.5, -0.5])}
+    log_probs = {name: LogProbs(ratio, torch.zeros(2)) for name, ratio in ratios.items()}
+    evidence = Evidence(log_probs, lengths={"a": torch.tensor([3.0, 4.0]), "b": torch.ones(2)})
+    common = {"components": ("a", "b"), "beta": 1.0, "link": "ipo", "chosen_weight": {"a": 0.0, "b": 0.0}}
+    whole, record = pair_loss(evidence, settings("direct", **common))
+    # Sums: 6 − 2 + 0.5 + 0.5 = 5, less 1/2, squared. By the token: 6/3 − 2/4 + 1 = 2.5, less 1/2, squared.
+    assert (whole.item(), record["margin"]) == (20.25, 5.0)
+    by_token, record = pair_loss(evidence, settings("direct", length_normalized=True, **common))
+    assert by_token.item() == 4.0
+    assert (record["margin"], record["margin_a"], record["chosen_a"]) == (5.0, 4.0, 6.0)  # what is logged are sums
+    apart, _ = pair_loss(evidence, settings("separate", length_normalized=True, **common))
+    assert apart.item() == (1.5 - 0.5) ** 2 + (1.0 - 0.5) ** 2
+    with pytest.raises(UserError, match="length_normalized: true should be false for the objective 'sampling'"):
+        settings("sampling", length_normalized=True, **common)
+
+
+def test_lengths_are_the_tokens_that_a_component_generated(make_system) -> None:
+    system = make_system()
+    frame, _ = preference_data(system)
+    columns = {str(name): frame[name].tolist() for name in frame}
+    names = ["writer", "painter"]
+    evidence = Known(system).evidence(columns, frame["prompt_id"].tolist(), draw=range(len(frame)), components=names)
+    assert evidence.lengths["writer"].tolist() == [len(caption.tokens) for caption in frame["caption"]]
+    assert evidence.lengths["painter"].tolist() == [1.0] * len(frame)
 
 
 def test_with_hidden_intermediates_the_preference_is_of_the_marginal_and_the_anchors_of_posterior_means() -> None:
