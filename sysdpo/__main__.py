@@ -39,7 +39,7 @@ def asked_numerics(arguments: Sequence[str]) -> str:
 
     try:
         config = yaml.load(Path(file).read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        return str(config.get("numerics", "portable"))
+        return str(config.get("numerics", default))
     except (OSError, ValueError, yaml.YAMLError, AttributeError):
         return default  # the step itself says what is wrong with the file
 

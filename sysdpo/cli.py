@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             plan(options)
         else:
             config = load_config(options.config)
-            numerics.choose(config.get("numerics", "portable"))
+            numerics.choose(config.get("numerics", numerics.chosen()))
             check_paths(options)
             STEPS[options.step][0](options, config)
     except UserError as error:

@@ -16,6 +16,8 @@ from sysdpo.tables import check_rows, check_scores, check_values
 
 SEEDS_PER_PURPOSE = 10**8
 DRIFT_ROWS = 128
+DRIFT_DRAWS = 1 << 62
+"""Past every draw that a training makes: drift is measured at noise that no model was trained at."""
 PURPOSES = ("train", "validation", "test")
 
 
@@ -157,7 +159,7 @@ def drift(
         for start in range(0, len(trajectories), size):
             rows = trajectories.iloc[start : start + size]
             variables: dict[str, Sequence] = {str(key): rows[key].tolist() for key in rows.columns}
-            draw = range(first + start, first + start + len(rows))
+            draw = range(DRIFT_DRAWS + first + start, DRIFT_DRAWS + first + start + len(rows))
             with torch.no_grad(), component.in_nats():
                 parts.append(system.log_ratios(variables, draw=draw, components=[name])[name].cpu().numpy())
         measured[f"kl_{name}"] = np.concatenate(parts)

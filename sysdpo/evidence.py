@@ -231,7 +231,7 @@ def witness(system: System, objective: str, settings: CandidateSettings) -> Witn
 
 def _mix(*parts: int) -> int:
     """One seed out of several numbers, the same on every machine."""
-    return int(numpy_generator("candidates", *parts).integers(1 << 62))
+    return int(numpy_generator("assignment", *parts).integers(1 << 62))
 
 
 def _likeliest(partial: list[tuple[int, Assignment]], count: int) -> list[tuple[int, Assignment]]:

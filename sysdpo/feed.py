@@ -10,6 +10,7 @@ import pandas as pd
 
 from sysdpo.errors import UserError
 from sysdpo.evidence import Evidence, Witness
+from sysdpo.seeds import numpy_generator
 from sysdpo.settings import MethodSettings
 from sysdpo.system import System
 
@@ -65,7 +66,7 @@ class Feed:
         """The updates from this one on."""
         settings = self.settings
         batches = shuffled_batches(
-            len(self.pairs), settings.batch_size, np.random.default_rng([self.seed, self.number])
+            len(self.pairs), settings.batch_size, numpy_generator("batches", self.seed, self.number)
         )
         ahead: list[tuple[np.ndarray, np.ndarray]] = []
         for _ in range(first):
@@ -84,7 +85,8 @@ class Feed:
     def _prepare(self, coming: list[np.ndarray], step: int) -> None:
         prompts = self.pairs["prompt_id"].to_numpy()
         everyone = np.concatenate(coming)
-        seeds = np.random.default_rng([self.seed, self.number, step]).integers(1 << 62, size=len(everyone)).tolist()
+        stream = numpy_generator("candidates", self.seed, self.number, step)
+        seeds = stream.integers(1 << 62, size=len(everyone)).tolist()
         seed_of = dict(zip(prompts[everyone][::-1], seeds[::-1], strict=True))  # of a prompt its first
         mine = self.pairs.iloc[np.concatenate([places[self.own] for places in coming])]
         first = self.rows.loc[mine["chosen_id"]]

@@ -22,6 +22,7 @@ from PIL import Image
 from sysdpo.errors import UserError
 from sysdpo.files import read_arrow, whole
 from sysdpo.packing import pack, unpack
+from sysdpo.seeds import numpy_generator
 from sysdpo.tables import TRAJECTORY_COLUMNS
 from sysdpo.values import Completion
 
@@ -165,7 +166,7 @@ def make_pairs(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["pair_id", "prompt_id", "chosen_id", "rejected_id", "margin"])
 
 
-def select_pairs(pairs: pd.DataFrame, choice: str, seed: int) -> pd.DataFrame:
+def select_pairs(pairs: pd.DataFrame, choice: str, *stream: int) -> pd.DataFrame:
     """The pairs to train on: `all` of them, or of every prompt one: `random`, or `best_worst` (the widest margin).
 
     Raises `UserError` if there are none.
@@ -173,13 +174,14 @@ def select_pairs(pairs: pd.DataFrame, choice: str, seed: int) -> pd.DataFrame:
     if pairs.empty:
         raise UserError("pairs: there are none to train on; sample more trajectories a prompt or use a finer score")
     if choice == "random":
-        pairs = pairs.sample(frac=1.0, random_state=seed).groupby("prompt_id", sort=True).head(1).sort_index()
+        shuffled = pairs.sample(frac=1.0, random_state=numpy_generator("pairs", *stream))
+        pairs = shuffled.groupby("prompt_id", sort=True).head(1).sort_index()
     elif choice == "best_worst":
         pairs = pairs.loc[pairs.groupby("prompt_id", sort=True)["margin"].idxmax()]
     return pairs.reset_index(drop=True)
 
 
-def label_pairs(pairs: pd.DataFrame, labels: str, temperature: float, seed: int) -> pd.DataFrame:
+def label_pairs(pairs: pd.DataFrame, labels: str, temperature: float, *stream: int) -> pd.DataFrame:
     """Who is called the winner: `deterministic` (the higher score), `bradley_terry`, or `random` (a null control).
 
     Under Bradley-Terry the higher score wins with probability `σ(margin / temperature)`.
@@ -188,7 +190,7 @@ def label_pairs(pairs: pd.DataFrame, labels: str, temperature: float, seed: int)
         return pairs
     margin = pairs["margin"].to_numpy()
     wins = np.full(len(pairs), 0.5) if labels == "random" else 1 / (1 + np.exp(-margin / temperature))
-    swapped = np.random.default_rng(seed).random(len(pairs)) >= wins
+    swapped = numpy_generator("labels", *stream).random(len(pairs)) >= wins
     chosen, rejected = pairs["chosen_id"], pairs["rejected_id"]
     return pairs.assign(
         chosen_id=np.where(swapped, rejected, chosen),

@@ -1,7 +1,7 @@
 """Several processes at one training: PyTorch's elastic launch starts them, accelerate joins them.
 
 On one machine this process is their launcher. On several, inside a SLURM job, `srun` starts a launcher on each. Any
-other launcher (`torchrun`, `accelerate launch`) may start the step's processes too.
+other launcher that uses PyTorch's, `torchrun` say, may start the step's processes too.
 """
 
 import json
@@ -37,6 +37,8 @@ LEFT_BEHIND = (
 )
 """What accelerate takes for a launcher's word. Clusters and containers set some of it for processes that are alone."""
 
+OF_MPI = {"PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"}
+
 
 def is_worker() -> bool:
     """Whether this is one of the processes that a launcher has started."""
@@ -57,8 +59,16 @@ def process_state() -> "PartialState":
 
 
 def _forget_other_processes() -> None:
-    """Without a launcher nobody would come to the meeting that these variables speak of: it would be waited for."""
+    """Without a launcher nobody would come to the meeting that these variables speak of: it would be waited for.
+
+    Raises `UserError` under mpirun, whose processes would all do the whole of the work.
+    """
     found = {name: value for name in LEFT_BEHIND if (value := os.environ.pop(name, None)) is not None}
+    if several := [name for name, value in found.items() if name in OF_MPI and value != "1"]:
+        raise UserError(
+            f"{several[0]}: {found[several[0]]} processes should be started by torchrun, or by --processes, instead of "
+            "MPI's launcher, which this step knows nothing of"
+        )
     if any(name.endswith("SIZE") and value != "1" for name, value in found.items()):
         said = ", ".join(f"{name}={value}" for name, value in found.items())
         print(

@@ -174,13 +174,13 @@ def train(options: argparse.Namespace, config: Config) -> None:
     pairs = read_table(options.pairs, PAIR_COLUMNS)
     scores = read_table(options.scores, SCORE_COLUMNS)
     import pandas as pd
-    import torch
     from accelerate.utils import gather_object
 
     from sysdpo.checkpoints import Checkpoint
     from sysdpo.evaluation import sample_trajectories, score_trajectories
     from sysdpo.fingerprint import training_fingerprint
     from sysdpo.preferences import make_pairs
+    from sysdpo.seeds import seed_torch
     from sysdpo.training import align
 
     state = process_state()
@@ -188,7 +188,7 @@ def train(options: argparse.Namespace, config: Config) -> None:
     trajectories = read_checked_trajectories(options.trajectories, benchmark, asked)
     check_scores(scores, f"'{options.scores}'", trajectories)
     check_pairs(pairs, f"'{options.pairs}'", trajectories)
-    torch.manual_seed(options.seed)  # adapters start at random
+    seed_torch("adapters", options.seed)  # adapters start at random
     samples = system_config(config, options.system)["trajectories"]["samples_per_prompt"]
     system = benchmark.system(options.foundation).to()
 

@@ -66,8 +66,8 @@ def align(
             if number > 0:
                 for component in system.components.values():
                     component.rebase_reference()
-            chosen_pairs = select_pairs(pairs, settings.pairs, seed + number)
-            labelled = label_pairs(chosen_pairs, settings.labels, settings.label_temperature, seed + number)
+            chosen_pairs = select_pairs(pairs, settings.pairs, seed, number)
+            labelled = label_pairs(chosen_pairs, settings.labels, settings.label_temperature, seed, number)
             place: dict[str, Any] = {"seed": seed, "number": number, "title": title}
             train_round(
                 system, trajectories, labelled, settings, log=log, checkpoint=checkpoint, moment=moment, **place

@@ -1,6 +1,9 @@
 """Values that travel between nodes. Images are `PIL.Image.Image`, texts `str`, generated texts `Completion`."""
 
+import hashlib
 from dataclasses import dataclass
+
+from PIL.Image import Image
 
 
 @dataclass(frozen=True)
@@ -12,3 +15,9 @@ class Completion:
 
     def __str__(self) -> str:
         return self.text
+
+
+def picture_key(image: Image) -> bytes:
+    """Equal for pictures of one size whose pixels are equal."""
+    content = image.convert("RGB")
+    return hashlib.blake2b(f"{content.size}".encode() + content.tobytes(), digest_size=16).digest()

@@ -4,12 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from sysdpo import numerics
 from sysdpo.__main__ import asked_numerics
@@ -73,9 +74,41 @@ def test_a_square_root_is_rounded_as_ieee_754_asks() -> None:
     assert special.sqrt()[3].isnan()
     assert torch.equal(torch.tensor([4, 9]).sqrt(), torch.tensor([2.0, 3.0]))
     assert torch.tensor([4.0], dtype=torch.bfloat16).sqrt().dtype == torch.bfloat16
+    assert torch.tensor([-1, 3 + 4j]).sqrt().tolist() == pytest.approx([1j, 2 + 1j])
+    assert np.array_equal((values**0.5).numpy(), np.sqrt(values.numpy()))
+    assert np.array_equal(values.clone().pow_(0.5).numpy(), np.sqrt(values.numpy()))
+    assert torch.equal(torch.tensor([4, 9]) ** 2, torch.tensor([16, 81]))
     given = torch.tensor([4.0], requires_grad=True)
     given.sqrt().backward()
     assert given.grad == 0.25
+
+
+def test_a_bias_of_any_layout_is_read_right() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(300, 256, generator=generator), torch.randn(512, 256, generator=generator)
+    product = x.double() @ weight.double().t()
+    layouts = [torch.zeros(1).expand(512), torch.arange(1024.0)[::2], torch.zeros(1), torch.randn(300, 512)]
+    for bias in [*layouts, torch.randn(300, 1), torch.tensor(2.0)]:
+        torch.testing.assert_close(torch.addmm(bias, x, weight.t()).double(), product + bias, rtol=1e-4, atol=1e-3)
+    nothing = torch.full((300, 512), torch.nan)
+    torch.testing.assert_close(torch.addmm(nothing, x, weight.t(), beta=0).double(), product, rtol=1e-4, atol=1e-3)
+    assert torch.addmm(torch.ones(512), x * torch.inf, weight.t(), alpha=0).unique().tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        lambda x: torch.mm(x, x),
+        lambda x: torch.mm(x[0], x.t()),
+        lambda x: torch.mm(x[None], x.t()),
+        lambda x: torch.mm(x, x.t().double()),
+        lambda x: torch.addmm(torch.ones(512, dtype=torch.int64), x, x.t()),
+        lambda x: torch.tensor([4]).sqrt_(),
+    ],
+)
+def test_mistakes_are_refused_as_torch_refuses_them(mistake: Callable[[Tensor], Tensor]) -> None:
+    with pytest.raises(RuntimeError):
+        mistake(torch.ones(512, 256))
 
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess:
@@ -94,6 +127,8 @@ def test_the_environment_chooses_for_a_program_of_one_s_own() -> None:
 def test_a_choice_that_comes_too_late_is_refused() -> None:
     code = "import numpy; from sysdpo import numerics; numerics.choose('portable')"
     assert "numerics: 'portable' should be chosen before numpy is imported" in python(code).stderr
+    wrong = python("import sysdpo.system", SYSDPO_NUMERICS="Portable").stderr
+    assert "SYSDPO_NUMERICS: 'Portable' should be one of ['portable', 'native']" in wrong
     assert numerics.chosen() == "portable"
     numerics.choose("portable")  # again is no other choice
     with pytest.raises(UserError, match="'fast' should be one of"):
@@ -126,3 +161,20 @@ def test_without_a_configuration_the_environment_says_which(monkeypatch: pytest.
     assert asked_numerics(["train", "--config", "nowhere.yaml"]) == "native"
     monkeypatch.delenv(numerics.VARIABLE)
     assert asked_numerics(["warm", "snakemake"]) == "portable"
+
+
+def test_a_processor_without_what_portable_needs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numerics, "_chosen", [])
+    monkeypatch.setattr(numerics, "_flags", lambda: "flags\t\t: fpu sse4_2 avx avx2x")
+    for name in ("numpy", "torch"):
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(UserError, match="'portable' should be 'native' on this processor, which has no AVX2"):
+        numerics.choose("portable")
+
+
+def test_a_configuration_that_is_silent_leaves_it_to_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.yaml").write_text("systems: {}")
+    monkeypatch.setenv(numerics.VARIABLE, "native")
+    assert asked_numerics(["train", "--config", str(tmp_path / "config.yaml")]) == "native"

@@ -14,6 +14,8 @@ from coin_system import CONFIG
 from steps import Steps
 
 from sysdpo.cli import main
+from sysdpo.errors import UserError
+from sysdpo.processes import process_state
 
 
 @pytest.fixture
@@ -124,7 +126,7 @@ def test_processes_that_cannot_be_started_are_refused(
         ({"RANK": "0", "WORLD_SIZE": "1"}, ""),
         ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29512"}, ""),
         ({"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}, "RANK=1, WORLD_SIZE=2 in the environment is"),
-        ({"OMPI_COMM_WORLD_SIZE": "4"}, "OMPI_COMM_WORLD_SIZE=4 in the environment is passed over"),
+        ({"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0"}, ""),
     ],
 )
 def test_a_lone_process_does_not_wait_for_others(left: dict[str, str], said: str) -> None:
@@ -135,3 +137,11 @@ def test_a_lone_process_does_not_wait_for_others(left: dict[str, str], said: str
     assert done.stdout == "1\n", done.stderr
     assert said in done.stderr
     assert bool(said) == ("sysdpo:" in done.stderr)
+
+
+def test_processes_of_mpi_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
+    process_state.cache_clear()
+    with pytest.raises(UserError, match="OMPI_COMM_WORLD_SIZE: 4 processes should be started by torchrun"):
+        process_state()
+    process_state.cache_clear()

@@ -4,7 +4,6 @@ A denoiser has no tractable likelihood; Diffusion-DPO (Wallace et al., arXiv 231
 its place: with the error `‖target − prediction‖²` at a sampled timestep `t` and noise `ε`, `log p ≈ −(ω_t/2)·error`.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -29,6 +28,7 @@ from sysdpo.components.sharding import gathered, shard
 from sysdpo.seeds import numpy_generator, torch_generator
 from sysdpo.settings import Estimator
 from sysdpo.system import LogProbs
+from sysdpo.values import picture_key
 
 ADAPTER = "pytorch_lora_weights.safetensors"
 POLICY, REFERENCE = "default", "reference"
@@ -133,7 +133,7 @@ class DiffusionModel:
     ) -> LogProbs:
         """`−(ω_t/2)·error` at the `(t, ε)` that `draw` names, the same for policy and reference; shape `[batch]`."""
         prompts = [str(condition[0]) for condition in conditions]
-        digests = [_digest(image) for image in values]
+        digests = [picture_key(image) for image in values]
         # The reference stands still, so what it says of an image at a draw is computed once. Not in half precision,
         # where it depends on the batch, nor where all processes must call the model equally often.
         keys = list(zip(digests, prompts, draw, strict=True))
@@ -268,7 +268,3 @@ class DiffusionModel:
 
     def _policy_shapes(self) -> dict[str, tuple[int, ...]]:
         return {name: tuple(weight.shape) for name, weight in self._policy_weights()}
-
-
-def _digest(image: Image) -> bytes:
-    return hashlib.blake2b(image.tobytes(), digest_size=16).digest()

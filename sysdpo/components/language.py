@@ -332,8 +332,9 @@ class LanguageModel:
     def save(self, folder: Path) -> None:
         """Write the policy's adapter in PEFT's format (safetensors)."""
         settings = self.model.peft_config[POLICY]
-        if isinstance(settings.target_modules, set):  # has no order: sorted, equal adapters are equal files
-            settings.target_modules = sorted(settings.target_modules)
+        for name, value in vars(settings).items():
+            if isinstance(value, set):  # has no order: sorted, equal adapters are equal files
+                setattr(settings, name, sorted(value))
         self.model.save_pretrained(folder, selected_adapters=[POLICY], safe_serialization=True)
 
     def load(self, folder: Path) -> None:

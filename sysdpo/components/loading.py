@@ -1,5 +1,6 @@
 """Loading anything in `from_pretrained` format, whole or not at all, with an error a user can read."""
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.util import find_spec
@@ -10,9 +11,16 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from sysdpo import numerics
 from sysdpo.errors import UserError
 
+numerics.use_kernels()
+
 FAILURES = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)
+
+
+CONSTANTS = re.compile(r"(attn|attention)\.(masked_)?bias$|causal_mask$|inv_freq$|position_ids$")
+"""Masks and positions that older versions saved beside the weights."""
 
 
 def load_pretrained(
@@ -48,11 +56,15 @@ def check_whole(network: nn.Module, found: Mapping[str, Any], model: str | Path,
     not know. A weight that is tied to one that is there is not missing, and what belongs to no part of the network, the
     value head of a policy say, or a buffer that is computed, may lie beside.
     """
-    parts, buffers = dict(network.named_children()), dict(network.named_buffers())
+    base = getattr(network, getattr(network, "base_model_prefix", None) or "", network)  # often saved by itself
+    parts = {name for each in (network, base) for name, _ in each.named_children()}
+    buffers = {name for each in (network, base) for name, _ in each.named_buffers()}
     missing = sorted(found["missing_keys"])
     misshapen = sorted(name for name, *_ in found.get("mismatched_keys") or ())
     surplus = sorted(found["unexpected_keys"])
-    within = [name for name in surplus if name.split(".")[0] in parts and name not in buffers]
+    within = [
+        name for name in surplus if name.split(".")[0] in parts and name not in buffers and not CONSTANTS.search(name)
+    ]
     faults = {"lacks": missing, "has in another shape": misshapen, "has besides": surplus if missing else within}
     told = [f"it {verb} {len(names)} weights, '{names[0]}' the first" for verb, names in faults.items() if names]
     if told:
@@ -130,7 +142,16 @@ def four_bit(dtype: torch.dtype) -> Any:
 
 
 def add_lora(add: Callable[..., Any], lora: Any) -> Any:
-    """`add(lora)`, where `lora` is a `LoraConfig`; one that matches nothing in the model raises `UserError`."""
+    """`add(lora)`, where `lora` is a `LoraConfig`.
+
+    Raises `UserError` for one that matches nothing in the model, or that trains more than an adapter can switch off.
+    """
+    for name in ("modules_to_save", "trainable_token_indices"):
+        if given := getattr(lora, name, None):
+            raise UserError(
+                f"lora.{name}: {given} should be left out, because the reference is the model with its adapter "
+                "switched off, and these weights would be trained in both"
+            )
     try:
         return add(lora)
     except ValueError as error:

@@ -47,11 +47,11 @@ def merged(network: nn.Module) -> Iterator[None]:
     plain = all(_is_plain(layer) and len(layer.active_adapters) == 1 and not layer.merged for layer in layers)
     plain = plain and not any(isinstance(part, FSDPModule) for part in network.modules())
     shipped = [layer.base_layer.weight.data for layer in layers] if plain else []
-    for layer, weight in zip(layers, shipped, strict=False):
-        (name,) = layer.active_adapters
-        layer.base_layer.weight.data = weight + layer.get_delta_weight(name)
-        layer.merged_adapters.append(name)
     try:
+        for layer, weight in zip(layers, shipped, strict=False):
+            (name,) = layer.active_adapters
+            layer.base_layer.weight.data = weight + layer.get_delta_weight(name)
+            layer.merged_adapters.append(name)
         yield
     finally:
         for layer, weight in zip(layers, shipped, strict=False):

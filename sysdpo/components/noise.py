@@ -44,7 +44,8 @@ class NoiseSchedule:
     def stratified_step(self, draw: int, low: float = 0.0, high: float = 1.0) -> int:
         """A timestep index; consecutive draws cover this part of the schedule evenly (golden-ratio sequence)."""
         # In whole numbers, since a large draw has no fraction left as a float.
-        place = low + (high - low) * ((draw * GOLDEN_RATIO + (1 << 63)) % (1 << 64) / (1 << 64))
+        fraction = ((int(draw) * GOLDEN_RATIO + (1 << 63)) % (1 << 64) >> 11) / (1 << 53)
+        place = low + (high - low) * fraction
         return int(place * len(self.timestep))
 
     def corrupt(self, clean: Tensor, noise: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:

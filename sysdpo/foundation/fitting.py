@@ -7,7 +7,10 @@ import torch
 from torch import Tensor
 from transformers import get_cosine_schedule_with_warmup
 
+from sysdpo import numerics
 from sysdpo.progress import Progress
+
+numerics.use_kernels()
 
 
 def fit(

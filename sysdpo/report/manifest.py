@@ -13,6 +13,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+from sysdpo import numerics
 from sysdpo.errors import UserError
 from sysdpo.report.files import write_text
 
@@ -36,7 +37,7 @@ def write_manifest(results: Path, config: dict[str, Any], output: Path) -> None:
         **commit(Path(__file__).resolve().parents[2], results),
         "config_sha256": config_hash(config),
         "seeds": config.get("seeds", []),
-        "numerics": config.get("numerics", "portable"),
+        "numerics": config.get("numerics", numerics.chosen()),
         "versions": versions(),
         "machine": machine(),
         "files": checksums(results),

@@ -18,14 +18,18 @@ BELOW, OPEN, ABOVE = -1, 0, 1
 
 
 def compare_verdicts(ours: Path, theirs: Path) -> str:
-    """How many of the comparisons that both tables have end alike; two lines of text.
+    """How many comparisons of the second table end alike in the first; two lines of text.
 
-    Raises `UserError` if they have none in common, or if some contradict each other.
+    Raises `UserError` if the first lacks some of them, or if some contradict each other.
     """
-    both = _verdicts(ours).add_suffix("_ours").join(_verdicts(theirs).add_suffix("_theirs"), how="inner")
-    if both.empty:
-        raise UserError(f"--committed: '{theirs}' should have comparisons that '{ours}' has; they have none in common")
-    opposite = both[both["verdict_ours"] * both["verdict_theirs"] == BELOW]
+    here, there = _verdicts(ours), _verdicts(theirs)
+    if lost := [" ".join(map(str, key)) for key in there.index.difference(here.index)]:
+        raise UserError(
+            f"--comparisons: '{ours}' should have the {len(there)} comparisons of '{theirs}'; it lacks {len(lost)}, "
+            f"'{lost[0]}' the first"
+        )
+    both = here.add_suffix("_ours").join(there.add_suffix("_theirs"), how="inner")
+    opposite = both[both["verdict_ours"] * both["verdict_theirs"] == ABOVE * BELOW]
     if len(opposite):
         first = " ".join(map(str, opposite.index[0]))
         raise UserError(
@@ -34,8 +38,9 @@ def compare_verdicts(ours: Path, theirs: Path) -> str:
         )
     alike = int((both["verdict_ours"] == both["verdict_theirs"]).sum())
     inside = both["difference_ours"].between(both["ci_low_theirs"], both["ci_high_theirs"]).mean()
+    others = "" if alike == len(both) else "; the others are open in one run and decided in the other"
     return (
-        f"{alike} of {len(both)} verdicts are the same; the others are open in one run and decided in the other.\n"
+        f"{alike} of {len(both)} verdicts are the same{others}.\n"
         f"{inside:.0%} of the differences lie inside the other run's interval."
     )
 

@@ -12,8 +12,9 @@ from transformers import AutoModel, AutoProcessor, CLIPModel
 
 from sysdpo.components.loading import load_pretrained
 from sysdpo.errors import UserError
-from sysdpo.scoring.pretrained import in_batches, load_judge, picture_key, pixels
+from sysdpo.scoring.pretrained import in_batches, load_judge, pixels
 from sysdpo.scoring.series import ImageJudgeSettings
+from sysdpo.values import picture_key
 
 
 class ClipDirection:

@@ -13,9 +13,10 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 from sysdpo.components.loading import load_pretrained
 from sysdpo.errors import UserError
 from sysdpo.processes import process_state
-from sysdpo.scoring.pretrained import in_batches, load_judge, picture_key, pixels
+from sysdpo.scoring.pretrained import in_batches, load_judge, pixels
 from sysdpo.scoring.regressor import AttributeRegressor
 from sysdpo.scoring.series import ImageJudgeSettings, folder_config
+from sysdpo.values import picture_key
 
 # What its outputs mean, by its configuration's `problem_type`.
 READINGS = {"regression": lambda outputs: outputs, "multi_label_classification": torch.sigmoid}

@@ -1,15 +1,17 @@
 """Pretrained models that judge: loaded whole or refused, used on the GPU where there is one."""
 
 from collections.abc import Callable, Hashable, Sequence
-from hashlib import sha256
 from typing import Any
 
 import torch
 from PIL.Image import Image
 from torch import Tensor
 
+from sysdpo import numerics
 from sysdpo.components.loading import load_whole
 from sysdpo.processes import process_state
+
+numerics.use_kernels()
 
 
 def load_judge(load: Callable[..., Any], model: str, *, revision: str | None, dtype: str) -> Any:
@@ -43,11 +45,6 @@ def in_batches(
     starts = range(0, len(distinct), batch_size)
     rows = torch.cat([function(distinct[start : start + batch_size]).float().cpu() for start in starts])
     return rows[[places[key(item)] for item in items]]
-
-
-def picture_key(image: Image) -> Hashable:
-    """Equal for pictures that look alike to a network, pixel by pixel."""
-    return image.size, sha256(image.convert("RGB").tobytes()).digest()
 
 
 def pixels(processor: Any, images: Sequence[Image], network: Any) -> Tensor:

@@ -12,8 +12,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from sysdpo import numerics
 from sysdpo.errors import UserError
-from sysdpo.scoring.pretrained import in_batches, picture_key
+from sysdpo.scoring.pretrained import in_batches
+from sysdpo.values import picture_key
+
+numerics.use_kernels()
 
 
 class AttributeRegressor(nn.Module):

@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_models import perturb, picture
 from torch import Tensor
 
 from sysdpo.components.diffusion import DiffusionModel
+from sysdpo.values import picture_key
 
 KINDS = ("epsilon", "v_prediction", "sample", "flow", "xl")
 CONDITIONS = [("red cat",), ("big blue dog",), ("red cat",)]
@@ -282,3 +284,10 @@ def test_parts_of_the_schedule_add_up_to_the_whole_bound(make_diffusion) -> None
             bounds.append(component.log_probs([("cat",)], [picture(0)], draw=[3]).policy.item())
     whole, low, high = bounds
     assert low + high == pytest.approx(whole, rel=0.1)
+
+
+def test_pictures_with_the_same_bytes_and_another_shape_are_apart() -> None:
+    white = [Image.new("RGB", size, "white") for size in ((8, 4), (4, 8))]
+    assert picture_key(white[0]) != picture_key(white[1])
+    assert picture_key(white[0]) == picture_key(white[0].copy())
+    assert picture_key(Image.new("L", (24, 1))) != picture_key(Image.new("RGB", (8, 1)))

@@ -7,7 +7,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
+from sysdpo.components.loading import add_lora
 from sysdpo.components.lora import fold_into_small, merged, without_adapter
+from sysdpo.errors import UserError
 
 
 class Net(nn.Module):
@@ -107,6 +109,23 @@ def test_what_cannot_be_merged_exactly_is_left_apart(case: str) -> None:
     shipped = model.base_model.model.small.base_layer.weight.clone()
     with without_adapter(model) if case == "switched off" else merged(model), merged(model):
         assert torch.equal(model.base_model.model.small.base_layer.weight, shipped)
+
+
+def test_a_layer_that_cannot_be_merged_leaves_none_merged(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network(trained=True)
+    shipped = model.base_model.model.small.base_layer.weight.clone()
+    monkeypatch.setattr(model.base_model.model.wide, "get_delta_weight", lambda name: torch.zeros(3))
+    with pytest.raises(RuntimeError), merged(model):
+        pass
+    assert torch.equal(model.base_model.model.small.base_layer.weight, shipped)
+    assert not model.base_model.model.small.merged
+
+
+@pytest.mark.parametrize("more", [{"modules_to_save": ["wide"]}, {"trainable_token_indices": [1]}])
+def test_weights_that_cannot_be_switched_off_are_refused(more: dict) -> None:
+    name = next(iter(more))
+    with pytest.raises(UserError, match=rf"lora.{name}: .* should be left out, because the reference"):
+        add_lora(lambda lora: lora, LoraConfig(target_modules=["small"], **more))
 
 
 def test_an_error_while_merged_leaves_the_weights_as_they_were() -> None:

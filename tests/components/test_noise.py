@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
@@ -146,3 +147,11 @@ def test_a_step_is_a_function_of_its_draw() -> None:
     read = schedule("flow")
     assert read.stratified_step(123_456_789) == read.stratified_step(123_456_789)
     assert len({read.stratified_step(draw) for draw in range(50)}) == 50
+
+
+def test_no_draw_lies_outside_of_the_schedule() -> None:
+    schedule = NoiseSchedule.of(DDPMScheduler(num_train_timesteps=100))
+    for draw in (10241603497632500931, np.int64(2**62), -1, 2**70):
+        assert 0 <= schedule.stratified_step(draw) < 100
+    steps = [schedule.stratified_step(2**60 + number) for number in range(100)]
+    assert len({step // 10 for step in steps}) == 10  # large draws cover the schedule as evenly as small ones

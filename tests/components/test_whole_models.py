@@ -197,3 +197,26 @@ def test_an_adapter_in_four_bits_is_refused(qwen: Path, tmp_path: Path) -> None:
     save_adapter(qwen, tmp_path / "sft")
     with pytest.raises(UserError, match=r"load_in_4bit: true should be false for '.*sft', which is an adapter"):
         LanguageModel.from_pretrained(tmp_path / "sft", lora=LORA, load_in_4bit=True)
+
+
+def tiny_gpt2(folder: Path, layers: int) -> dict[str, Tensor]:
+    """The weights of a GPT-2 of so many layers, saved as the base model by itself, whose names have no prefix."""
+    sizes = {"n_embd": 8, "n_head": 2, "vocab_size": 16, "n_positions": 16, "bos_token_id": 0, "eos_token_id": 1}
+    model = GPT2LMHeadModel(GPT2Config(n_layer=layers, **sizes))
+    model.transformer.save_pretrained(folder)
+    return load_file(folder / "model.safetensors")
+
+
+def test_surplus_layers_of_a_base_model_are_no_secret(tmp_path: Path) -> None:
+    weights = tiny_gpt2(tmp_path, 3)
+    config = json.loads((tmp_path / "config.json").read_text()) | {"n_layer": 1}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"it has besides 24 weights, 'h.1.attn.c_attn.bias' the first"):
+        load_whole(AutoModelForCausalLM.from_pretrained, tmp_path)
+
+
+def test_masks_that_older_versions_saved_are_no_surplus(tmp_path: Path) -> None:
+    masks = {"h.0.attn.masked_bias": torch.tensor(-1e4), "h.0.attn.bias": torch.ones(1, 1, 16, 16)}
+    save_file(tiny_gpt2(tmp_path, 1) | masks, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    load_whole(AutoModelForCausalLM.from_pretrained, tmp_path)
