@@ -19,7 +19,7 @@ numerics.use_kernels()
 FAILURES = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)
 
 
-CONSTANTS = re.compile(r"(attn|attention)\.(masked_)?bias$|causal_mask$|inv_freq$|position_ids$")
+CONSTANTS = re.compile(r"(^|\.)(attn|attention)\.(masked_)?bias$|causal_mask$|inv_freq$|position_ids$")
 """Masks and positions that older versions saved beside the weights."""
 
 

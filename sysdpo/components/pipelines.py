@@ -32,8 +32,8 @@ def load_pipeline(
     folder = Path(model)
     if not folder.is_dir():
         fetched = {"revision": revision, "variant": variant}
-        folder = Path(load_pretrained(loader.download, model, what="pipeline", **fetched))
-    index = load_pretrained(loader.load_config, folder, what="pipeline")
+        folder = Path(load_pretrained(loader.download, model, **fetched))
+    index = load_pretrained(loader.load_config, folder)
     if loader is not DiffusionPipeline and index["_class_name"] != loader.__name__:
         raise UserError(f"pipeline: '{pipeline}' should be what '{model}' was saved as, a {index['_class_name']}")
     parts: dict[str, Any] = {}
@@ -49,7 +49,7 @@ def load_pipeline(
     if "safety_checker" in index:
         # A black picture for one that it suspects is no sample of the model.
         parts |= {"safety_checker": None, "requires_safety_checker": False}
-    return load_pretrained(loader.from_pretrained, folder, what="pipeline", dtype=dtype, **parts)
+    return load_pretrained(loader.from_pretrained, folder, dtype=dtype, **parts)
 
 
 def part_class(described: Sequence[str]) -> Any:

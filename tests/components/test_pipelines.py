@@ -67,7 +67,7 @@ def test_an_adapter_beside_the_weights_is_not_passed_over(folder: Path, place: s
 
 def test_a_folder_with_an_adapter_alone_is_refused(folder: Path, tmp_path: Path) -> None:
     load(folder).save(tmp_path / "adapter")
-    with pytest.raises(UserError, match=r"pipeline: '.*adapter' cannot be loaded"):
+    with pytest.raises(UserError, match=r"model: '.*adapter' cannot be loaded"):
         load(tmp_path / "adapter")
 
 

@@ -299,5 +299,5 @@ def test_the_revision_is_asked_for(folders: dict[str, Path], monkeypatch: pytest
         return folders[name.removeprefix("hub/")]
 
     monkeypatch.setattr(DiffusionPipeline, "download", download)
-    DiffusionModel.from_pretrained("hub/xl", revision="462165b", variant="fp16", lora=LORA)
-    assert asked == [("5f0b02c", None), ("5f0b02c", None), ("462165b", "fp16")]
+    DiffusionModel.from_pretrained("hub/xl", revision="462165b", lora=LORA)
+    assert asked == [("5f0b02c", None), ("5f0b02c", None), ("462165b", None)]
