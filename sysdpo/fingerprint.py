@@ -54,9 +54,16 @@ def training_fingerprint(
 
 
 def method_checksum(settings: MethodSettings) -> str:
-    """Of the settings that change what is trained."""
-    method = dataclasses.asdict(settings) | {"candidates": dataclasses.asdict(settings.candidate_settings)}
+    """Of the settings that change what is trained, where they are not the defaults: a setting that a later version adds
+    leaves what was trained before as it is.
+    """
+    method = _chosen(settings) | {"candidates": _chosen(settings.candidate_settings)}
     return _checksum(without(method, METHOD_WITHOUT_EFFECT))
+
+
+def _chosen(settings: Any) -> dict[str, Any]:
+    fields = dataclasses.fields(settings)
+    return {field.name: value for field in fields if (value := getattr(settings, field.name)) != field.default}
 
 
 def content_checksum(path: Path) -> str:

@@ -47,7 +47,7 @@ def test_it_is_of_the_settings_the_seed_and_the_tables(tmp_path: Path) -> None:
     assert differing(first, taken(tmp_path, seed=1)) == {"seed"}
     assert differing(first, taken(tmp_path, beta=0.25)) == {"method"}
     assert differing(first, taken(tmp_path, candidates={"count": 3})) == {"method"}
-    assert taken(tmp_path, candidates={"count": 4}) == first  # the default, written down
+    assert taken(tmp_path, candidates={"count": 4}, pairs="all", beta=0.5) == first  # the defaults, written down
     (tmp_path / "pairs.parquet").write_bytes(b"other")
     assert differing(first, taken(tmp_path)) == {"pairs"}
 
