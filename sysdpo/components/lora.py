@@ -85,6 +85,9 @@ def sort_metadata(file: Path) -> None:
 
 def _folded(layer: LoraLinear, x: Tensor, *arguments: Any, **keywords: Any) -> Tensor:
     active = [name for name in layer.active_adapters if name in layer.lora_A]
+    # A strided input torch multiplies in another way where the weight asks for a gradient: policy and reference would
+    # be rounded differently before the first update.
+    x = x.contiguous()
     if layer.disable_adapters or layer.merged or len(active) != 1:
         return type(layer).forward(layer, x, *arguments, **keywords)
     (name,) = active
