@@ -112,6 +112,7 @@ def test_two_processes_train_as_one_does(
     assert len(ours) == len(theirs) == 20
     for one, other in zip(ours, theirs, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], abs=1e-5)
+        one.pop("accuracy"), other.pop("accuracy")  # a share of margins above 0, of which one may lie next to it
         assert one == pytest.approx(other, rel=1e-3, abs=1e-4)
     assert theirs[-1]["margin_writer"] != 0 != theirs[-1]["margin_painter"]
     after, expected = adapters(tmp_path / "training"), adapters(alone[method])
