@@ -31,7 +31,7 @@ def load_pipeline(
     loader = _loader(pipeline)
     folder = Path(model)
     if not folder.is_dir():
-        fetched = {"revision": revision, "variant": variant}
+        fetched: dict[str, Any] = {"revision": revision, "variant": variant}
         folder = Path(load_pretrained(loader.download, model, **fetched))
     index = load_pretrained(loader.load_config, folder)
     if loader is not DiffusionPipeline and index["_class_name"] != loader.__name__:
