@@ -6,9 +6,12 @@ its own: SHAKE-256 of the tuple is the generator's state (our choice).
 """
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 KEY_BYTES = 16  # of Philox
 STATE = slice(24, 24 + 8 * 624)  # where torch keeps the 624 words of its Mersenne Twister, in 8 bytes each
@@ -22,8 +25,10 @@ def numpy_generator(*parts: int | str) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=int.from_bytes(_digest(parts, KEY_BYTES), "little")))
 
 
-def torch_generator(*parts: int | str) -> torch.Generator:
+def torch_generator(*parts: int | str) -> "torch.Generator":
     """The stream of these numbers for what takes a torch generator only, a pipeline of diffusers say; on the CPU."""
+    import torch  # some environments have none, and draw all the same
+
     generator = torch.Generator().manual_seed(0)
     state = generator.get_state()
     words = np.frombuffer(_digest(parts, 4 * 624), dtype="<u4").astype("<u8")
@@ -33,6 +38,8 @@ def torch_generator(*parts: int | str) -> torch.Generator:
 
 def seed_torch(*parts: int | str) -> None:
     """Make torch's global stream on the CPU, from which new weights are drawn, the one of these numbers."""
+    import torch
+
     torch.set_rng_state(torch_generator(*parts).get_state())
 
 
