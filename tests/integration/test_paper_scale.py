@@ -33,7 +33,7 @@ class Rehearsal:
         self.results = self.folder / yaml.safe_load(Path(self.scales[1]).read_text())["results"]
 
     def snakemake(self, *arguments: str, scales: tuple[str, ...]) -> str:
-        return warm_snakemake(self.folder, *arguments, "--configfile", *scales)
+        return warm_snakemake(self.folder, *arguments, "--configfile", *scales, numerics="native")
 
     def methods(self, system: str) -> dict[str, dict]:
         return self.paper["systems"][system]["methods"]

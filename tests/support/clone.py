@@ -18,13 +18,13 @@ def clone(folder: Path) -> Path:
     return folder
 
 
-def warm_snakemake(folder: Path, *arguments: str) -> str:
-    """What a run of the workflow in a clone prints, its steps forked from a warm process; it must succeed."""
+def warm_snakemake(folder: Path, *arguments: str, numerics: str = "portable") -> str:
+    """What a run of the workflow in a clone prints; it must succeed. Steps of these numerics are forked."""
     python = (sys.executable, "-m")
     done = subprocess.run(
         [*python, "sysdpo", "warm", *python, "snakemake", "--cores", "2", "--scheduler", "greedy", *arguments],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(folder)},
+        env=os.environ | {"PYTHONPATH": str(folder), "SYSDPO_NUMERICS": numerics},
         capture_output=True,
         text=True,
         timeout=1800,
