@@ -158,12 +158,13 @@ class Jobs:
 
     def copies(self, method: str) -> dict[str, Any]:
         """The most bytes of parameters alive when a reference is computed, and what one copy of each model has."""
+        others = alive_bytes(torch.nn.Parameter)
         system = self.benchmark.system(self.foundation)
         with weights_at_reference(system) as weights:
             self.training(method, system)()
         parts = self.plan.components.values()
         once = sum(FLOAT * part.parameters for part in parts)
-        return self._beside(f"train {method}", "parameter_bytes", max(weights), once)
+        return self._beside(f"train {method}", "parameter_bytes", max(weights) - others, once)
 
     def _beside(self, rule: str, quantity: str, measured: float, planned: float) -> dict[str, Any]:
         about = {"system": self.name, "rule": rule, "quantity": quantity}

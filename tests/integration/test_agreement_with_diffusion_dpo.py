@@ -20,7 +20,7 @@ from sysdpo.training import pair_loss
 BETA, OMEGA = 0.5, 4000.0
 PROMPTS = ["red cat", "big blue dog"]
 CHOSEN, REJECTED = [picture(0), picture(1)], [picture(2), picture(3)]
-DRAWS = [1001, 1002]
+DRAWS = [1003, 1004]
 
 
 def ours(component: DiffusionModel):

@@ -114,7 +114,7 @@ def test_two_processes_train_as_one_does(
         assert one["loss"] == pytest.approx(other["loss"], abs=1e-5)
         one.pop("accuracy"), other.pop("accuracy")  # a share of margins above 0, of which one may lie next to it
         assert one == pytest.approx(other, rel=1e-3, abs=1e-4)
-    assert theirs[-1]["margin_writer"] != 0 != theirs[-1]["margin_painter"]
+    assert theirs[-1]["chosen_writer"] != 0 != theirs[-1]["chosen_painter"]
     after, expected = adapters(tmp_path / "training"), adapters(alone[method])
     assert {name.partition(".")[0] for name in after} == {"writer", "painter"}
     assert after.keys() == expected.keys()
