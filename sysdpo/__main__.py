@@ -35,13 +35,13 @@ def asked_numerics(arguments: Sequence[str]) -> str:
     file = after.get("--config") or next((each[9:] for each in arguments if each.startswith("--config=")), None)
     if file is None:
         return default
-    import yaml
+    from sysdpo.config import read_yaml  # which imports no numpy: it would be too late to choose
 
     try:
-        config = yaml.load(Path(file).read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        return str(config.get("numerics", default))
-    except (OSError, ValueError, yaml.YAMLError, AttributeError):
+        config = read_yaml(Path(file))
+    except UserError:
         return default  # the step itself says what is wrong with the file
+    return str(config.get("numerics", default)) if isinstance(config, dict) else default
 
 
 if __name__ == "__main__":

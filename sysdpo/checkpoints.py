@@ -9,10 +9,10 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from accelerate.utils import broadcast_object_list
@@ -35,6 +35,22 @@ TREE = "tree"
 
 MEMORY_LIMIT = 2**30
 """Bytes of such memories that a checkpoint takes along; beyond them a training ends equal up to rounding alone."""
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A component that keeps what its frozen parts have computed."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its references are."""
+        ...
+
+    @property
+    def memories(self) -> dict[str, MutableMapping[Any, Any]]:
+        """What is kept, by kind: `references` on the device, the rest in the host's memory."""
+        ...
+
 
 Weights = Mapping[str, Sequence[torch.Tensor]]
 """Of each component, in the order of its `trainable_parameters`."""
@@ -201,7 +217,8 @@ def memories_of(system: System) -> dict[str, dict[str, Any]]:
     """
     if process_state().num_processes > 1:
         return {}
-    memories = {name: getattr(component, "memories", {}) for name, component in system.components.items()}
+    parts = system.components.items()
+    memories = {name: part.memories for name, part in parts if isinstance(part, Remembering)}
     size = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(memories))
     return memories if size <= MEMORY_LIMIT else {}
 
@@ -210,10 +227,11 @@ def set_memories(system: System, memories: Mapping[str, Mapping[str, Any]]) -> N
     """Give each component back what `memories_of` found."""
     for name, kept in memories.items():
         component = system.components[name]
+        assert isinstance(component, Remembering)
         for memory, values in kept.items():
             # References are beside the policy's results; what encoders gave is kept in the host's memory.
-            device = component.device if memory == "references" else torch.device("cpu")  # type: ignore[attr-defined]
-            component.memories[memory].update(_on(values, device))  # type: ignore[attr-defined]
+            device = component.device if memory == "references" else torch.device("cpu")
+            component.memories[memory].update(_on(values, device))
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:
