@@ -7,7 +7,6 @@ another training is set aside under another name, and the training begins anew: 
 
 import hashlib
 import json
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, fields
@@ -19,7 +18,7 @@ from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from sysdpo.errors import UserError
+from sysdpo.errors import UserError, tell
 from sysdpo.files import unused_name, whole
 from sysdpo.packing import pack, unpack
 from sysdpo.processes import process_state
@@ -141,8 +140,7 @@ class Checkpoint:
             raise UserError(
                 f"--checkpoint: '{self.path}' {problem} and cannot be renamed ({error.strerror}); move it away"
             ) from error
-        told = f"checkpoint: '{self.path}' {problem}; it is now '{aside.name}', and the training begins anew"
-        print(told, file=sys.stderr, flush=True)
+        tell(f"checkpoint: '{self.path}' {problem}; it is now '{aside.name}', and the training begins anew")
 
     def write(self, **moment: Any) -> None:
         """Replace the last one by the `Moment` of these."""

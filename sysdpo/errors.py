@@ -1,6 +1,7 @@
 """The one error a user is meant to read."""
 
 import re
+import sys
 
 
 class UserError(ValueError):
@@ -11,6 +12,11 @@ class UserError(ValueError):
 
     def __str__(self) -> str:
         return printable(super().__str__())
+
+
+def tell(sentence: str) -> None:
+    """Say on stderr what a user should know though nothing is wrong enough to stop."""
+    print(f"sysdpo: {printable(sentence)}", file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:

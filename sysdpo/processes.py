@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sysdpo.errors import UserError, printable
+from sysdpo.errors import UserError, tell
 from sysdpo.gpus import reserve_gpus
 from sysdpo.settings import at_least
 from sysdpo.warm import ADDRESS
@@ -71,10 +71,7 @@ def _forget_other_processes() -> None:
         )
     if any(name.endswith("SIZE") and value != "1" for name, value in found.items()):
         said = ", ".join(f"{name}={value}" for name, value in found.items())
-        print(
-            printable(f"sysdpo: {said} in the environment is passed over, since no launcher has started this process"),
-            file=sys.stderr,
-        )
+        tell(f"{said} in the environment is passed over, since no launcher has started this process")
 
 
 def launch(arguments: Sequence[str], processes: int, machines: int, rendezvous: str | None) -> None:

@@ -26,6 +26,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 
 from sysdpo import numerics
+from sysdpo.errors import printable
 
 ADDRESS = "SYSDPO_WARM"
 """Environment variable of a warm command's steps: the interpreter's prefix, the numerics and the socket's path, with
@@ -70,7 +71,7 @@ def run_command(command: Sequence[str]) -> int:
     from sysdpo.cli import prepare
 
     if not command or shutil.which(command[0]) is None:
-        given = " ".join(command)
+        given = printable(" ".join(command))
         print(f"sysdpo warm: '{given}' should be a command, 'snakemake --cores all' for example", file=sys.stderr)
         return 2
     prepare()

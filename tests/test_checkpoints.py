@@ -210,7 +210,7 @@ def test_one_that_is_of_no_use_is_set_aside_and_the_training_begins_anew(
     capsys.readouterr()
     assert kept(path).read(system, settings) is None
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"checkpoint: '{path}' cannot be read (")
+    assert line.startswith(f"sysdpo: checkpoint: '{path}' cannot be read (")
     assert line.endswith("; it is now 'kept.pt.unusable', and the training begins anew")
     aside = tmp_path / "kept.pt.unusable"
     assert [each.name for each in tmp_path.iterdir()] == [aside.name]

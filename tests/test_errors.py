@@ -2,7 +2,7 @@
 
 import pytest
 
-from sysdpo.errors import UserError
+from sysdpo.errors import UserError, tell
 from sysdpo.progress import Progress
 
 ESCAPES = "red\x1b[31m \x07bell\x9b2J\nnext\r"
@@ -18,3 +18,8 @@ def test_progress_does_nothing_to_a_terminal(capsys: pytest.CaptureFixture[str])
     with Progress(ESCAPES, 1):
         pass
     assert capsys.readouterr().err.startswith(SAFE)
+
+
+def test_what_is_told_does_nothing_to_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    tell(ESCAPES)
+    assert capsys.readouterr().err == f"sysdpo: {SAFE}\n"

@@ -1,6 +1,5 @@
 """What a pipeline's frozen encoders say of pictures and prompts, kept in the host's memory as long as there is room."""
 
-import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from itertools import islice
 from typing import Any
@@ -11,7 +10,7 @@ from diffusers import DiffusionPipeline
 from PIL.Image import Image
 from torch import Tensor
 
-from sysdpo.errors import printable
+from sysdpo.errors import tell
 
 ROOM = 2 << 30
 """Bytes for what is said of pictures, and as much for prompts: a few thousand prompts of SDXL."""
@@ -109,11 +108,10 @@ class FrozenEncoders:
             if max(lengths) > most:
                 self._told = True
                 longest = prompts[lengths.index(max(lengths))]
-                sentence = (
-                    f"sysdpo: the text encoder cuts prompts of more than {most} tokens, in drawing as in training; "
+                tell(
+                    f"the text encoder cuts prompts of more than {most} tokens, in drawing as in training; "
                     f"'{longest[:60]}…' has {max(lengths)}"
                 )
-                print(printable(sentence), file=sys.stderr, flush=True)
                 return
 
 
