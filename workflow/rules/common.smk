@@ -12,6 +12,8 @@ from snakemake.settings.types import DeploymentMethod
 
 WORKFLOW = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
 sys.path.insert(0, str(WORKFLOW.parent))
+# The steps choose their numerics; this process computes nothing, and its plugins may have imported numpy before.
+os.environ.pop("SYSDPO_NUMERICS", None)
 
 from config_check import stop_if_wrong
 from sysdpo.config import expand_experiments, local_data, method_rows, own_modules, without_dropped
@@ -27,7 +29,8 @@ stop_if_wrong(config, WORKFLOW / "schemas" / "config.schema.yaml", [Path(path) f
 OWN_ENVIRONMENTS = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 PROGRAMS = '"$CONDA_PREFIX/bin"' if OWN_ENVIRONMENTS else shlex.quote(str(Path(sys.executable).parent))
 shell.prefix(f'set -euo pipefail; export PYTHONPATH={shlex.quote(str(WORKFLOW.parent))} PATH={PROGRAMS}:"$PATH"; ')
-os.environ.update(OMP_WAIT_POLICY="PASSIVE")
+NUMERICS = config.get("numerics", "portable")
+os.environ.update(OMP_WAIT_POLICY="PASSIVE", SYSDPO_NUMERICS=NUMERICS)
 
 RESULTS = config["results"]
 LOGS = f"{RESULTS}/logs"
@@ -41,7 +44,6 @@ CREDIT_TABLE = f"{RESULTS}/tables/{{system}}_credit.csv"
 STUDY_TABLE = f"{RESULTS}/studies/{{study}}.csv"
 STUDY_FIGURE = f"{RESULTS}/figures/study_{{study}}"
 
-NUMERICS = config.get("numerics", "portable")
 SYSTEMS = config["systems"]
 SEEDS = config["seeds"]
 EXPERIMENTS = config.get("experiments") or {}
