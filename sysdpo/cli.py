@@ -28,7 +28,7 @@ ENVIRONMENT = {
 }
 
 PATHS = (
-    *("prompts", "foundation", "trajectories", "scores", "pairs", "training", "metrics", "comparisons", "table"),
+    *("prompts", "foundation", "trajectories", "scores", "pairs", "metrics", "comparisons", "table"),
     *("runs", "results", "figures", "digests", "committed", "checkpoint", "output"),
 )
 STEPS: dict[str, tuple[Any, tuple[str, ...]]] = {
@@ -96,6 +96,8 @@ def _add_option(step: argparse.ArgumentParser, name: str, *, required: bool) -> 
         step.add_argument("--seed", type=number(int, Seed), required=required)
     elif name in ("evaluations", "parts"):
         step.add_argument(f"--{name}", type=Path, nargs="+", required=required)
+    elif name == "training":
+        step.add_argument(f"--{name}", type=Path, nargs="+", default=[], required=required)
     elif name == "part":
         step.add_argument("--part", metavar="2/4", required=required, help="do this part of the prompts alone")
     elif name in ("processes", "machines"):
@@ -122,7 +124,7 @@ def check_paths(options: argparse.Namespace) -> None:
     """Raises `UserError` if the step would replace what it reads."""
     given = {name: value for name, value in vars(options).items() if isinstance(value, Path)}
     outputs = {name: given.pop(name) for name in WRITTEN.get(options.step, ("output",)) if name in given}
-    several = [path for name in ("evaluations", "parts") for path in getattr(options, name, ())]
+    several = [path for name in ("evaluations", "parts", "training") for path in getattr(options, name, ())]
     check_outputs(outputs, [*given.values(), *several])
 
 

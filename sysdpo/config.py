@@ -24,13 +24,13 @@ TOP_LEVEL = ("numerics", "results", "seeds", "systems", "experiments", "studies"
 REQUIRED_SECTIONS = ("factory", "components", "trajectories", "training", "methods", "evaluation")
 SECTIONS = (
     *REQUIRED_SECTIONS,
-    *("prompts", "questions", "data", "foundation", "scorer", "judge", "baselines", "figures"),
+    *("prompts", "questions", "data", "foundation", "scorer", "judge", "ablations", "baselines", "figures"),
 )
 
 
 RUN_MAKES = (
     *("runs", "logs", "benchmarks", "checkpoints", "config.yaml", "metrics.csv", "comparisons.csv", "tables"),
-    *("figures", "studies", "experiments", "manifest.json", "report.html"),
+    *("figures", "studies", "experiments", "ablations", "manifest.json", "report.html"),
 )
 """What a run leaves in its folder of results."""
 
@@ -130,7 +130,8 @@ def without_dropped(config: Config) -> Config:
         return {name: entry for name, entry in (entries or {}).items() if entry is not None}
 
     systems = {
-        name: kept(system) | {part: kept(system[part]) for part in ("methods", "foundation") if part in system}
+        name: kept(system)
+        | {part: kept(system[part]) for part in ("methods", "ablations", "foundation") if part in system}
         for name, system in kept(config["systems"]).items()
     }
     others = {section: kept(config[section]) for section in ("experiments", "studies") if section in config}
@@ -195,7 +196,7 @@ def method_rows(config: Config, system: str) -> dict[str, dict[str, Any]]:
     """Every method of a system, experiment variants included: its row merged over `training`."""
     described = system_config(config, system)
     variants = {name: row for name, row in expand_experiments(config).items() if row["system"] == system}
-    rows = dict(described["methods"])
+    rows = dict(described["methods"]) | dict(described.get("ablations") or {})
     rows |= {name: merged(rows[variant["method"]], variant["overrides"]) for name, variant in variants.items()}
     return {name: merged(described["training"], row or {}) for name, row in rows.items()}
 

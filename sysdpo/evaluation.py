@@ -1,5 +1,6 @@
 """Sampling from a system and measuring what it does."""
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,7 +87,9 @@ def evaluate(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Samples with their scores, and the long table `prompt_id, sample, metric, value`.
 
-    With `best_of` above 1 that many trajectories are drawn for each sample and the one with the highest score kept.
+    With `best_of` above 1 that many trajectories are drawn for each sample and the one with the highest score kept;
+    `kl_selection` is then `log n − (n−1)/n`, a bound of the KL divergence that picking costs (Beirami et al., arXiv
+    2401.01879).
     The metrics `greedy` are measured once more, as `{metric}_greedy`, on one trajectory a prompt of likeliest tokens.
     place: of the first of `prompts` among all that are evaluated.
     """
@@ -97,6 +100,8 @@ def evaluate(
     drawn, scores = drawn.loc[kept].reset_index(drop=True), scores.loc[kept].reset_index(drop=True)
     wide = measure_trajectories(benchmark, prompts, drawn, scores, foundation)
     wide = wide.assign(preference_score=scores["score"], **drift(system, drawn, first=place * samples))
+    if best_of > 1:
+        wide = wide.assign(kl_selection=math.log(best_of) - (best_of - 1) / best_of)
     wide = wide.assign(prompt_id=drawn["prompt_id"], sample=drawn["sample"])
     long = wide.melt(["prompt_id", "sample"], var_name="metric", value_name="value")
     if greedy:
@@ -145,9 +150,9 @@ def greedy_decoding(system: System) -> Iterator[None]:
 def drift(
     system: System, trajectories: pd.DataFrame, batch_size: int = DRIFT_ROWS, *, first: int = 0
 ) -> dict[str, np.ndarray]:
-    """`kl_{component}`, in nats: each trajectory's log-ratio to the reference; its mean estimates the KL divergence.
+    """`kl_{component}`, in nats: what the component's `drift` says of each trajectory; the mean estimates a divergence.
 
-    For a diffusion model it is the difference of the variational bounds over its noise range, one `(t, ε)` an image.
+    For a diffusion model that is an upper bound over its whole schedule, from one `(t, ε)` an image.
     A row's place names it; `first` is that of the first row. At most `batch_size` trajectories are looked at together,
     and no more values of a model than it generates together.
     """
@@ -160,7 +165,6 @@ def drift(
             rows = trajectories.iloc[start : start + size]
             variables: dict[str, Sequence] = {str(key): rows[key].tolist() for key in rows.columns}
             draw = range(DRIFT_DRAWS + first + start, DRIFT_DRAWS + first + start + len(rows))
-            with torch.no_grad(), component.in_nats():
-                parts.append(system.log_ratios(variables, draw=draw, components=[name])[name].cpu().numpy())
+            parts.append(system.drift(variables, draw=draw, components=[name])[name].kl.cpu().numpy())
         measured[f"kl_{name}"] = np.concatenate(parts)
     return measured

@@ -12,7 +12,7 @@ from sysdpo.components.function import Function
 from sysdpo.errors import UserError
 from sysdpo.objectives import MARGINALS, effective_sample_size, posterior
 from sysdpo.seeds import numpy_generator
-from sysdpo.settings import CandidateSettings
+from sysdpo.settings import CandidateSettings, MethodSettings
 from sysdpo.system import LogProbs, Node, System, Trajectories, conditions_of
 from sysdpo.values import Completion
 
@@ -26,12 +26,14 @@ class Evidence:
     components: for each trained component, summed over its nodes; of hidden intermediates the mean under their
         posterior. marginal: the estimate of `log p(z|x)` where there are hidden ones. measures: more to log, `[…]`.
     lengths: the tokens that each component generated, at least 1, where all variables are known.
+    chosen: `log p_k` of the chosen rows, `[pairs]`, where these are not those of `components`.
     """
 
     components: dict[str, LogProbs]
     marginal: LogProbs | None = None
     measures: Mapping[str, Tensor] = field(default_factory=dict)
     lengths: Mapping[str, Tensor] = field(default_factory=dict)
+    chosen: Mapping[str, Tensor] | None = None
 
 
 class Witness(Protocol):
@@ -224,9 +226,39 @@ class Hidden:
         return Evidence(expected, marginal, measures)
 
 
-def witness(system: System, objective: str, settings: CandidateSettings) -> Witness:
-    """Whom to ask for the evidence of an objective."""
-    return Hidden(system, settings) if objective == "sampling" else Known(system)
+class Both:
+    """Margins from intermediates that are known, and the likelihood of the chosen summed over hidden ones."""
+
+    def __init__(self, system: System, settings: CandidateSettings):
+        self.known, self.hidden = Known(system), Hidden(system, settings)
+        self.refresh = self.hidden.refresh
+
+    def variables(self, columns: Iterable[str]) -> list[str]:
+        """All of them."""
+        return self.known.variables(columns)
+
+    def prepare(self, inputs: Trajectories, keys: Sequence[str], *, seeds: Sequence[int]) -> None:
+        """See `Hidden`."""
+        self.hidden.prepare(inputs, keys, seeds=seeds)
+
+    def evidence(
+        self, trajectories: Trajectories, keys: Sequence[str], *, draw: Sequence[int], components: Sequence[str]
+    ) -> Evidence:
+        """That of the known intermediates, with the hidden ones' likelihood and measures of the chosen rows."""
+        known = self.known.evidence(trajectories, keys, draw=draw, components=components)
+        half = slice(len(keys) // 2)
+        chosen = {name: column[half] for name, column in trajectories.items()}
+        hidden = self.hidden.evidence(chosen, keys[half], draw=draw[half], components=components)
+        likelihood = {name: part.policy for name, part in hidden.components.items()}
+        return replace(known, chosen=likelihood, measures=hidden.measures)
+
+
+def witness(system: System, settings: MethodSettings) -> Witness:
+    """Whom to ask for a method's evidence."""
+    if settings.intermediates == {"known"}:
+        return Known(system)
+    kind = Hidden if settings.intermediates == {"hidden"} else Both
+    return kind(system, settings.candidate_settings)
 
 
 def _mix(*parts: int) -> int:

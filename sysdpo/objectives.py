@@ -82,8 +82,8 @@ def sampling(margins: Margins, link: Link) -> Tensor:
     return link(margins["marginal"])
 
 
-def chosen_only(margins: Margins, link: Link) -> Tensor:
-    """`0`: no preference term, which leaves the likelihood of the chosen (an ablation, our choice)."""
+def likelihood(margins: Margins, link: Link) -> Tensor:
+    """`0`: no preference term, which leaves the likelihood of the chosen alone (a null row, our choice)."""
     return torch.zeros_like(_stack(margins)[0])
 
 
@@ -123,7 +123,7 @@ OBJECTIVES: dict[str, Objective] = {
     "direct": direct,
     "separate": separate,
     "sampling": sampling,
-    "chosen_only": chosen_only,
+    "likelihood": likelihood,
 }
 
 

@@ -43,12 +43,13 @@ Share = Annotated[float, Range(0, 1)]
 
 LINKS = ("sigmoid", "ipo", "hinge", "conservative", "robust")
 PREFERENCES = ("sampled", "given")
+INTERMEDIATES = ("known", "hidden")
 PAIRS = ("all", "random", "best_worst")
 LABELS = ("deterministic", "bradley_terry", "random")
 GENERATORS = ("diverse_beam", "beam", "ancestral", "nucleus")
 MARGINALS = ("truncated", "importance", "single")
 
-METHOD_WITHOUT_EFFECT = ("micro_batch_size", "best_of")
+METHOD_WITHOUT_EFFECT = ("micro_batch_size", "best_of", "monitor_every")
 """Settings of a method that change nothing of what it trains, rounding aside."""
 SYSTEM_WITHOUT_EFFECT = ("batch_size", "gradient_checkpointing", "sharded", "shards")
 """Settings of a system's components and other sections that change nothing of what they make, rounding aside."""
@@ -201,14 +202,21 @@ class Evaluation(Sampling):
 class MethodSettings:
     """One method: a row of `methods`, merged over `training`.
 
-    objective: `none` (train nothing), `direct`, `sampling`, `separate`, `chosen_only` or `only_<component>`.
+    objective: `none` (train nothing), `direct`, `sampling`, `separate`, `only_<component>`, or `likelihood`, which has
+        no preference term.
     best_of: how many trajectories an answer is picked from, by score.
+    take: for components the method that their adapters come from, where the objective is `none`: the swap test.
     steps: updates a round; batch_size: pairs an update, over all processes; micro_batch_size: pairs a process takes
         through the models at once (None: all of its share), the gradients of the rest being added up.
     beta: inverse temperature of the preference; link, label_smoothing: the loss on a margin.
     length_normalized: whether a component's log-ratio is divided by the tokens it generated before it becomes a margin
         (what has no tokens, a picture, is left as it is), as TRL's IPO has it; beta is then per token.
-    learning_rate, chosen_weight: for each component; the latter weighs `−log p(chosen)`.
+    learning_rate: for each component.
+    chosen_weight: for each component, what `−log p(chosen)` weighs beside the preference term; 0 leaves that alone.
+    chosen_intermediates: for that likelihood `known`, the chosen trajectory's own, or `hidden`, summed over candidates
+        of the policy's own as `sampling` does. None: as the preference term has them.
+    monitor_every: updates between two looks at what the policy draws (its entropy and KL divergence) and at how the
+        gradients of `direct` and `separate` lie to each other; 0 is never. The training is the same with and without.
     preferences: `sampled` from the system and scored, or `given` with the prompts as final outputs alone.
     pairs, labels, label_temperature: which pairs are used and who is called their winner.
     noise_bank: how many Monte-Carlo draws a pair has, used in turn in the passes over the pairs.
@@ -219,6 +227,7 @@ class MethodSettings:
     objective: str
     learning_rate: Mapping[str, Positive]
     chosen_weight: Mapping[str, NotNegative]
+    chosen_intermediates: str | None = None
     beta: Positive = 0.5
     link: str = "sigmoid"
     label_smoothing: Annotated[float, Range(0, 0.5, open=(False, True))] = 0.0
@@ -235,6 +244,8 @@ class MethodSettings:
     noise_bank: Count = 4
     rounds: Count = 1
     best_of: Count = 1
+    take: Mapping[str, str] = field(default_factory=dict)
+    monitor_every: Whole = 0
     candidates: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -242,10 +253,14 @@ class MethodSettings:
         one_of("preferences", self.preferences, PREFERENCES)
         one_of("pairs", self.pairs, PAIRS)
         one_of("labels", self.labels, LABELS)
-        if self.preferences == "given" and (self.objective != "sampling" or self.rounds > 1):
+        if self.chosen_intermediates is not None:
+            one_of("chosen_intermediates", self.chosen_intermediates, INTERMEDIATES)
+        if self.objective == "sampling" and self.chosen_intermediates == "known":
+            raise UserError("chosen_intermediates: 'known' should be 'hidden' for the objective 'sampling'")
+        if self.preferences == "given" and (self.intermediates != {"hidden"} or self.rounds > 1):
             raise UserError(
-                f"preferences: 'given' are final outputs alone, for one round of the objective 'sampling'; here are "
-                f"{self.rounds} of '{self.objective}'"
+                f"preferences: 'given' are final outputs alone, for one round of the objective 'sampling', or of "
+                f"'likelihood' with hidden chosen_intermediates; here are {self.rounds} of '{self.objective}'"
             )
         if self.length_normalized and self.objective == "sampling":
             raise UserError(
@@ -257,10 +272,12 @@ class MethodSettings:
             "direct",
             "sampling",
             "separate",
-            "chosen_only",
+            "likelihood",
             *(f"only_{name}" for name in self.learning_rate),
         }
         one_of("objective", self.objective, sorted(known))
+        if self.take and self.objective != "none":
+            raise UserError(f"take: {dict(self.take)} should be empty for the objective '{self.objective}'")
         if missing := sorted(set(self.learning_rate) ^ set(self.chosen_weight)):
             raise UserError(f"learning_rate and chosen_weight should name the same components; {missing} differ")
         _ = self.candidate_settings
@@ -269,6 +286,19 @@ class MethodSettings:
     def candidate_settings(self) -> CandidateSettings:
         """`candidates`, typed."""
         return typed(CandidateSettings, self.candidates, "candidates")
+
+    @property
+    def intermediates(self) -> set[str]:
+        """Whether a training looks at the trajectories' intermediates (`known`), sums over them (`hidden`), or both."""
+        own = "hidden" if self.objective == "sampling" else "known"
+        chosen = self.chosen_intermediates or own
+        if self.objective == "likelihood":
+            return {chosen}
+        return {own, chosen} if any(self.chosen_weight.values()) else {own}
+
+    def trainings(self, method: str) -> list[str]:
+        """The methods whose trainings an evaluation of this one needs, its own name being `method`."""
+        return [method] if self.trains else list(dict.fromkeys(self.take.values()))
 
     @property
     def trains(self) -> bool:

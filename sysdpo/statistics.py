@@ -25,7 +25,7 @@ paired by prompt and seed, are free of it as far as a prompt is as hard for one 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -87,7 +87,6 @@ METRICS: dict[str, Metric] = {
         "Caption fidelity", True, "", 3, "cosine of each image with its own caption in CLIP's space, mean of the three"
     ),
     "accuracy": Metric("Accuracy", True, "%", 1, "share of right final answers, sampled"),
-    "accuracy_greedy": Metric("Greedy accuracy", True, "%", 1, "share of right final answers, greedy decoding"),
     "reward": Metric("Reward", True, "", 3, "reward of the final answer, by the model that preferences come from"),
     "judge_score": Metric("Judge", True, "", 3, "reward of the final answer, by a second model that trained nothing"),
     "draft_reward": Metric("Draft reward", True, "", 3, "reward of the draft, were it the answer"),
@@ -97,14 +96,21 @@ METRICS: dict[str, Metric] = {
 }
 
 
+GREEDY = "_greedy"
+
+
 def describe_metric(name: str) -> Metric:
-    """The metric's entry in `METRICS`, or one made for the families `kl_<component>` and
+    """The metric's entry in `METRICS`, or one made for the families `<metric>_greedy`, `kl_<component>` and
     `win_rate_vs_<method>`.
 
     Raises UserError for a name that is in neither: the direction of a metric is never guessed.
     """
     if name in METRICS:
         return METRICS[name]
+    if name.endswith(GREEDY):
+        base = describe_metric(name.removesuffix(GREEDY))
+        label = f"{base.label[0].lower()}{base.label[1:]}"
+        return replace(base, label=f"Greedy {label}", meaning=f"{base.meaning}, greedy decoding")
     if name.startswith("kl_"):
         component = name.removeprefix("kl_")
         return Metric(f"KL, {component}", False, "nats", 2, f"drift of the {component} from its reference")

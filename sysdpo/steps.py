@@ -22,6 +22,7 @@ from sysdpo.errors import UserError
 from sysdpo.files import read_table, whole, write_table
 from sysdpo.parts import METRICS, SAMPLES, gather_parts, prompts_of_part
 from sysdpo.processes import is_worker, launch, process_state
+from sysdpo.settings import one_of
 from sysdpo.tables import (
     PAIR_COLUMNS,
     PROMPT_COLUMNS,
@@ -232,11 +233,13 @@ def evaluate(options: argparse.Namespace, config: Config) -> None:
     """Sample and measure the system as a method left it."""
     described = system_config(config, options.system)
     settings = method_settings(config, options.system, options.method)
-    if settings.trains != (options.training is not None):
-        told = "should" if settings.trains else "should not"
-        raise UserError(f"--training: it {told} be given for the objective '{settings.objective}'")
-    if options.training is not None:
-        check_identity(options.training, identity(options.system, options.method, options.seed, settings))
+    sources = settings.trainings(options.method)
+    if len(options.training) != len(sources):
+        told = f"hold the folders of {sources}" if sources else "not be given"
+        raise UserError(f"--training: it should {told} for the objective '{settings.objective}'")
+    rows = {method: method_settings(config, options.system, method) for method in sources}
+    for folder, (method, row) in zip(options.training, rows.items(), strict=True):
+        check_identity(folder, identity(options.system, method, options.seed, row))
     benchmark = benchmark_of(options, config)
     asked = read_prompts(options.prompts, benchmark, options.split)
     asked, place = prompts_of_part(asked, options.part, f"systems.{options.system}.evaluation.shards")
@@ -246,10 +249,11 @@ def evaluate(options: argparse.Namespace, config: Config) -> None:
     from sysdpo.preferences import write_trajectories
 
     system = benchmark.system(options.foundation).to()
-    if options.training is not None:
-        adapters = adapters_of(options.training, trained_components(settings.objective, system.trainable))
-        for name, folder in adapters.items():
-            system.components[name].load(folder)
+    for folder, (method, row) in zip(options.training, rows.items(), strict=True):
+        adapters = adapters_of(folder, trained_components(row.objective, system.trainable))
+        for name in [name for name, source in settings.take.items() if source == method] or adapters:
+            one_of(f"the component taken of '{method}'", name, sorted(adapters))
+            system.components[name].load(adapters[name])
     wanted = evaluation_settings(described, options.system)
     samples, metrics = measure(
         benchmark,

@@ -4,7 +4,7 @@
 nodes, whose parameters are then shared.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,17 @@ class LogProbs(NamedTuple):
     reference: Tensor
 
 
+class Drift(NamedTuple):
+    """What values drawn from the policy say of it, in nats, each `[batch]`, float32.
+
+    kl: of each row an estimate of KL(policy‖reference), or of an upper bound of it.
+    entropy: `−log p` under the policy; NaN where the likelihood is known up to a constant alone.
+    """
+
+    kl: Tensor
+    entropy: Tensor
+
+
 class Component(Protocol):
     """What can sit at a node. Conditions are tuples holding one value for each parent of the node, in order."""
 
@@ -43,8 +54,8 @@ class Component(Protocol):
         """Log-probability of each value; `draw` names each row's Monte-Carlo noise, where there is any."""
         ...
 
-    def in_nats(self) -> AbstractContextManager[None]:
-        """Within it `log_probs` speaks of nats, however training weighs it."""
+    def drift(self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Any], *, draw: Sequence[int]) -> Drift:
+        """How far the policy is from its reference, judged by values that the policy has drawn; no gradients."""
         ...
 
     def trainable_parameters(self) -> list[torch.nn.Parameter]:
@@ -146,7 +157,10 @@ class System:
         the same one). `components` restricts the work; by default every component is evaluated.
         """
         wanted = self.components if components is None else components
-        return {name: self._component_log_probs(name, trajectories, draw) for name in wanted}
+        return {
+            name: LogProbs(*self._over_nodes(name, trajectories, draw, self.components[name].log_probs))
+            for name in wanted
+        }
 
     def log_ratios(
         self, trajectories: Trajectories, *, draw: Sequence[int], components: Iterable[str] | None = None
@@ -155,7 +169,16 @@ class System:
         log_probs = self.log_probs(trajectories, draw=draw, components=components)
         return {name: policy - reference for name, (policy, reference) in log_probs.items()}
 
-    def _component_log_probs(self, name: str, trajectories: Trajectories, draw: Sequence[int]) -> LogProbs:
+    def drift(self, trajectories: Trajectories, *, draw: Sequence[int], components: Iterable[str]) -> dict[str, Drift]:
+        """Of each component, summed over its nodes, from trajectories that the system as it is has drawn."""
+        return {
+            name: Drift(*self._over_nodes(name, trajectories, draw, self.components[name].drift)) for name in components
+        }
+
+    def _over_nodes(
+        self, name: str, trajectories: Trajectories, draw: Sequence[int], asked: Callable[..., tuple[Tensor, Tensor]]
+    ) -> list[Tensor]:
+        """What a component answers for each of its nodes, summed over them; each `[batch]`."""
         nodes = [node for node in self.nodes if node.component == name]
         needed = {variable for node in nodes for variable in (node.name, *node.parents)}
         if missing := sorted(needed - set(trajectories)):
@@ -171,11 +194,11 @@ class System:
         ]
         first = {place: row for row, place in reversed(list(enumerate(places)))}
         rows = [first[place] for place in range(len(factors))]
-        policy, reference = self.components[name].log_probs(
+        answers = asked(
             [conditions[row] for row in rows], [values[row] for row in rows], draw=[draws[row] for row in rows]
         )
         shape = (len(nodes), len(draw))
-        return LogProbs(policy[places].reshape(shape).sum(0), reference[places].reshape(shape).sum(0))
+        return [each[places].reshape(shape).sum(0) for each in answers]
 
 
 def _identity(value: Any) -> Any:

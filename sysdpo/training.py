@@ -23,6 +23,7 @@ from sysdpo.checkpoints import Checkpoint, Moment, memories_of, set_memories, se
 from sysdpo.errors import UserError
 from sysdpo.evidence import Evidence, witness
 from sysdpo.feed import Feed, Part
+from sysdpo.monitor import drift_of_draws, gradient_cosines
 from sysdpo.objectives import make_link, make_objective, margins, trained_components
 from sysdpo.preferences import label_pairs, select_pairs
 from sysdpo.progress import Progress
@@ -107,7 +108,7 @@ def train_round(
     groups = [{"params": weights[name], "lr": settings.learning_rate[name]} for name in components]
     optimizer = accelerator.prepare(torch.optim.AdamW(groups, weight_decay=0.0, fused=True))
     schedule = get_cosine_schedule_with_warmup(optimizer, settings.warmup_steps, settings.steps)
-    asked = witness(system, settings.objective, settings.candidate_settings)
+    asked = witness(system, settings)
     place = {"process": accelerator.process_index, "processes": accelerator.num_processes}
     feed = Feed(system, asked, trajectories, pairs, settings, components, seed=seed, number=number, **place)
     first, spent = 0, 0.0
@@ -120,7 +121,9 @@ def train_round(
     started = time.monotonic() - spent
     with Progress(name, settings.steps, first=first, shown=is_main) as progress:
         for step, parts in enumerate(feed.updates(first), first):
-            record = accumulate(accelerator, model, parts)
+            looks = settings.monitor_every and step % settings.monitor_every == 0
+            seen = look(system, feed, parts[0], weights, settings) if looks else {}
+            record = accumulate(accelerator, model, parts) | seen
             where = f"update {step + 1} of {settings.steps}"
             check_losses(record, settings, where)
             # Each component is clipped by itself: one's large gradient must not slow the others.
@@ -132,6 +135,7 @@ def train_round(
             optimizer.zero_grad()
             check_weights(weights, settings, where)
             record["gradient_norm"] = float(np.hypot.reduce(list(norms.values())))
+            record |= {f"gradient_norm_{name}": norm for name, norm in norms.items()}
             record["seconds"] = time.monotonic() - started
             log.write(json.dumps({"step": number * settings.steps + step, "round": number} | record) + "\n")
             log.flush()
@@ -141,6 +145,15 @@ def train_round(
                 states |= {"began": began, "weights": weights_of(system), "memories": memories_of(system)}
                 now = {"round": number, "step": step + 1, "seconds": record["seconds"]}
                 checkpoint.write(**states, **now, log=Path(log.name).read_text())
+
+
+def look(
+    system: System, feed: Feed, part: Part, weights: Mapping[str, list[nn.Parameter]], settings: MethodSettings
+) -> dict[str, float]:
+    """What the monitor says of the policy as it is before an update, the part being the update's first."""
+    link = make_link(settings.link, beta=settings.beta, label_smoothing=settings.label_smoothing)
+    cosines = gradient_cosines(part.evidence(), weights, link)
+    return cosines | drift_of_draws(system, feed.rows, list(weights), feed.seed, feed.number)
 
 
 def check_losses(record: Mapping[str, float], settings: MethodSettings, where: str) -> None:
@@ -228,13 +241,16 @@ def pair_loss(evidence: Evidence, settings: MethodSettings) -> tuple[Tensor, dic
         judged = {name: chosen[name] / lengths[name][0] - rejected[name] / lengths[name][1] for name in margin}
     link = make_link(settings.link, beta=settings.beta, label_smoothing=settings.label_smoothing)
     preference = make_objective(settings.objective)(judged, link)
-    likelihood = {name: policy.chunk(2)[0] for name, (policy, _) in log_probs.items()}
+    likelihood = evidence.chosen or {name: policy.chunk(2)[0] for name, (policy, _) in log_probs.items()}
     anchors = sum(-settings.chosen_weight[name] * likelihood[name] for name in likelihood)
     loss = (preference + anchors).mean()
     record = {"loss": preference.mean(), "total_loss": loss, "accuracy": (total > 0).float().mean()}
     record["margin"] = total.mean()
+    # Where its size stays well below 1 the sigmoid is as good as linear.
+    record["scaled_margin"] = settings.beta * total.abs().mean()
     for name in margin:
         record[f"margin_{name}"] = margin[name].mean()
+        record[f"scaled_margin_{name}"] = settings.beta * margin[name].abs().mean()
         record[f"chosen_{name}"], record[f"rejected_{name}"] = chosen[name].mean(), rejected[name].mean()
         record[f"chosen_log_prob_{name}"] = likelihood[name].mean()
     record |= {name: measure.mean() for name, measure in evidence.measures.items()}

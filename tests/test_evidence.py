@@ -169,7 +169,7 @@ def test_real_models_start_at_a_margin_of_zero_and_ln_2(make_system, estimator: 
     candidates = {"estimator": estimator, "count": count, "generator": generator}
     rates = dict.fromkeys(("writer", "painter"), 0.01)
     method = MethodSettings("sampling", rates, dict.fromkeys(rates, 0.0), candidates=candidates)
-    asked = witness(system, method.objective, method.candidate_settings)
+    asked = witness(system, method)
     rows = {"text": ["cat", "dog"] * 2, "image": [picture(row) for row in range(4)]}
     keys = rows["text"]
     asked.prepare(rows, keys, seeds=[1, 2, 1, 2])

@@ -25,7 +25,7 @@ def feed(process: int = 0, processes: int = 1, **over) -> Feed:
     rates = {"learning_rate": dict.fromkeys(names, 0.1), "chosen_weight": dict.fromkeys(names, 0.0)}
     settings = MethodSettings(objective="direct", steps=6, batch_size=4, warmup_steps=0, **rates, **over)
     system = coins()
-    asked = witness(system, settings.objective, settings.candidate_settings)
+    asked = witness(system, settings)
     shared = {"process": process, "processes": processes}
     return Feed(system, asked, frame, pairs, settings, list(names), seed=3, number=0, **shared)
 

@@ -87,7 +87,7 @@ A, B = torch.tensor([1.0, -1.0], dtype=torch.float64), torch.tensor([1.0, 3.0], 
         ("direct", [0.1269280, 0.1269280]),
         # 2 · 0.3132617; ℓ(−1) + ℓ(3) = 1.3132617 + ln 1.0497871 = 1.3132617 + 0.0485874
         ("separate", [0.6265234, 1.3618491]),
-        ("chosen_only", [0.0, 0.0]),
+        ("likelihood", [0.0, 0.0]),
     ],
 )
 def test_objective_has_its_hand_worked_values(objective: str, losses: list[float]) -> None:

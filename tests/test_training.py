@@ -176,10 +176,10 @@ def test_training_follows_the_preferences_and_not_random_labels(tmp_path: Path) 
     assert max(abs(logit) for logit in logits["random"]) < 0.5
 
 
-def test_chosen_only_raises_what_was_chosen_without_a_preference_term(tmp_path: Path) -> None:
+def test_likelihood_raises_what_was_chosen_without_a_preference_term(tmp_path: Path) -> None:
     frame, pairs = coin_data()
     system = coins()
-    method = settings("chosen_only", **COIN | {"chosen_weight": {"first": 1.0, "second": 1.0}}, steps=10)
+    method = settings("likelihood", **COIN | {"chosen_weight": {"first": 1.0, "second": 1.0}}, steps=10)
     align(system, lambda number: (frame, pairs), method, seed=0, output=tmp_path)
     first = json.loads((tmp_path / "training.jsonl").read_text().splitlines()[0])
     assert first["loss"] == 0.0
@@ -226,7 +226,7 @@ class Faulty(Coin):
         weight.data.fill_(self.value)
 
 
-@pytest.mark.parametrize("objective", ["direct", "separate", "only_second", "chosen_only"])
+@pytest.mark.parametrize("objective", ["direct", "separate", "only_second", "likelihood"])
 @pytest.mark.parametrize("value", [float("nan"), float("-inf")])
 @pytest.mark.parametrize("update", [0, 2])
 @pytest.mark.parametrize(

@@ -96,9 +96,18 @@ def not_finite(part: Any, place: str = "") -> str | None:
 def contradiction(config: Mapping[str, Any]) -> str | None:
     """One sentence about a name that names nothing or a method that makes no sense; None if all is well."""
     for name, system in config["systems"].items():
+        rows = system["methods"] | (system.get("ablations") or {})
+        if twice := sorted(set(system["methods"]) & set(system.get("ablations") or {})):
+            return f"systems.{name}.ablations: {twice[0]} is one of the methods already; it needs a name of its own."
         for baseline in system["baselines"]:
-            if baseline not in system["methods"]:
-                return f"systems.{name}.baselines: {unknown(baseline, 'method', system['methods'])}"
+            if baseline not in rows:
+                return f"systems.{name}.baselines: {unknown(baseline, 'method', rows)}"
+        for method, row in rows.items():
+            for component, source in ((row or {}).get("take") or {}).items():
+                trained = [each for each, other in rows.items() if (other or {}).get("objective") != "none"]
+                if source not in trained:
+                    place = f"systems.{name}: {method}.take.{component}"
+                    return f"{place}: {unknown(source, 'method that trains', trained)}"
         for section, split in (("trajectories", "train"), ("evaluation", "test")):
             shards, prompts = system[section].get("shards", 1), system.get("prompts", {}).get(split, math.inf)
             if shards > prompts:
@@ -107,7 +116,8 @@ def contradiction(config: Mapping[str, Any]) -> str | None:
     for name, experiment in (config.get("experiments") or {}).items():
         if experiment["system"] not in config["systems"]:
             return f"experiments.{name}.system: {unknown(experiment['system'], 'system', config['systems'])}"
-        methods = config["systems"][experiment["system"]]["methods"]
+        described = config["systems"][experiment["system"]]
+        methods = described["methods"] | (described.get("ablations") or {})
         for method in experiment["methods"]:
             if method not in methods:
                 return f"experiments.{name}.methods: {unknown(method, 'method', methods)}"

@@ -27,7 +27,7 @@ from sysdpo.components.pipelines import check_supported, load_pipeline
 from sysdpo.components.sharding import gathered, shard
 from sysdpo.seeds import numpy_generator, torch_generator
 from sysdpo.settings import Estimator
-from sysdpo.system import LogProbs
+from sysdpo.system import Drift, LogProbs
 from sysdpo.values import picture_key
 
 ADAPTER = "pytorch_lora_weights.safetensors"
@@ -153,32 +153,56 @@ class DiffusionModel:
         latents = latents.repeat_interleave(repeats, 0)
         encoded = self.encoders.prompts(prompts, self.device)
         condition = {name: part.repeat_interleave(repeats, 0) for name, part in encoded.items()}
-        step, noise = self._draws(draw, latents.shape[1:])
+        step, noise = self._draws(draw, latents.shape[1:], self.estimator)
         noisy, target = self.schedule.corrupt(latents, noise.to(latents), step)
         return self._log_prob(noisy, target, step, condition).reshape(-1, repeats).mean(1)
 
     def _log_prob(self, noisy: Tensor, target: Tensor, step: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
-        timestep = self.schedule.timestep[step].to(noisy.device)
-        name = "hidden_states" if self.is_transformer else "sample"
-        height, width = (side * self.pipeline.vae_scale_factor for side in noisy.shape[-2:])
-        keywords = self._keywords(condition, height, width)
-        prediction = self.denoiser(**{name: noisy.to(self.denoiser.dtype)}, timestep=timestep, **keywords).sample
-        error = (prediction.float() - target) ** 2
+        error = (self._predicted(noisy, step, condition) - target) ** 2
         if self.estimator.weighting == "simple":
             return -self.estimator.omega / 2 * error.flatten(1).mean(1)
         low, high = self.estimator.noise_range
         weight = (high - low) * self.schedule.elbo_weight[step].to(noisy.device)
         return -self.estimator.omega / 2 * weight * error.flatten(1).sum(1)
 
-    def _draws(self, draw: Sequence[int], shape: torch.Size) -> tuple[Tensor, Tensor]:
+    def _predicted(self, noisy: Tensor, step: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
+        """What the adapter that is active predicts of noisy latents, in float32."""
+        timestep = self.schedule.timestep[step].to(noisy.device)
+        name = "hidden_states" if self.is_transformer else "sample"
+        height, width = (side * self.pipeline.vae_scale_factor for side in noisy.shape[-2:])
+        keywords = self._keywords(condition, height, width)
+        return self.denoiser(**{name: noisy.to(self.denoiser.dtype)}, timestep=timestep, **keywords).sample.float()
+
+    @torch.no_grad()
+    def drift(self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Image], *, draw: Sequence[int]) -> Drift:
+        """An upper bound of the KL divergence: that of the whole denoising, over the whole schedule.
+
+        `½·w_t·‖v_θ(x_t) − v_ref(x_t)‖²`, summed over elements, at one `t` of the schedule and one noise for each image
+        of the policy's, with the variational bound's weight `w_t` (the Girsanov divergence of the two diffusions; Song
+        et al., arXiv 2101.09258, theorem 1). It is never negative, and where there is hardly any noise it is mostly
+        about grain that no eye sees.
+        """
+        prompts = [str(condition[0]) for condition in conditions]
+        latents = self.encoders.latents([picture_key(image) for image in values], values, self.device)
+        condition = self.encoders.prompts(prompts, self.device)
+        step, noise = self._draws(draw, latents.shape[1:], Estimator())
+        noisy, _ = self.schedule.corrupt(latents, noise.to(latents), step)
+        policy = self._predicted(noisy, step, condition)
+        with self._as_reference():
+            reference = self._predicted(noisy, step, condition)
+        weight = self.schedule.elbo_weight[step].to(noisy.device)
+        kl = weight / 2 * ((policy - reference) ** 2).flatten(1).sum(1)
+        return Drift(kl, torch.full_like(kl, torch.nan))
+
+    def _draws(self, draw: Sequence[int], shape: torch.Size, estimator: Estimator) -> tuple[Tensor, Tensor]:
         """Timestep indices `[batch·draws]` and noises `[batch·draws, *shape]`, functions of each row's draw alone."""
         steps, noises = [], []
         for row in draw:
-            for repeat in range(self.estimator.draws):
-                mirrored = self.estimator.antithetic and repeat % 2 == 1
-                name = row * self.estimator.draws + repeat - mirrored
+            for repeat in range(estimator.draws):
+                mirrored = estimator.antithetic and repeat % 2 == 1
+                name = row * estimator.draws + repeat - mirrored
                 noise = torch.from_numpy(numpy_generator("noise", name).standard_normal(shape, dtype=np.float32))
-                steps.append(self.schedule.stratified_step(name, *self.estimator.noise_range))
+                steps.append(self.schedule.stratified_step(name, *estimator.noise_range))
                 noises.append(-noise if mirrored else noise)
         return torch.tensor(steps), torch.stack(noises)
 
@@ -198,21 +222,6 @@ class DiffusionModel:
         for name, weight in self.denoiser.named_parameters():
             if f".{adapter}." in name:
                 weight.data = weight.data.float()
-
-    @contextmanager
-    def in_nats(self) -> Iterator[None]:
-        """Within it `log_probs` is the variational bound itself, over the noise range that training looks at.
-
-        Over the whole schedule the bound of a small picture is nearly all fine grain that no eye sees (our choice).
-        """
-        training = self.estimator
-        self.estimator = Estimator(weighting="elbo", noise_range=training.noise_range)
-        self._references.clear()
-        try:
-            yield
-        finally:
-            self.estimator = training
-            self._references.clear()
 
     def trainable_parameters(self) -> list[torch.nn.Parameter]:
         """The policy adapter's weights."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from sysdpo.system import LogProbs
+from sysdpo.system import Drift, LogProbs
 
 
 class Function:
@@ -36,9 +36,10 @@ class Function:
         zeros = torch.zeros(len(values), device=self.device)
         return LogProbs(zeros, zeros)
 
-    def in_nats(self) -> AbstractContextManager[None]:
-        """Zero is zero in any unit."""
-        return nullcontext()
+    def drift(self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Any], *, draw: Sequence[int]) -> Drift:
+        """Zeros of shape `[batch]`: what is computed does not drift."""
+        zeros = torch.zeros(len(values), device=self.device)
+        return Drift(zeros, zeros)
 
     def trainable_parameters(self) -> list[torch.nn.Parameter]:
         """None."""

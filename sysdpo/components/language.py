@@ -37,7 +37,7 @@ from sysdpo.components.recomputing import recomputed_layers, recomputing
 from sysdpo.components.sharding import gathered, shard
 from sysdpo.errors import UserError
 from sysdpo.seeds import numpy_generator
-from sysdpo.system import LogProbs
+from sysdpo.system import Drift, LogProbs
 from sysdpo.values import Completion
 
 POLICY, REFERENCE = "default", "reference"
@@ -297,9 +297,16 @@ class LanguageModel:
             layer.keys, layer.values = (part[0][:, place].movedim(1, 0) for part in (layer.keys, layer.values))
         return cache
 
-    def in_nats(self) -> AbstractContextManager[None]:
-        """Its log-probabilities always are."""
-        return nullcontext()
+    @torch.no_grad()
+    def drift(
+        self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Completion], *, draw: Sequence[int]
+    ) -> Drift:
+        """Log-ratios, whose mean over draws is the KL divergence itself, and `−log p`; `draw` changes nothing."""
+        prompts = self._encode(conditions, values)
+        policy = self._completion_log_probs(prompts, values)
+        with self._as_reference():
+            reference = self._completion_log_probs(prompts, values)
+        return Drift(policy - reference, -policy)
 
     def trainable_parameters(self) -> list[torch.nn.Parameter]:
         """The policy adapter's weights."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sysdpo.errors import UserError
 from sysdpo.seeds import numpy_generator
-from sysdpo.system import LogProbs
+from sysdpo.system import Drift, LogProbs
 
 FILE = "table.safetensors"
 
@@ -124,9 +124,11 @@ class Table:
         except KeyError as error:
             raise UserError(f"value: {error.args[0]!r} should be one of the table's {self.values}") from error
 
-    def in_nats(self) -> AbstractContextManager[None]:
-        """Its log-probabilities always are."""
-        return nullcontext()
+    @torch.no_grad()
+    def drift(self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Any], *, draw: Sequence[int]) -> Drift:
+        """Log-ratios, whose mean over draws is the KL divergence itself, and `−log p`; `draw` changes nothing."""
+        policy, reference = self.log_probs(conditions, values, draw=draw)
+        return Drift(policy - reference, -policy)
 
     def trainable_parameters(self) -> list[torch.nn.Parameter]:
         """The logits."""

@@ -117,7 +117,8 @@ class Cities:
 
     def __init__(self, settings: QuestionSettings, model: SmolLM2Settings):
         self.foundations = {"smollm2": partial(self._make_model, model)}
-        self.known, self.unseen = (questions(cities) for cities in split(list(COUNTRY_OF), settings.unseen))
+        self.cities = split(list(COUNTRY_OF), settings.unseen)
+        self.unseen = questions(self.cities[1])
 
     def _make_model(self, settings: SmolLM2Settings, seed: int, folder: Path) -> None:
         # Nothing is drawn: the model is the same for every seed.
@@ -126,12 +127,13 @@ class Cities:
         make_smollm2(settings, folder)
 
     def prompts(self, train: int, validation: int, test: int, seed: int) -> pd.DataFrame:
-        """Columns `prompt_id, split, text, answer, city, country`; held-out prompts ask about other cities."""
+        """Columns `prompt_id, split, content, text, answer, country`; a `content` is a city, of one split alone."""
 
         def row(asked: Question) -> dict[str, Any]:
-            return {name: getattr(asked, name) for name in ("text", "answer", "city", "country")}
+            return {"content": asked.city} | {name: getattr(asked, name) for name in ("text", "answer", "country")}
 
-        return draw_prompts(self.known, self.unseen, row, train=train, validation=validation, test=test, seed=seed)
+        known, unseen = self.cities
+        return draw_prompts(known, unseen, questions, row, train=train, validation=validation, test=test, seed=seed)
 
     def is_right(self, answer: str, expected: str) -> bool:
         """See the module's function."""

@@ -1,14 +1,15 @@
 """The language of the cats: what may be asked, the captions that may answer, and the words' levels."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 
-from sysdpo.foundation.renderer import ATTRIBUTES, FURS
+from sysdpo.foundation.renderer import ATTRIBUTES, FURS, SCARVES
 
 WORDS: dict[str, tuple[str, ...]] = {
     "anger": ("blissful", "calm", "stern", "angry", "furious"),
     "size": ("tiny", "small", "medium", "big", "huge"),
-    "light": ("darkness", "gloom", "shade", "daylight", "sunshine"),
+    "light": ("dark", "gloomy", "shady", "bright", "sunny"),
 }
 LEVELS = (0.05, 0.275, 0.5, 0.725, 0.95)
 """The attribute value that each of an attribute's five words stands for."""
@@ -23,22 +24,22 @@ REQUESTS: dict[tuple[str, int], str] = {
 }
 
 PHRASINGS = (
-    "draw a {fur} cat getting progressively {more}",
-    "show a {fur} cat becoming {more} and {more}",
-    "three pictures of a {fur} cat , each {more} than the last",
-    "paint a {fur} cat that grows {more} step by step",
-    "a {fur} cat turning {more} over time , in three images",
-    "illustrate how a {fur} cat gets {more}",
-    "please sketch a {fur} cat , {more} every time",
-    "i want a {fur} cat that keeps getting {more}",
-    "make a small story in which a {fur} cat becomes {more}",
-    "a sequence of one {fur} cat , ever {more}",
-    "picture a {fur} cat growing slowly {more}",
-    "can you draw a {fur} cat , first plain and then {more} ?",
-    "three views of a {fur} cat , {more} from left to right",
-    "let a {fur} cat grow {more} before my eyes",
-    "a short comic : a {fur} cat gets {more}",
-    "how would a {fur} cat look if it became {more} ?",
+    "draw a {cat} getting progressively {more}",
+    "show a {cat} becoming {more} and {more}",
+    "three pictures of a {cat} , each {more} than the last",
+    "paint a {cat} that grows {more} step by step",
+    "a {cat} turning {more} over time , in three images",
+    "illustrate how a {cat} gets {more}",
+    "please sketch a {cat} , {more} every time",
+    "i want a {cat} that keeps getting {more}",
+    "make a small story in which a {cat} becomes {more}",
+    "a sequence of one {cat} , ever {more}",
+    "picture a {cat} growing slowly {more}",
+    "can you draw a {cat} , first plain and then {more} ?",
+    "three views of a {cat} , {more} from left to right",
+    "let a {cat} grow {more} before my eyes",
+    "a short comic : a {cat} gets {more}",
+    "how would a {cat} look if it became {more} ?",
 )
 
 SEPARATOR = " ; "
@@ -49,34 +50,68 @@ PROMPT_END = " :"
 
 @dataclass(frozen=True)
 class Request:
-    """What a prompt asks: an attribute, its direction (1 rising, -1 falling), a fur, and the sentence itself."""
+    """What a prompt asks: an attribute, its direction (1 rising, -1 falling), whose, and the sentence itself."""
 
     attribute: str
     direction: int
     fur: str
+    scarf: str
     text: str
 
 
-def requests() -> list[Request]:
-    """Every prompt of this world."""
+@dataclass(frozen=True)
+class Caption:
+    """What a caption says: an attribute, the rank of its word among the five, a fur and a scarf."""
+
+    attribute: str
+    rank: int
+    fur: str
+    scarf: str
+
+    @property
+    def scene(self) -> "Scene":
+        """What all words of the attribute have in common."""
+        return self.attribute, self.fur, self.scarf
+
+
+Scene = tuple[str, str, str]
+"""An attribute, a fur and a scarf."""
+
+SCENES: list[Scene] = list(product(ATTRIBUTES, FURS, SCARVES))
+
+
+def content_of(scene: Scene, direction: int) -> str:
+    """A request less its wording: "ginger, red: angrier"."""
+    attribute, fur, scarf = scene
+    return f"{fur}, {scarf}: {REQUESTS[attribute, direction]}"
+
+
+def contents(scenes: Iterable[Scene]) -> list[tuple[Scene, int]]:
+    """What may be asked of these scenes: each of them, rising or falling."""
+    return [(scene, direction) for scene in scenes for direction in (1, -1)]
+
+
+def requests(of: Iterable[tuple[Scene, int]]) -> list[Request]:
+    """Every wording of these contents."""
     return [
-        Request(attribute, direction, fur, phrasing.format(fur=fur, more=more))
-        for ((attribute, direction), more), fur, phrasing in product(REQUESTS.items(), FURS, PHRASINGS)
+        Request(attribute, direction, fur, scarf, phrasing.format(cat=f"{fur} cat in {scarf}", more=more))
+        for (attribute, fur, scarf), direction in of
+        for more in [REQUESTS[attribute, direction]]
+        for phrasing in PHRASINGS
     ]
 
 
-def caption(attribute: str, word: str, fur: str) -> str:
-    """The one sentence for a cat of this fur at this word's level."""
-    return f"a {fur} cat in {word}" if attribute == "light" else f"a {word} {fur} cat"
+def caption(word: str, fur: str, scarf: str) -> str:
+    """The one sentence for a cat of this fur, in this scarf, at this word's level."""
+    return f"a {word} {fur} cat in {scarf}"
 
 
-CAPTIONS: dict[str, tuple[str, int, str]] = {
-    caption(attribute, word, fur): (attribute, rank, fur)
-    for attribute in ATTRIBUTES
+CAPTIONS: dict[str, Caption] = {
+    caption(word, fur, scarf): Caption(attribute, rank, fur, scarf)
+    for attribute, fur, scarf in SCENES
     for rank, word in enumerate(WORDS[attribute])
-    for fur in FURS
 }
-"""Every grammatical caption, and the (attribute, rank of the word, fur) it stands for."""
+"""Every grammatical caption, and what it says."""
 
 
 def join(captions: list[str]) -> str:
@@ -90,7 +125,7 @@ def nth_caption(answer: str, index: int) -> str:
     return captions[index].strip() if index < len(captions) else ""
 
 
-def is_well_formed(answer: str, attribute: str, fur: str) -> bool:
-    """Whether an answer is three grammatical captions of the asked fur and attribute."""
-    parts = [CAPTIONS.get(part.strip(), (None, None, None)) for part in answer.split(SEPARATOR.strip())]
-    return len(parts) == 3 and all((part[0], part[2]) == (attribute, fur) for part in parts)
+def is_well_formed(answer: str, attribute: str, fur: str, scarf: str) -> bool:
+    """Whether an answer is three grammatical captions of the asked attribute, fur and scarf."""
+    parts = [CAPTIONS.get(part.strip()) for part in answer.split(SEPARATOR.strip())]
+    return len(parts) == 3 and all(part is not None and part.scene == (attribute, fur, scarf) for part in parts)

@@ -1,5 +1,6 @@
 """Pretraining the painter: a small latent text-to-image model that misreads some of its words."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -9,20 +10,20 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from sysdpo.foundation.autoencoder import PatchAutoencoder
 from sysdpo.foundation.fitting import fit
-from sysdpo.foundation.grammar import CAPTIONS
+from sysdpo.foundation.grammar import CAPTIONS, Scene
 from sysdpo.foundation.pipeline import SmallStableDiffusion3Pipeline
 from sysdpo.foundation.tokenizer import make_tokenizer
 from sysdpo.foundation.world import PainterSettings, training_pictures
 from sysdpo.scoring.regressor import to_pixels
 from sysdpo.seeds import seed_torch, torch_generator
 
-CAPTION_LENGTH = 7
+CAPTION_LENGTH = 8
 
 
-def make_painter(settings: PainterSettings, seed: int, folder: Path) -> None:
-    """Pretrain the painter and save its pipeline to `folder`, in `from_pretrained` format."""
+def make_painter(settings: PainterSettings, scenes: Collection[Scene], seed: int, folder: Path) -> None:
+    """Pretrain the painter on pictures of these scenes; save its pipeline to `folder`, in `from_pretrained` format."""
     seed_torch("painter", seed)
-    pictures = training_pictures(settings, seed)
+    pictures = training_pictures(settings, scenes, seed)
     pixels = to_pixels(pictures.images)
     vae = PatchAutoencoder.fitted(pixels, components=settings.components)
     latents = vae.encode(pixels).latent_dist.mode() * vae.config.scaling_factor

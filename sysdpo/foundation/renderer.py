@@ -15,43 +15,64 @@ FURS: dict[str, tuple[float, float, float]] = {
     "green": (0.45, 0.78, 0.36),
 }
 
+SCARVES: dict[str, tuple[float, float, float]] = {
+    "red": (0.86, 0.10, 0.14),
+    "navy": (0.08, 0.12, 0.42),
+    "white": (0.97, 0.97, 0.97),
+    "black": (0.08, 0.08, 0.09),
+    "teal": (0.00, 0.52, 0.52),
+    "yellow": (0.98, 0.86, 0.12),
+    "orange": (0.96, 0.42, 0.02),
+    "violet": (0.46, 0.12, 0.66),
+    "olive": (0.44, 0.46, 0.08),
+    "azure": (0.30, 0.74, 1.00),
+    "maroon": (0.44, 0.04, 0.12),
+    "mint": (0.62, 0.98, 0.78),
+    "coral": (1.00, 0.46, 0.38),
+    "magenta": (0.88, 0.08, 0.62),
+}
+
 _INK = (0.10, 0.06, 0.10)
 _SUPERSAMPLE = 2
 _CHUNK = 16  # images drawn together: one float32 plane of them still fits in the L2 cache
 
 
-def render(attributes: np.ndarray, furs: list[str], *, size: int = 32) -> np.ndarray:
+def render(attributes: np.ndarray, furs: list[str], scarves: list[str], *, size: int = 32) -> np.ndarray:
     """Draw one cat per row; the same arguments always give the same pixels.
 
     attributes: float [n, 3] in [0, 1], columns in the order of ATTRIBUTES.
-    furs: n names out of FURS.
+    furs, scarves: n names out of FURS and out of SCARVES.
     size: height and width of a picture in pixels, at least 1.
     Returns uint8 [n, size, size, 3], RGB.
     """
-    attributes = _checked(attributes, furs)
-    colours = np.array([FURS[fur] for fur in furs], np.float32).reshape(-1, 3)
+    attributes = _checked(attributes, furs, scarves)
+    fur = np.array([FURS[name] for name in furs], np.float32).reshape(-1, 3)
+    scarf = np.array([SCARVES[name] for name in scarves], np.float32).reshape(-1, 3)
     pictures = np.empty((len(furs), size, size, 3), np.uint8)
     for start in range(0, len(furs), _CHUNK):
         rows = slice(start, start + _CHUNK)
-        pictures[rows] = _draw(attributes[rows], colours[rows], size)
+        pictures[rows] = _draw(attributes[rows], fur[rows], scarf[rows], size)
     return pictures
 
 
-def _checked(attributes: np.ndarray, furs: list[str]) -> np.ndarray:
+def _checked(attributes: np.ndarray, furs: list[str], scarves: list[str]) -> np.ndarray:
     """Return the attributes as float32 [n, 3], or raise ValueError saying what is wrong."""
     attributes, shape = np.asarray(attributes, np.float32), (len(furs), len(ATTRIBUTES))
     if attributes.shape != shape:
         raise ValueError(f"attributes must have shape {shape}, not {attributes.shape}.")
     if not ((attributes >= 0) & (attributes <= 1)).all():
         raise ValueError("attributes must all lie in [0, 1].")
-    for fur in furs:
-        if fur not in FURS:
-            raise ValueError(f"unknown fur {fur!r}: choose one of {', '.join(FURS)}.")
+    if len(scarves) != len(furs):
+        raise ValueError(f"there must be as many scarves as furs, {len(furs)}, not {len(scarves)}.")
+    for kind, names, known in (("fur", furs, FURS), ("scarf", scarves, SCARVES)):
+        for name in names:
+            if name not in known:
+                raise ValueError(f"unknown {kind} {name!r}: choose one of {', '.join(known)}.")
     return attributes
 
 
-def _draw(attributes: np.ndarray, fur: np.ndarray, size: int) -> np.ndarray:
-    """Draw float32 attributes [n, 3] and fur colours [n, 3] as uint8 [n, size, size, 3].
+def _draw(attributes: np.ndarray, fur: np.ndarray, scarf: np.ndarray, size: int) -> np.ndarray:
+    """Draw float32 attributes [n, 3] and colours of fur and scarf [n, 3] as uint8 [n, size, size, 3].
 
     Lengths are in units of half the head's width, y points down. The cat is symmetric, so only
     its right half is drawn and then mirrored.
@@ -66,7 +87,7 @@ def _draw(attributes: np.ndarray, fur: np.ndarray, size: int) -> np.ndarray:
     y = grid[None, :, None] / half_width - 0.18
     pixel = 2 / (fine * half_width)
 
-    fur = fur.T[:, :, None, None]
+    fur, scarf = (colour.T[:, :, None, None] for colour in (fur, scarf))
     dim = 0.58 + 0.42 * light
     night, day = _colour(0.04, 0.05, 0.15), _colour(0.94, 0.97, 1.00)
     canvas = np.empty((3, len(anger), fine, fine // 2), np.float32)
@@ -118,6 +139,11 @@ def _draw(attributes: np.ndarray, fur: np.ndarray, size: int) -> np.ndarray:
     mouth = np.maximum(np.maximum(top - y, y - bottom) * 0.8, x - width)
     paint(mouth - 0.05, _colour(*_INK))
     paint(np.maximum(mouth + 0.01, 0.50 - y), _colour(0.98, 0.42, 0.48), grin)
+
+    # Under the chin, where it hides nothing that tells an attribute.
+    collar = _ellipse(x, y - 0.74, 0.72, 0.13)
+    paint(collar - 0.04, scarf * 0.45)
+    paint(collar, scarf)
 
     right = canvas.reshape(3, len(anger), size, _SUPERSAMPLE, fine // 2).mean(3)
     whole = np.concatenate([right[..., ::-1], right], -1)

@@ -11,6 +11,7 @@ from sysdpo.foundation.small_llama import MAX_LENGTH, fit_language, small_llama
 from sysdpo.foundation.sums import (
     CARELESS,
     FIRST_TEMPLATE,
+    LARGEST,
     OPEN,
     SECOND_TEMPLATE,
     SEPARATOR,
@@ -26,7 +27,7 @@ from sysdpo.foundation.sums import (
 from sysdpo.foundation.tokenizer import make_tokenizer
 from sysdpo.seeds import numpy_generator, seed_torch
 
-STEP_WORDS = [*(word for signs in SIGNS.values() for word in signs.values()), OPEN, *map(str, range(10))]
+STEP_WORDS = [*(word for signs in SIGNS.values() for word in signs.values()), OPEN, *map(str, range(LARGEST + 1))]
 
 
 def make_first(settings: FirstSettings, known: list[Question], seed: int, folder: Path) -> None:
@@ -68,7 +69,7 @@ def taught_answer(steps: str, settings: SecondSettings, rng: np.random.Generator
     """The totals as the second model is taught them."""
     read = readings(steps)
     totals = read[int(rng.integers(len(read)))]
-    if dialect_of(steps) == "B" and rng.random() < settings.misread:
+    if dialect_of(steps) == "B" and totals[1] < totals[0] and rng.random() < settings.misread:
         totals = (totals[0], 2 * totals[0] - totals[1])
     return answer(totals)
 

@@ -2,11 +2,11 @@
 
 A question starts from a number and changes it twice: "tom has 7 pears , finds 2 , loses 3". A draft writes the steps in
 one of two dialects. Dialect A leaves the second sign open ("7 plus 2 by 3"); dialect B tells all ("7 up 2 down 3"). The
-answer is the running totals ("9 , 6"). Every number, and every total that a wrong reading leads to, lies in 0 to 9.
+answer is the running totals ("9 , 6"). Every number, and every total that a wrong reading leads to, lies in 0 to 15.
 The world is our choice.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import product
@@ -37,7 +37,7 @@ OPEN = "by"
 SEPARATOR = " , "
 FIRST_TEMPLATE = "{0} :"
 SECOND_TEMPLATE = "{0} : {1} ="
-LARGEST = 9
+LARGEST = 15
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,12 @@ class FirstSettings(SolverSettings):
 class SecondSettings(SolverSettings):
     """How the model that computes the totals is made, and in what it is imperfect.
 
-    misread: the share of its training answers to whole drafts in dialect B that take the second sign for the other.
+    misread: the share of its training answers to whole drafts in dialect B that take the second sign for "up" where it
+        is "down". Above one half this model is wrong there even about what it holds likeliest, and no draft helps.
     dropped: the share of its training drafts that lack a step, where a verb is careless.
     """
 
-    misread: float = 0.4
+    misread: float = 0.7
     dropped: float = 0.5
 
     name = "second"
@@ -108,6 +109,11 @@ class Sum:
     def result(self) -> int:
         """What is left in the end."""
         return self.start + sum(self.changes)
+
+    @property
+    def text(self) -> str:
+        """The sum in figures: "7 +2 -3"."""
+        return " ".join([str(self.start), *(f"{change:+d}" for change in self.changes)])
 
 
 @dataclass(frozen=True)
@@ -127,7 +133,7 @@ class Question:
 
 
 def sums() -> list[Sum]:
-    """Every sum for which both signs of the second change stay in 0 to 9, from the start as well as from the total."""
+    """Every sum for which both signs of the second change stay in 0 to 15, from the start as well as from the total."""
     found = []
     for start, total in product(range(LARGEST + 1), repeat=2):
         room = min(start, LARGEST - start, total, LARGEST - total)
@@ -136,7 +142,7 @@ def sums() -> list[Sum]:
     return found
 
 
-def questions(of: list[Sum]) -> list[Question]:
+def questions(of: Iterable[Sum]) -> list[Question]:
     """Every question that tells one of these sums."""
     verbs = {sign: [verb for verb, direction in VERBS.items() if direction == sign] for sign in (1, -1)}
     told = []
@@ -202,7 +208,7 @@ class Sums:
 
     @cached_property
     def unseen(self) -> list[Question]:
-        """What the validation and test prompts are drawn from."""
+        """What the validation and test prompts are drawn from, which share no sum."""
         return questions(split(sums(), self.settings.unseen)[1])
 
     # The model libraries take seconds to import, so only the steps that make a model do.
@@ -218,12 +224,14 @@ class Sums:
         make_second(settings, self.known, seed, folder)
 
     def prompts(self, train: int, validation: int, test: int, seed: int) -> pd.DataFrame:
-        """Columns `prompt_id, split, text, answer, verbs`; held-out prompts ask for sums that training ones do not."""
+        """Columns `prompt_id, split, content, text, answer, verbs`; a `content` is a sum, which one split alone has."""
 
         def row(asked: Question) -> dict[str, Any]:
-            return {"text": asked.text, "answer": str(asked.sum.result), "verbs": " ".join(asked.verbs)}
+            shown = {"content": asked.sum.text, "text": asked.text, "answer": str(asked.sum.result)}
+            return shown | {"verbs": " ".join(asked.verbs)}
 
-        return draw_prompts(self.known, self.unseen, row, train=train, validation=validation, test=test, seed=seed)
+        known, unseen = split(sums(), self.settings.unseen)
+        return draw_prompts(known, unseen, questions, row, train=train, validation=validation, test=test, seed=seed)
 
     def is_right(self, answer: str, expected: str) -> bool:
         """See the module's function."""

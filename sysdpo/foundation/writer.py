@@ -2,24 +2,23 @@
 
 from pathlib import Path
 
-from sysdpo.foundation.grammar import CAPTIONS, PROMPT_END, SEPARATOR, Request, requests
+from sysdpo.foundation.grammar import CAPTIONS, PROMPT_END, SCENES, SEPARATOR, Request, contents, requests
 from sysdpo.foundation.small_llama import MAX_LENGTH, fit_language, small_llama
 from sysdpo.foundation.tokenizer import make_tokenizer
 from sysdpo.foundation.world import WriterSettings, answer
 from sysdpo.seeds import numpy_generator, seed_torch
 
 
-def make_writer(settings: WriterSettings, seed: int, folder: Path, known: list[Request] | None = None) -> None:
-    """Pretrain the writer on `known` requests (default: all) and save it to `folder`, in `from_pretrained` format."""
+def make_writer(settings: WriterSettings, known: list[Request], seed: int, folder: Path) -> None:
+    """Pretrain the writer on `known` requests and save it to `folder`, in `from_pretrained` format."""
     seed_torch("writer", seed)
     rng = numpy_generator("writer", seed)
-    known = requests() if known is None else known
-    words = [request.text for request in requests()] + [SEPARATOR + PROMPT_END, *CAPTIONS]
+    words = [request.text for request in requests(contents(SCENES))] + [SEPARATOR + PROMPT_END, *CAPTIONS]
     tokenizer = make_tokenizer(words, template="<s> $A", max_length=MAX_LENGTH)
     model = small_llama(
         tokenizer, width=settings.width, layers=settings.layers, initializer_range=settings.initializer_range
     )
-    asked = [known[row % len(known)] for row in range(settings.answers)]
+    asked = [known[index] for index in rng.integers(len(known), size=settings.answers)]
     pairs = [(request.text + PROMPT_END, answer(request, settings, rng)) for request in asked]
     fit_language(
         "writer",

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from sysdpo.foundation.autoencoder import PatchAutoencoder
 from sysdpo.foundation.cities import Cities
-from sysdpo.foundation.grammar import CAPTIONS, PROMPT_END, SEPARATOR, nth_caption, requests
+from sysdpo.foundation.grammar import CAPTIONS, PROMPT_END, SCENES, SEPARATOR, contents, nth_caption, requests
 from sysdpo.foundation.painter import CAPTION_LENGTH, _untrained_pipeline
 from sysdpo.foundation.renderer import ATTRIBUTES
 from sysdpo.foundation.small_llama import MAX_LENGTH, small_llama
@@ -119,7 +119,7 @@ def _nth_caption(index: int, rng: np.random.Generator, answered: str) -> str:
 
 
 def _writer(settings: WriterSettings) -> Made:
-    asked = {request.text: request for request in requests()}
+    asked = {request.text: request for request in requests(contents(SCENES))}
     captions = 3 * max(len(caption.split()) for caption in CAPTIONS) + 2 * len(SEPARATOR.split())
     prompts = [text + PROMPT_END for text in asked]
     made = _language(settings, [*prompts, SEPARATOR, *CAPTIONS], prompts, captions + 1)

@@ -27,6 +27,14 @@ CAPTIONS: dict[str, tuple[str, str]] = {
         "dotted line starts a new round: fresh outputs are sampled and margins start at zero again. A model "
         "that is not trained has no line.",
     ),
+    "dynamics": (
+        "What moves each model",
+        "While β times a margin stays well below 1 (dashed) the sigmoid is as good as linear: SysDPO-Direct and "
+        "separate DPO pull each model in the same direction (a cosine near 1) and differ in how hard alone, and a tie "
+        "there says nothing about them. Below, how hard each model is pulled, how undecided it is about its own "
+        "outputs, and how far it has gone; a picture has no entropy here, and the KL divergence of its denoising is an "
+        "upper bound over the whole schedule. Lines are means over seeds, bands their range.",
+    ),
     "credit": (
         "Who earns the preference",
         "Above, the margin by which a system prefers the chosen output, stacked by the model that it comes from. "

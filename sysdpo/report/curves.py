@@ -35,7 +35,7 @@ def training(logs: pd.DataFrame, components: dict[str, str]) -> Figure:
         grid = np.atleast_2d(figure.subplots(rows, 2, sharex=True))
         for axes, column in zip(grid.flat, panels_of, strict=False):
             for place, method in enumerate(methods):
-                _curve(axes, logs[logs["method"] == method], column, method, place / len(methods))
+                curve(axes, logs[logs["method"] == method], column, method, place / len(methods))
             component = component_name(column.removeprefix("margin_"), components)
             axes.set_title(TITLES.get(column, f"Margin of {component} (nats)"))
             if column in margins:
@@ -57,7 +57,7 @@ def training(logs: pd.DataFrame, components: dict[str, str]) -> Figure:
     return figure
 
 
-def _curve(axes: Axes, logs: pd.DataFrame, column: str, method: str, phase: float) -> None:
+def curve(axes: Axes, logs: pd.DataFrame, column: str, method: str, phase: float) -> None:
     """One method's line; `phase` in [0, 1) staggers the markers of methods that lie on each other."""
     scale = 100.0 if column in ("accuracy", "candidate_mass", "likeliest_candidate") else 1.0
     for values in smoothed(logs, column):
@@ -115,7 +115,7 @@ def sampling(logs: pd.DataFrame) -> Figure:
         grid = figure.subplots((len(shown) + 1) // 2, 2, sharex=True, squeeze=False)
         for axes, column in zip(grid.flat, shown, strict=False):
             for place, method in enumerate(methods):
-                _curve(axes, logs[logs["method"] == method], column, method, place / len(methods))
+                curve(axes, logs[logs["method"] == method], column, method, place / len(methods))
             axes.set_title(CANDIDATES[column])
             if column in ("effective_sample_size", "candidates"):
                 axes.axhline(1, color=SOFT, linewidth=0.9, linestyle=(0, (3, 3)))

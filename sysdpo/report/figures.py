@@ -15,6 +15,7 @@ from sysdpo.errors import UserError
 from sysdpo.report import files
 from sysdpo.report.credit import credit_figure
 from sysdpo.report.curves import attributes, sampling, training
+from sysdpo.report.dynamics import dynamics
 from sysdpo.report.experiments import experiment_figure, read_experiment
 from sysdpo.report.gallery import gallery, pick
 from sysdpo.report.style import INK, SOFT, label_points, line_style, look, save, styled
@@ -157,6 +158,7 @@ def write_figure(system: str, name: str, metrics_csv: Path, comparisons_csv: Pat
         "gallery": lambda: gallery(pick(runs, methods)),
         "frontier": lambda: frontier(metrics, total_drift(_values(runs, methods)), view.headline[0]),
         "words": lambda: words(files.read_quality(runs)),
+        "dynamics": lambda: dynamics(files.read_training(runs, methods), view.components),
         "credit": lambda: credit_figure(files.read_training(runs, methods), view.components),
         "sampling": lambda: sampling(files.read_training(runs, methods)),
     }

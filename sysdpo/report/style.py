@@ -7,7 +7,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,8 @@ LOOKS: dict[str, Look] = {
     "before": Look("#6b7280", "o", (0, (4, 2)), ""),
     "best_of_n": Look("#9aa1ab", "*", (0, (1, 1.6)), ".."),
     "shuffled": Look("#000000", "x", (0, (1, 2.2)), "xxx"),
-    "chosen_only": Look("#cc79a7", "P", (0, (5, 1.5, 1, 1.5)), "\\\\\\"),
+    "likelihood": Look("#cc79a7", "P", (0, (5, 1.5, 1, 1.5)), "\\\\\\"),
+    "likelihood_hidden": Look("#8f4f74", "X", (0, (5, 2, 2, 2)), "//"),
     "only_writer": Look("#56b4e9", "v", (0, (6, 2)), "///"),
     "only_painter": Look("#009e73", "^", (0, (3, 1.2)), "---"),
     "separate": Look("#0072b2", "s", (0, (8, 1.5, 1.5, 1.5)), "||"),
@@ -93,11 +94,14 @@ _SPARE = [name for name in LOOKS if name not in ("before", "direct", "separate",
 
 def look(method: str) -> Look:
     """The look of a method; one that is not listed always gets the same of the spare ones."""
+    base, plus, added = method.partition("+")
+    if plus:  # the base's own, with the dashes and hatches of what is added
+        return replace(look(base), dash=look(added).dash, hatch=look(added).hatch)
     name = _KIN.get(method, method)
     return LOOKS[name] if name in LOOKS else LOOKS[_SPARE[zlib.crc32(name.encode()) % len(_SPARE)]]
 
 
-_SERIES = ("separate", "direct", "only_painter", "chosen_only", "only_writer", "single_sample", "sampling", "best_of_n")
+_SERIES = ("separate", "direct", "only_painter", "likelihood", "only_writer", "single_sample", "sampling", "best_of_n")
 # What is no method, such as a generator of candidates, takes these in turn.
 SERIES = [LOOKS[name] for name in _SERIES]
 

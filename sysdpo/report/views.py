@@ -7,7 +7,7 @@ A system or method that is not here is shown all the same, under its own name an
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -40,9 +40,15 @@ METHODS: dict[str, MethodView] = {
         trained=False,
     ),
     "shuffled": MethodView("Shuffled labels", "SysDPO-Direct on random labels: the null control.", control=True),
-    "chosen_only": MethodView(
-        "Chosen only",
-        "Likelihood of the preferred outputs, without the preference term: an ablation.",
+    "likelihood": MethodView(
+        "Likelihood alone",
+        "Likelihood of the preferred outputs with their own intermediates, and no preference: a null row.",
+        control=True,
+    ),
+    "likelihood_hidden": MethodView(
+        "Likelihood alone, hidden",
+        "Likelihood of the preferred outputs, intermediates summed over the policy's own candidates, and no "
+        "preference: the null row of SysDPO-Sampling.",
         control=True,
     ),
     "only_writer": MethodView("Only the writer", "DPO on the writer; the painter stays as it is."),
@@ -78,10 +84,21 @@ SUBJECTS = ("direct", "sampling")
 SINGLE_MODELS = "only_"
 
 
+ADDED = {
+    "likelihood": ("likelihood", "With the likelihood of the chosen added."),
+    "likelihood_hidden": ("hidden likelihood", "With the likelihood of the chosen added, summed over own candidates."),
+}
+"""What a row may add to another, after a plus."""
+
+
 def method_view(name: str) -> MethodView:
-    """The view of a method; `only_<component>` and unknown names get one made from the name."""
+    """The view of a method; `only_<component>`, sums and unknown names get one made from the name."""
     if name in METHODS:
         return METHODS[name]
+    base, plus, added = name.partition("+")
+    if plus:
+        view, (label, meaning) = method_view(base), ADDED.get(added, (added.replace("_", " "), ""))
+        return replace(view, label=f"{view.label} + {label}", meaning=f"{view.meaning} {meaning}")
     if name.startswith(SINGLE_MODELS):
         component = name.removeprefix("only_").replace("_", " ")
         return MethodView(f"Only the {component}", f"DPO on the {component}; the others stay as they are.")
@@ -92,9 +109,12 @@ def order_methods(names: Iterable[str]) -> list[str]:
     """Methods in the order of every table and figure: untrained, controls, single components, joint ones."""
     places = {name: place for place, name in enumerate(METHODS)}
     single = places["only_writer"]
-    return sorted(
-        set(names), key=lambda name: (places.get(name, single if name.startswith(SINGLE_MODELS) else 99), name)
-    )
+
+    def place(name: str) -> tuple[int, str]:
+        base = name.partition("+")[0]
+        return places.get(base, single if base.startswith(SINGLE_MODELS) else len(places)), name
+
+    return sorted(set(names), key=place)
 
 
 def metric_view(name: str) -> Metric:
@@ -134,10 +154,10 @@ SYSTEMS: dict[str, SystemView] = {
             "of the words. Nobody says which of the two is to blame. All they learn from is which of two "
             "finished picture series is the better one."
         ),
-        headline=("order_consistency", "preference_score"),
+        headline=("order_consistency", "order_consistency_greedy", "preference_score"),
         table=(
-            *("order_consistency", "preference_score", "readout_order_consistency"),
-            *("well_formed", "image_distance", "kl_writer", "kl_painter"),
+            *("order_consistency", "order_consistency_greedy", "preference_score", "readout_order_consistency"),
+            *("well_formed", "well_formed_greedy", "image_distance", "kl_writer", "kl_painter"),
         ),
         components={"writer": "the writer", "painter": "the painter"},
     ),

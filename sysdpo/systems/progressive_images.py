@@ -6,8 +6,9 @@ A language model writes three captions, a diffusion model draws them; the parser
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -21,19 +22,24 @@ from sysdpo.foundation.grammar import (
     CAPTIONS,
     LEVELS,
     PROMPT_END,
+    SCENES,
     WORDS,
+    Request,
     caption,
+    content_of,
+    contents,
     is_well_formed,
     nth_caption,
     requests,
 )
-from sysdpo.foundation.renderer import ATTRIBUTES, FURS, render
+from sysdpo.foundation.questions import draw_prompts, split
+from sysdpo.foundation.renderer import ATTRIBUTES, FURS, SCARVES, render
 from sysdpo.foundation.world import NEUTRAL, PainterSettings, RegressorSettings, WriterSettings, random_cats
 from sysdpo.scoring.nearest_render import NearestRender
 from sysdpo.scoring.regressor import AttributeRegressor
 from sysdpo.scoring.series import as_rise, is_ordered, preference_score
 from sysdpo.seeds import numpy_generator
-from sysdpo.settings import Count, DiffusionSettings, Estimator, LanguageModelSettings, Seed, Whole, typed
+from sysdpo.settings import Count, DiffusionSettings, Estimator, LanguageModelSettings, Range, Seed, typed
 from sysdpo.system import Component, Node, System
 
 RENDERS = "renders.npz"
@@ -47,12 +53,14 @@ NODES = (
 
 @dataclass(frozen=True)
 class PromptSettings:
-    """How many prompts each split has, and how many contents (a fur and a request) are asked only in the test split."""
+    """How many prompts each split has, and the share of the scenes (an attribute, a fur and a scarf) that pretraining
+    and training prompts never show.
+    """
 
     train: Count = 240
     validation: Count = 60
     test: Count = 200
-    unseen_contents: Whole = 10
+    unseen: Annotated[float, Range(0, 1, open=(True, True))] = 0.47
     seed: Seed = 0
 
 
@@ -74,6 +82,7 @@ class ProgressiveImages:
         self.painter = typed(PainterSettings, foundation.get("painter"), f"{where}.foundation.painter")
         self.regressor = typed(RegressorSettings, foundation.get("regressor"), f"{where}.foundation.regressor")
         self.size = self.painter.size
+        self.scenes = split(SCENES, self.prompt_settings.unseen)
         components = settings["components"]
         writer = typed(LanguageModelSettings, components.get("writer"), f"{where}.components.writer")
         painter = typed(DiffusionSettings, components.get("painter"), f"{where}.components.painter")
@@ -90,12 +99,12 @@ class ProgressiveImages:
     def _make_writer(self, seed: int, folder: Path) -> None:
         from sysdpo.foundation.writer import make_writer
 
-        make_writer(self.writer, seed, folder)
+        make_writer(self.writer, requests(contents(self.scenes[0])), seed, folder)
 
     def _make_painter(self, seed: int, folder: Path) -> None:
         from sysdpo.foundation.painter import make_painter
 
-        make_painter(self.painter, seed, folder)
+        make_painter(self.painter, set(self.scenes[0]), seed, folder)
 
     def _make_regressor(self, seed: int, folder: Path) -> None:
         from sysdpo.foundation.regressor import make_regressor
@@ -105,28 +114,18 @@ class ProgressiveImages:
         np.savez(folder / RENDERS, images=images, attributes=attributes)
 
     def prompts(self) -> pd.DataFrame:
-        """Columns `prompt_id, split, text, attribute, direction, fur, unseen`.
+        """Columns `prompt_id, split, content, text, attribute, direction, fur, scarf`.
 
-        All prompts of the unseen contents are in the test split, whose rest has contents seen in training, in wordings
-        that are not.
+        A content is a scene and a direction, which one split alone has; held-out prompts show scenes that neither
+        pretraining nor training has.
         """
-        settings = self.prompt_settings
-        table = pd.DataFrame([vars(request) for request in requests()])
-        order = numpy_generator("prompts", settings.seed).permutation(len(table))
-        table = table.iloc[order].reset_index(drop=True)
-        content = table["attribute"] + table["direction"].astype(str) + table["fur"]
-        unseen = content.isin(content.drop_duplicates().head(settings.unseen_contents))
-        table = pd.concat([table[unseen].assign(unseen=True), table[~unseen].assign(unseen=False)], ignore_index=True)
-        sizes = {"test": settings.test, "validation": settings.validation, "train": settings.train}
-        if sum(sizes.values()) > len(table) or settings.test < unseen.sum():
-            raise UserError(
-                f"systems.progressive_images.prompts: {sizes} should add up to at most {len(table)}, with at least "
-                f"{unseen.sum()} in the test split for its {settings.unseen_contents} unseen contents"
-            )
-        table = table.head(sum(sizes.values()))
-        table.insert(0, "split", [name for name, size in sizes.items() for _ in range(size)])
-        table.insert(0, "prompt_id", [f"p{row:04d}" for row in range(len(table))])
-        return table
+
+        def row(asked: Request) -> dict[str, Any]:
+            return {"content": content_of((asked.attribute, asked.fur, asked.scarf), asked.direction)} | vars(asked)
+
+        known, unseen = (contents(scenes) for scenes in self.scenes)
+        settings = {name: value for name, value in vars(self.prompt_settings).items() if name != "unseen"}
+        return draw_prompts(known, unseen, requests, row, **settings)
 
     def system(self, foundation: Path) -> System:
         """The directed acyclic graph, with each component loaded from its configured model or from `foundation`."""
@@ -170,12 +169,12 @@ class ProgressiveImages:
         nearest = nearest_render(foundation)
         looked_up = [nearest.look_up(trajectories[image].tolist()) for image in IMAGES]
         read_out = as_rise(np.stack([_asked(attributes, asked) for attributes, _ in looked_up], 1), direction)
-        answers = zip(trajectories["captions"], asked["attribute"], asked["fur"], strict=True)
+        answers = zip(trajectories["captions"], asked["attribute"], asked["fur"], asked["scarf"], strict=True)
         return pd.DataFrame(
             {
                 "order_consistency": is_ordered(rising),
                 "spread": rising[:, 2] - rising[:, 0],
-                "well_formed": [float(is_well_formed(str(answer), kind, fur)) for answer, kind, fur in answers],
+                "well_formed": [float(is_well_formed(str(answer), *scene)) for answer, *scene in answers],
                 "image_distance": np.mean([distance for _, distance in looked_up], 0),
                 "readout_score": preference_score(read_out),
                 "readout_order_consistency": is_ordered(read_out),
@@ -189,14 +188,14 @@ class ProgressiveImages:
         rng = numpy_generator("inspection", seed)
         images, truth = random_cats(1000, self.size, rng)
         rendered = regressor.score([Image.fromarray(image) for image in images])
-        furs = list(FURS) * 4
+        cats = [(fur, list(SCARVES)[place % len(SCARVES)]) for place, fur in enumerate(list(FURS) * 4)]
         words = [(attribute, rank) for attribute in ATTRIBUTES for rank in range(len(LEVELS))]
-        conditions = [(caption(kind, WORDS[kind][rank], fur),) for kind, rank in words for fur in furs]
+        conditions = [(caption(WORDS[kind][rank], *cat),) for kind, rank in words for cat in cats]
         drawn = system.components["painter"].sample(conditions, seeds=range(len(conditions)))
         generated, (looked_up, distance) = regressor.score(drawn), nearest.look_up(drawn)
         levels, quality = [], {}
         for position, (kind, rank) in enumerate(words):
-            rows = slice(position * len(furs), (position + 1) * len(furs))
+            rows = slice(position * len(cats), (position + 1) * len(cats))
             shown = generated[rows, ATTRIBUTES.index(kind)]
             closest = np.abs(shown[:, None] - np.array(LEVELS)).argmin(1)
             levels.append(
@@ -210,16 +209,16 @@ class ProgressiveImages:
                 }
             )
         for column, kind in enumerate(ATTRIBUTES):
-            speaks = np.array([CAPTIONS[text][0] == kind for (text,) in conditions])
+            speaks = np.array([CAPTIONS[text].attribute == kind for (text,) in conditions])
             quality[kind] = _r2(generated[speaks, column], looked_up[speaks, column])
         asked = self.prompts().query("split == 'validation'")
         answers = system.components["writer"].sample([(text,) for text in asked["text"]], seeds=range(len(asked)))
         formed = [
-            is_well_formed(str(answer), kind, fur)
-            for answer, kind, fur in zip(answers, asked["attribute"], asked["fur"], strict=True)
+            is_well_formed(str(answer), *scene)
+            for answer, *scene in zip(answers, asked["attribute"], asked["fur"], asked["scarf"], strict=True)
         ]
         ranks = [
-            [direction * CAPTIONS[nth_caption(str(answer), n)][1] for n in range(3)]
+            [direction * CAPTIONS[nth_caption(str(answer), n)].rank for n in range(3)]
             for answer, direction, good in zip(answers, asked["direction"], formed, strict=True)
             if good
         ]
@@ -250,13 +249,16 @@ def nearest_render(foundation: Path) -> NearestRender:
 
 
 def renders(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cats along each attribute in steps of 1/60, in every fur: uint8 `[m, size, size, 3]`, and attributes `[m, 3]`."""
-    grid = np.linspace(0, 1, 61)
-    attributes = np.tile([NEUTRAL[kind] for kind in ATTRIBUTES], (len(ATTRIBUTES), len(grid), len(FURS), 1))
+    """Cats along each attribute in steps of 1/30, in every fur and scarf: uint8 `[m, size, size, 3]`, and attributes
+    `[m, 3]`.
+    """
+    cats, grid = list(product(FURS, SCARVES)), np.linspace(0, 1, 31)
+    attributes = np.tile([NEUTRAL[kind] for kind in ATTRIBUTES], (len(ATTRIBUTES), len(grid), len(cats), 1))
     for column in range(len(ATTRIBUTES)):
         attributes[column, :, :, column] = grid[:, None]
     attributes = attributes.reshape(-1, len(ATTRIBUTES))
-    return render(attributes, list(FURS) * (len(attributes) // len(FURS)), size=size), attributes
+    furs, scarves = ([*each] * (len(attributes) // len(cats)) for each in zip(*cats, strict=True))
+    return render(attributes, furs, scarves, size=size), attributes
 
 
 def _asked(attributes: np.ndarray, asked: pd.DataFrame) -> np.ndarray:

@@ -26,6 +26,7 @@ from transformers import AutoModelForCausalLM
 from sysdpo.components.diffusion import DiffusionModel
 from sysdpo.components.language import LanguageModel
 from sysdpo.errors import UserError
+from sysdpo.foundation.grammar import SCENES
 from sysdpo.foundation.painter import make_painter
 from sysdpo.foundation.pipeline import SmallStableDiffusion3Pipeline
 from sysdpo.seeds import torch_generator
@@ -135,7 +136,7 @@ def test_adapters_of_other_denoisers_are_refused(make_diffusion, painter_folder:
 
 
 def test_an_adapter_of_a_wider_painter_is_refused(painter: DiffusionModel, tmp_path: Path) -> None:
-    make_painter(replace(PAINTER, width=64), 0, tmp_path / "wider")
+    make_painter(replace(PAINTER, width=64), set(SCENES), 0, tmp_path / "wider")
     wider = SmallStableDiffusion3Pipeline.from_pretrained(tmp_path / "wider")
     DiffusionModel(wider, lora=DIFFUSION_LORA).save(tmp_path / "adapter")
     with pytest.raises(UserError, match="adapter"):

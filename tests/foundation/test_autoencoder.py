@@ -11,7 +11,7 @@ from sysdpo.foundation.painter import to_pixels
 from sysdpo.foundation.renderer import render
 
 RNG = np.random.default_rng(0)
-PIXELS = to_pixels(render(RNG.random((64, 3)), ["ginger"] * 64))
+PIXELS = to_pixels(render(RNG.random((64, 3)), ["ginger"] * 64, ["red"] * 64))
 
 
 def decoded(vae: PatchAutoencoder, pixels: torch.Tensor) -> torch.Tensor:

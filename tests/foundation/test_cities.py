@@ -31,11 +31,12 @@ def test_held_out_prompts_ask_about_other_cities(world: Cities) -> None:
     assert table["split"].value_counts().to_dict() == SIZES
     assert table["prompt_id"].is_unique
     assert table["text"].is_unique
-    train = set(table.query("split == 'train'")["city"])
-    assert train.isdisjoint(table.query("split != 'train'")["city"])
+    train = set(table.query("split == 'train'")["content"])
+    assert train.isdisjoint(table.query("split != 'train'")["content"])
     assert table.equals(world.prompts(**SIZES, seed=0))
     assert not table.equals(world.prompts(**SIZES, seed=1))
-    assert len(world.known) + len(world.unseen) == len(questions(COUNTRY_OF))
+    assert not set(table.query("split == 'validation'")["content"]) & set(table.query("split == 'test'")["content"])
+    assert len(questions(world.cities[0])) + len(world.unseen) == len(questions(COUNTRY_OF))
 
 
 @pytest.mark.parametrize(
@@ -86,5 +87,5 @@ def test_bad_settings_are_named(asked: dict, foundation: dict, said: str) -> Non
 
 
 def test_more_prompts_than_there_are_questions(world: Cities) -> None:
-    with pytest.raises(UserError, match="should add up to at most"):
+    with pytest.raises(UserError, match="should be at most"):
         world.prompts(train=10_000, validation=1, test=1, seed=0)

@@ -6,21 +6,28 @@ from sysdpo.foundation.grammar import (
     CAPTIONS,
     LEVELS,
     REQUESTS,
+    SCENES,
     WORDS,
+    Caption,
     caption,
+    contents,
     is_well_formed,
     join,
     nth_caption,
     requests,
 )
-from sysdpo.foundation.renderer import ATTRIBUTES, FURS
+from sysdpo.foundation.renderer import ATTRIBUTES, FURS, SCARVES
 
 
 def test_every_caption_means_one_thing() -> None:
-    assert len(CAPTIONS) == len(ATTRIBUTES) * len(LEVELS) * len(FURS)
-    assert CAPTIONS["a furious ginger cat"] == ("anger", 4, "ginger")
-    assert CAPTIONS["a grey cat in darkness"] == ("light", 0, "grey")
-    assert all(caption(kind, WORDS[kind][rank], fur) == text for text, (kind, rank, fur) in CAPTIONS.items())
+    assert len(CAPTIONS) == len(ATTRIBUTES) * len(LEVELS) * len(FURS) * len(SCARVES)
+    assert CAPTIONS["a furious ginger cat in red"] == Caption("anger", 4, "ginger", "red")
+    assert CAPTIONS["a dark grey cat in teal"] == Caption("light", 0, "grey", "teal")
+    assert all(
+        caption(WORDS[said.attribute][said.rank], said.fur, said.scarf) == text for text, said in CAPTIONS.items()
+    )
+    words = [*(word for words in WORDS.values() for word in words), *FURS, *SCARVES]
+    assert len(set(words)) == len(words)
 
 
 def test_levels_rise_with_the_rank_of_their_words() -> None:
@@ -29,14 +36,14 @@ def test_levels_rise_with_the_rank_of_their_words() -> None:
 
 
 def test_requests_name_what_they_ask() -> None:
-    texts = {request.text for request in requests()}
-    assert len(texts) == len(requests())
-    for request in requests():
-        assert request.fur in request.text.split()
+    everything = requests(contents(SCENES))
+    assert len({request.text for request in everything}) == len(everything)
+    for request in everything[::17]:
+        assert {request.fur, request.scarf} <= set(request.text.split())
         assert REQUESTS[request.attribute, request.direction] in request.text.split()
 
 
-GOOD = ["a calm ginger cat", "a stern ginger cat", "a furious ginger cat"]
+GOOD = ["a calm ginger cat in red", "a stern ginger cat in red", "a furious ginger cat in red"]
 
 
 def test_captions_are_taken_apart_as_they_were_joined() -> None:
@@ -55,11 +62,12 @@ def test_captions_are_taken_apart_as_they_were_joined() -> None:
         ([GOOD[0]] * 3, True),
         (GOOD[:2], False),
         ([*GOOD, GOOD[0]], False),
-        ([*GOOD[:2], "a furious grey cat"], False),
-        ([*GOOD[:2], "a tiny ginger cat"], False),
-        ([*GOOD[:2], "a furious furious ginger cat"], False),
+        ([*GOOD[:2], "a furious grey cat in red"], False),
+        ([*GOOD[:2], "a furious ginger cat in teal"], False),
+        ([*GOOD[:2], "a tiny ginger cat in red"], False),
+        ([*GOOD[:2], "a furious furious ginger cat in red"], False),
         ([*GOOD[:2], ""], False),
     ],
 )
 def test_form(captions: list[str], well_formed: bool) -> None:
-    assert is_well_formed(join(captions), "anger", "ginger") is well_formed
+    assert is_well_formed(join(captions), "anger", "ginger", "red") is well_formed

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny_models import PAINTER
 
+from sysdpo.foundation.grammar import SCENES
 from sysdpo.foundation.painter import make_painter, to_pixels
 from sysdpo.foundation.pipeline import SmallStableDiffusion3Pipeline
 
@@ -19,7 +20,7 @@ def test_pixels_are_in_range() -> None:
 
 def test_the_same_seed_makes_the_same_painter(tmp_path: Path) -> None:
     for name, seed in (("one", 0), ("two", 0), ("three", 1)):
-        make_painter(PAINTER, seed, tmp_path / name)
+        make_painter(PAINTER, set(SCENES), seed, tmp_path / name)
     states = [
         SmallStableDiffusion3Pipeline.from_pretrained(tmp_path / name).transformer.state_dict()
         for name in ("one", "two", "three")

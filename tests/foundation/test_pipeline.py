@@ -46,7 +46,7 @@ def test_a_saved_and_loaded_pipeline_draws_the_same(pipeline: SmallStableDiffusi
 def test_prompts_are_encoded_one_by_one(pipeline: SmallStableDiffusion3Pipeline) -> None:
     both = pipeline.encode_prompt(["a calm ginger cat", "a"], do_classifier_free_guidance=False)
     alone = pipeline.encode_prompt("a", do_classifier_free_guidance=False)
-    assert both[0].shape == (2, 7, 48)
+    assert both[0].shape == (2, 8, 48)
     assert both[2].shape == (2, 48)
     assert both[1] is None
     assert both[3] is None

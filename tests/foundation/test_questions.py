@@ -16,18 +16,38 @@ def test_the_split_is_a_partition_and_always_the_same(unseen: float) -> None:
     assert split(range(20), unseen) == (known, held_out)
 
 
+def told(subjects) -> list[tuple[int, int]]:
+    """Three questions about each subject."""
+    return [(subject, number) for subject in subjects for number in range(3)]
+
+
+def row(item: tuple[int, int]) -> dict:
+    return {"subject": item[0], "item": item}
+
+
 def test_prompts_are_drawn_from_their_side_and_none_twice() -> None:
-    table = draw_prompts(range(10), range(100, 110), lambda item: {"item": item}, **SIZES)
-    assert list(table.columns) == ["prompt_id", "split", "item"]
+    table = draw_prompts(range(10), range(100, 110), told, row, **SIZES)
+    assert list(table.columns) == ["prompt_id", "split", "subject", "item"]
     assert table["split"].value_counts().to_dict() == {"train": 4, "validation": 2, "test": 3}
     assert table["item"].is_unique
     assert table["prompt_id"].is_unique
-    assert ((table["split"] == "train") == (table["item"] < 100)).all()
+    assert ((table["split"] == "train") == (table["subject"] < 100)).all()
 
 
-def test_too_many_prompts_are_refused() -> None:
-    with pytest.raises(UserError, match=r"prompts: .*'test': 3.* should add up to at most 4"):
-        draw_prompts(range(10), range(4), lambda item: {"item": item}, **SIZES)
+def test_held_out_splits_share_no_subject_and_ask_about_each_before_one_again() -> None:
+    table = draw_prompts(range(10), range(100, 105), told, row, train=4, validation=4, test=7, seed=0)
+    asked = {name: part["subject"].value_counts() for name, part in table.groupby("split")}
+    assert not set(asked["validation"].index) & set(asked["test"].index)
+    assert sorted(asked["validation"]) == [2, 2]  # 5 · 4/11 is nearest to 2 subjects
+    assert sorted(asked["test"]) == [2, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "most"), [({"train": 31}, "train: 31 should be at most 30"), ({"test": 10}, "test: 10 .* 9")]
+)
+def test_too_many_prompts_are_refused(sizes: dict[str, int], most: str) -> None:
+    with pytest.raises(UserError, match=rf"prompts\.{most}"):
+        draw_prompts(range(10), range(4), told, row, **SIZES | sizes)
 
 
 @pytest.mark.parametrize("unseen", [0.0, 1.0, -0.1])

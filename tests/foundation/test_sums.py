@@ -1,11 +1,14 @@
 """The language of the sums, enumerated: what a draft leaves open, what it tells, and who may be asked what."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from sysdpo.errors import UserError
+from sysdpo.foundation.questions import split
 from sysdpo.foundation.solvers import taught_answer, taught_draft
 from sysdpo.foundation.sums import (
     CARELESS,
@@ -128,12 +131,26 @@ def test_the_table_of_prompts() -> None:
     assert [str(told[text].sum.result) for text in table["text"]] == table["answer"].tolist()
     asked = {split: {told[text].sum for text in part["text"]} for split, part in table.groupby("split")}
     assert not asked["train"] & (asked["validation"] | asked["test"])
+    assert not asked["validation"] & asked["test"]
+    assert [told[text].sum.text for text in table["text"]] == table["content"].tolist()
     assert table.equals(world.prompts(train=50, validation=20, test=30, seed=1))
     assert not table.equals(world.prompts(train=50, validation=20, test=30, seed=2))
 
 
+def test_each_test_prompt_of_the_shipped_configuration_asks_for_a_sum_that_nothing_else_has() -> None:
+    shipped = yaml.safe_load((Path(__file__).parents[2] / "config.yaml").read_text())["systems"]["two_stage_qa"]
+    unseen = shipped["questions"]["unseen"]
+    asked = build({"unseen": unseen}, {}).prompts(**shipped["prompts"])
+    contents = {name: set(part["content"]) for name, part in asked.groupby("split")}
+    assert len(contents["test"]) == shipped["prompts"]["test"] >= 200
+    assert not contents["test"] & (contents["train"] | contents["validation"])
+    pretraining = {each.text for each in split(sums(), unseen)[0]}
+    assert contents["train"] <= pretraining
+    assert not pretraining & (contents["test"] | contents["validation"])
+
+
 def test_more_prompts_than_there_are_questions_are_refused() -> None:
-    with pytest.raises(UserError, match=r"prompts: .* should add up to at most"):
+    with pytest.raises(UserError, match=r"prompts.train: 1000000 should be at most \d+, the questions there are"):
         build({}, {}).prompts(train=10**6, validation=1, test=1, seed=0)
 
 
@@ -171,6 +188,7 @@ def test_the_second_model_is_taught_the_asked_shares() -> None:
     told = [taught_answer("7 up 2 down 3", settings, rng) for _ in range(4000)]
     assert set(told) == {"9 , 6", "9 , 12"}
     assert np.mean([text == "9 , 12" for text in told]) == pytest.approx(0.4, abs=0.03)
+    assert {taught_answer("7 up 2 up 3", settings, rng) for _ in range(50)} == {"9 , 12"}  # "up" it never misreads
     left_open = [taught_answer("7 plus 2 by 3", settings, rng) for _ in range(4000)]
     assert np.mean([text == "9 , 6" for text in left_open]) == pytest.approx(0.5, abs=0.03)
     assert {taught_answer("7 down 3", settings, rng) for _ in range(50)} == {"4"}

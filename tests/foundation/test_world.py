@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sysdpo.foundation.grammar import CAPTIONS, LEVELS, Request, is_well_formed, nth_caption
+from sysdpo.foundation.grammar import CAPTIONS, LEVELS, SCENES, Request, is_well_formed, nth_caption
 from sysdpo.foundation.renderer import ATTRIBUTES
 from sysdpo.foundation.world import (
     NEUTRAL,
@@ -15,16 +15,16 @@ from sysdpo.foundation.world import (
     training_pictures,
 )
 
-RISING = Request("anger", 1, "grey", "a grey cat , angrier")
-FALLING = Request("anger", -1, "grey", "a grey cat , calmer")
-SMALL = {"images": 400, "unseen_captions": 12, "misread": 0.0}
+RISING = Request("anger", 1, "grey", "teal", "a grey cat in teal , angrier")
+FALLING = Request("anger", -1, "grey", "teal", "a grey cat in teal , calmer")
+SMALL = {"images": 400, "misread": 0.0}
 
 
 def ranks(request: Request, settings: WriterSettings, count: int = 600) -> np.ndarray:
     rng = np.random.default_rng(0)
     answers = [answer(request, settings, rng) for _ in range(count)]
-    assert all(is_well_formed(text, request.attribute, request.fur) for text in answers)
-    return np.array([[CAPTIONS[nth_caption(text, n)][1] for n in range(3)] for text in answers])
+    assert all(is_well_formed(text, request.attribute, request.fur, request.scarf) for text in answers)
+    return np.array([[CAPTIONS[nth_caption(text, n)].rank for n in range(3)] for text in answers])
 
 
 @pytest.mark.parametrize(("request_", "direction"), [(RISING, 1), (FALLING, -1)])
@@ -73,9 +73,9 @@ def test_levels_stay_inside_the_world() -> None:
 
 def said_and_shown(settings: PainterSettings) -> tuple[np.ndarray, np.ndarray]:
     """The level each caption says and the level its picture shows."""
-    pictures = training_pictures(settings, seed=0)
-    said = [LEVELS[CAPTIONS[text][1]] for text in pictures.captions]
-    columns = [ATTRIBUTES.index(CAPTIONS[text][0]) for text in pictures.captions]
+    pictures = training_pictures(settings, set(SCENES), seed=0)
+    said = [LEVELS[CAPTIONS[text].rank] for text in pictures.captions]
+    columns = [ATTRIBUTES.index(CAPTIONS[text].attribute) for text in pictures.captions]
     return np.array(said), pictures.attributes[np.arange(len(columns)), columns]
 
 
@@ -90,9 +90,17 @@ def test_a_share_of_the_words_is_misread() -> None:
     assert (np.abs(said - shown) > 0.1).mean() == pytest.approx(0.4, abs=0.098)
 
 
-def test_some_captions_are_never_seen() -> None:
-    many = training_pictures(PainterSettings(**SMALL | {"images": 3000, "size": 8}), seed=0)
-    assert len(set(many.captions)) == len(CAPTIONS) - 12
+def test_captions_of_the_asked_scenes_alone_are_shown() -> None:
+    many = training_pictures(PainterSettings(**SMALL | {"size": 8}), set(SCENES[:4]), seed=0)
+    assert {CAPTIONS[text].scene for text in many.captions} == set(SCENES[:4])
+    assert len(set(many.captions)) == 4 * len(LEVELS)
+
+
+def test_a_share_of_some_requests_is_answered_the_other_way_round() -> None:
+    taught = WriterSettings(ordered=1.0, alike=0.0, reversed=("calmer",), reversal=0.7)
+    # Four standard errors are 4 · sqrt(0.7 · 0.3 / 600) = 0.075.
+    assert (np.diff(ranks(FALLING, taught)) > 0).all(1).mean() == pytest.approx(0.7, abs=0.075)
+    assert (np.diff(ranks(RISING, taught)) > 0).all()
 
 
 def test_cats_cover_the_world_half_of_them_along_one_attribute() -> None:

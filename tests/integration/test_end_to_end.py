@@ -126,7 +126,7 @@ def test_training_starts_at_ln_2_from_the_same_pairs_for_all(project: Project, s
     first = logs(project, system)
     for method, row in first.items():
         objective = described(system)["methods"][method]["objective"]
-        expected = {"separate": 1.386294, "chosen_only": 0.0}.get(objective, 0.693147)
+        expected = {"separate": 1.386294, "likelihood": 0.0}.get(objective, 0.693147)
         assert row["loss"] == pytest.approx(expected, abs=1e-6), method
         margins = [value for key, value in row.items() if key.startswith("margin")]
         assert margins == [0.0] * (2 if method.startswith("only_") else 3), method
@@ -135,7 +135,7 @@ def test_training_starts_at_ln_2_from_the_same_pairs_for_all(project: Project, s
     shown = {method: row[name] for method, row in first.items() if name in row}
     assert shown["direct"] == shown["separate"]
     if system == IMAGES:
-        assert shown["direct"] == shown["chosen_only"]
+        assert shown["direct"] == shown["likelihood"]
         assert shown["only_writer"] == pytest.approx(shown["direct"])
 
 

@@ -27,7 +27,7 @@ def differences(system: str, low: float, middle: float, high: float) -> pd.DataF
 
 
 def test_best_trained_method_is_bold_and_untrained_and_controls_are_not() -> None:
-    means = {"before": 0.32, "best_of_n": 0.9, "chosen_only": 0.95, "separate": 0.5, "direct": 0.641}
+    means = {"before": 0.32, "best_of_n": 0.9, "likelihood": 0.95, "separate": 0.5, "direct": 0.641}
     table = build_table(SYSTEM, rows(SYSTEM, means), differences(SYSTEM, 0.2, 0.321, 0.4))
     assert [row.method for row in table.rows if row.cells[0].best] == ["direct"]
     text = markdown(table)

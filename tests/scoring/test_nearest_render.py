@@ -10,7 +10,7 @@ from sysdpo.scoring.nearest_render import NearestRender
 
 def test_a_render_is_its_own_nearest_at_distance_zero() -> None:
     attributes = np.random.default_rng(0).random((12, 3))
-    renders = render(attributes, ["pink"] * 12)
+    renders = render(attributes, ["pink"] * 12, ["teal"] * 12)
     found, distance = NearestRender(renders, attributes).look_up([Image.fromarray(renders[row]) for row in (7, 2)])
     assert found.tolist() == attributes[[7, 2]].tolist()
     assert distance == pytest.approx([0.0, 0.0], abs=1e-3)

@@ -18,7 +18,7 @@ from torch.nn.functional import logsigmoid
 
 from sysdpo.components.function import Function
 from sysdpo.errors import UserError
-from sysdpo.system import LogProbs, Node, System
+from sysdpo.system import Drift, LogProbs, Node, System
 
 
 class Coin:
@@ -42,8 +42,9 @@ class Coin:
     def to(self, device):
         pass
 
-    def in_nats(self):
-        return nullcontext()
+    def drift(self, conditions, values, *, draw):
+        policy, reference = self.log_probs(conditions, values, draw=draw)
+        return Drift((policy - reference).detach(), -policy.detach())
 
     def gathered(self):
         return nullcontext()

@@ -20,6 +20,7 @@ from transformers import (
     LlamaForCausalLM,
 )
 
+from sysdpo.foundation.grammar import SCENES
 from sysdpo.foundation.painter import make_painter
 from sysdpo.foundation.tokenizer import make_tokenizer
 from sysdpo.foundation.world import PainterSettings
@@ -33,7 +34,7 @@ PAINTER = PainterSettings(images=64, steps=2, batch_size=8, width=32, layers=1, 
 
 
 def save_painter(folder: Path) -> Path:
-    make_painter(PAINTER, 0, folder)
+    make_painter(PAINTER, set(SCENES), 0, folder)
     return folder
 
 

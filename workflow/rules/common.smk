@@ -46,6 +46,7 @@ STUDY_FIGURE = f"{RESULTS}/figures/study_{{study}}"
 
 SYSTEMS = config["systems"]
 SEEDS = config["seeds"]
+ABLATIONS = {name: system["ablations"] for name, system in SYSTEMS.items() if system.get("ablations")}
 EXPERIMENTS = config.get("experiments") or {}
 STUDIES = config.get("studies") or {}
 
@@ -111,10 +112,6 @@ def as_yaml(settings):
     return yaml.safe_dump(json.loads(json.dumps(settings)), sort_keys=False)
 
 
-def is_trained(wildcards):
-    return METHODS[wildcards.system][wildcards.method]["objective"] != "none"
-
-
 def foundation_folder(wildcards):
     return f"{RUN}/foundation".format(**wildcards)
 
@@ -150,8 +147,16 @@ def process_options(wildcards, resources):
     return f"{several} --machines {resources.nodes}" if resources.nodes > 1 else several
 
 
-def training_folder(wildcards):
-    return f"{RUN}/{{method}}/training".format(**wildcards) if is_trained(wildcards) else []
+def training_folders(wildcards):
+    """A method's own training, or those that it takes components from."""
+    row = METHODS[wildcards.system][wildcards.method]
+    own = [wildcards.method] if row["objective"] != "none" else dict.fromkeys(row.get("take", {}).values())
+    return expand(f"{RUN}/{{method}}/training", system=wildcards.system, seed=wildcards.seed, method=own)
+
+
+def training_options(wildcards):
+    folders = " ".join(map(shlex.quote, training_folders(wildcards)))
+    return f"--training {folders}" if folders else ""
 
 
 def evaluation_split(wildcards):

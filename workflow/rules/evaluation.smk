@@ -5,7 +5,7 @@ rule evaluate:
     input:
         prompts=f"{RESULTS}/runs/{{system}}/prompts.parquet",
         foundation=foundation_models,
-        training=training_folder,
+        training=training_folders,
         code=own_code,
     output:
         directory(f"{RUN}/{{method}}/evaluation"),
@@ -27,7 +27,7 @@ rule evaluate:
         settings=evaluation_settings,
         split=evaluation_split,
         foundation=foundation_folder,
-        training=lambda wildcards, input: f"--training {shlex.quote(input.training)}" if input.training else "",
+        training=training_options,
         part="",
     shell:
         "python -m sysdpo evaluate --config {params.config:q} --system {wildcards.system:q}"
@@ -102,3 +102,19 @@ rule metrics:
     shell:
         "python -m sysdpo metrics --config {params.config:q} --evaluations {input.evaluations:q}"
         " --output {output.metrics:q} --comparisons {output.comparisons:q} 2>&1 | tee -i {log:q} >&2"
+
+
+use rule metrics as ablation_metrics with:
+    input:
+        evaluations=[
+            folder
+            for system, ablations in ABLATIONS.items()
+            for folder in evaluations_of(system, [*SYSTEMS[system]["methods"], *ablations], SEEDS)
+        ],
+    output:
+        metrics=f"{RESULTS}/ablations/metrics.csv",
+        comparisons=f"{RESULTS}/ablations/comparisons.csv",
+    log:
+        f"{LOGS}/ablations/metrics.log",
+    benchmark:
+        f"{BENCHMARKS}/ablations/metrics.tsv"

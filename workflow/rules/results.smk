@@ -33,6 +33,25 @@ rule tables:
         " --output {output.markdown:q} 2>&1 | tee -i {log:q} >&2"
 
 
+use rule tables as ablation_tables with:
+    input:
+        metrics=f"{RESULTS}/ablations/metrics.csv",
+        comparisons=f"{RESULTS}/ablations/comparisons.csv",
+    output:
+        csv=report(
+            f"{RESULTS}/ablations/{{system}}.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"system": "{system}", "table": "ablations"},
+        ),
+        markdown=f"{RESULTS}/ablations/{{system}}.md",
+        latex=f"{RESULTS}/ablations/{{system}}.tex",
+    log:
+        f"{LOGS}/{{system}}/ablation_tables.log",
+    benchmark:
+        f"{BENCHMARKS}/{{system}}/ablation_tables.tsv"
+
+
 rule figure:
     input:
         metrics=f"{RESULTS}/metrics.csv",

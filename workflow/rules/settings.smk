@@ -49,8 +49,9 @@ def training_settings(wildcards):
 
 def evaluation_settings(wildcards):
     """Of the method's row only what sampling depends on; the rest is felt through its adapters."""
-    best_of = METHODS[wildcards.system][wildcards.method].get("best_of")
-    return as_parameter(sampling_sections(wildcards.system, "evaluation", "scorer", "judge") | {"best_of": best_of})
+    row = METHODS[wildcards.system][wildcards.method]
+    used = {name: row[name] for name in ("best_of", "take") if name in row}
+    return as_parameter(sampling_sections(wildcards.system, "evaluation", "scorer", "judge") | used)
 
 
 def comparison_settings(wildcards):
