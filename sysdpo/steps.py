@@ -353,7 +353,7 @@ def report(options: argparse.Namespace, config: Config) -> None:
     """Write the report page."""
     from sysdpo.report.html import write_report
 
-    write_report(options.results, options.output)
+    write_report(options.results, options.output, with_claims=config.get("claims") is not None)
 
 
 def manifest(options: argparse.Namespace, config: Config) -> None:

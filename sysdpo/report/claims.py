@@ -88,8 +88,9 @@ def sentence(row: pd.Series) -> str:
     metric, method = metric_view(row["metric"]), method_view(row["method"])
     compared = bool(row["baseline"])
     statement = _condition(row, metric)
-    if row["verdict"] == HOLDS and compared and row["condition"] != "within":
-        return f"{metric.label}: {method.label} is {statement}, by {_size(row, metric)}."
+    if row["verdict"] == HOLDS and compared and (way := _way(row)):
+        size = _number(row if way > 0 else _turned(row), metric, signed=False)
+        return f"{metric.label}: {method.label} is {statement}, by {size}."
     said = {
         HOLDS: f"{method.label} is {statement}",
         FAILS: f"{method.label} is not {statement}",
@@ -116,12 +117,16 @@ def _condition(row: pd.Series, metric: Metric) -> str:
     return f"{'at least' if least else 'at most'} {size} {'above' if bound >= 0 else 'below'} {rival}"
 
 
-def _size(row: pd.Series, metric: Metric) -> str:
-    """How far above the baseline, or of a claim that says so how far below."""
-    if row["condition"] == "below" or (row["condition"] in ("at_least", "at_most") and row["bound"] < 0):
-        turned = {"value": -row["value"], "ci_low": -row["ci_high"], "ci_high": -row["ci_low"]}
-        row = pd.Series({**row, **turned})
-    return _number(row, metric, signed=False)
+def _way(row: pd.Series) -> int:
+    """1 for a claim that something lies above its baseline, -1 for one that it lies below, 0 for neither."""
+    up = row["condition"] == "above" or (row["condition"] == "at_least" and row["bound"] >= 0)
+    down = row["condition"] == "below" or (row["condition"] == "at_most" and row["bound"] < 0)
+    return int(up) - int(down)
+
+
+def _turned(row: pd.Series) -> pd.Series:
+    """The baseline minus the method."""
+    return pd.Series({**row, "value": -row["value"], "ci_low": -row["ci_high"], "ci_high": -row["ci_low"]})
 
 
 def _number(row: pd.Series, metric: Metric, *, signed: bool) -> str:
@@ -192,11 +197,13 @@ def beside(ours: Path, theirs: Path | None = None) -> str:
     there = read_claim_table(theirs).set_index("id")
     lines, same = [["claim", "committed", "this run", ""]], 0
     for name in dict.fromkeys([*there.index, *here.index]):
+        rows = [table.loc[name] for table in (there, here) if name in table.index]
         cells = [_short(table.loc[name]) if name in table.index else "–" for table in (there, here)]
-        verdicts = [table.loc[name, "verdict"] if name in table.index else None for table in (there, here)]
-        same += verdicts[0] == verdicts[1]
-        differs = "" if cells[0] == cells[1] else "<- other numbers"
-        lines.append([str(name), *cells, differs if verdicts[0] == verdicts[1] else "<- another verdict"])
+        agree = len(rows) == 2 and rows[0]["verdict"] == rows[1]["verdict"]
+        same += agree
+        mark = "another verdict" if len(rows) == 2 else "another set of claims"
+        mark = "other numbers" if agree else mark
+        lines.append([str(name), *cells, "" if cells[0] == cells[1] else f"<- {mark}"])
     return f"{_aligned(lines)}\n{same} of {len(lines) - 1} claims have the verdict of the committed run."
 
 

@@ -100,12 +100,14 @@ class ClaimPage:
     verdict: str
 
 
-def write_report(results: Path, output: Path) -> None:
+def write_report(results: Path, output: Path, *, with_claims: bool = True) -> None:
     """Writes the page from `metrics.csv`, `comparisons.csv`, `claims.csv`, `tables/{system}_credit.csv`, `figures/`,
     `studies/`, `experiments/`, `manifest.json` and `runs/`.
 
     The first two are required; whatever else is missing is left out of the page. Raises UserError on a missing
     table or column.
+
+    with_claims: whether a `claims.csv` that is there is this run's, and no earlier one's.
     """
     metrics = files.read_all_metrics(results / "metrics.csv")
     comparisons = files.read_all_comparisons(results / "comparisons.csv")
@@ -122,7 +124,7 @@ def write_report(results: Path, output: Path) -> None:
     environment.globals |= {"subjects": SUBJECTS, "captions": captions}
     page = environment.get_template("template.html.j2").render(
         systems=systems,
-        claims=_claims(results / "claims.csv"),
+        claims=_claims(results / "claims.csv") if with_claims else [],
         verdicts=VERDICTS,
         studies=_studies(results),
         experiments=_experiments(results),
