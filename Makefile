@@ -13,7 +13,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce laptop rehearse verify verdicts digests test lint format lock
+.PHONY: help install reproduce laptop rehearse verify verdicts readme digests test lint format lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,11 @@ reproduce: $(INSTALLED)  ## run the default suite, from nothing to tables, figur
 	$(RUN)
 	@echo
 	@cat results/tables/progressive_images.md results/tables/two_stage_qa.md
+	@echo
+	@mkdir -p build
+	@git show HEAD:results/claims.csv > build/committed_claims.csv 2> /dev/null || rm -f build/committed_claims.csv
+	@$(BIN)/python -m sysdpo show --config config.yaml --claims results/claims.csv \
+		$$(test ! -f build/committed_claims.csv || echo --committed build/committed_claims.csv)
 	@echo
 	@echo "The whole report: $(CURDIR)/results/report.html"
 
@@ -50,6 +55,9 @@ verdicts: $(INSTALLED)  ## compare what the last default run concludes with what
 	git show HEAD:results/comparisons.csv > build/committed_comparisons.csv
 	$(BIN)/python -m sysdpo verdicts --config results/config.yaml --comparisons results/comparisons.csv \
 		--committed build/committed_comparisons.csv
+
+readme: $(INSTALLED)  ## rewrite the README's blocks of claims from the results
+	$(BIN)/python -m sysdpo quote --config config.yaml --results results --output README.md
 
 digests: $(INSTALLED)  ## run the scale test and take its digests, after a change that is meant to change numbers
 	rm -rf build/test

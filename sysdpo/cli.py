@@ -29,7 +29,7 @@ ENVIRONMENT = {
 
 PATHS = (
     *("prompts", "foundation", "trajectories", "scores", "pairs", "metrics", "comparisons", "table"),
-    *("runs", "results", "figures", "digests", "committed", "checkpoint", "output"),
+    *("runs", "results", "figures", "digests", "claims", "committed", "checkpoint", "output"),
 )
 STEPS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "validate": (steps.validate, ()),
@@ -56,6 +56,9 @@ STEPS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "tables": (steps.tables, ("system", "metrics", "comparisons", "output")),
     "figure": (steps.figure, ("system", "figure", "metrics", "comparisons", "runs", "output")),
     "credit": (steps.credit, ("system", "runs", "output")),
+    "claims": (steps.claims, ("claims", "metrics", "comparisons", "output")),
+    "show": (steps.show, ("claims", "committed?")),
+    "quote": (steps.quote, ("results", "output")),
     "study": (steps.study, ("study", "output")),
     "draw": (steps.draw, ("study", "table", "output")),
     "report": (steps.report, ("results", "output")),

@@ -20,7 +20,7 @@ Config = dict[str, Any]
 
 LIBRARY = Path(__file__).resolve().parent
 
-TOP_LEVEL = ("numerics", "results", "seeds", "systems", "experiments", "studies")
+TOP_LEVEL = ("numerics", "results", "seeds", "claims", "systems", "experiments", "studies")
 REQUIRED_SECTIONS = ("factory", "components", "trajectories", "training", "methods", "evaluation")
 SECTIONS = (
     *REQUIRED_SECTIONS,
@@ -30,7 +30,7 @@ SECTIONS = (
 
 RUN_MAKES = (
     *("runs", "logs", "benchmarks", "checkpoints", "config.yaml", "metrics.csv", "comparisons.csv", "tables"),
-    *("figures", "studies", "experiments", "ablations", "manifest.json", "report.html"),
+    *("claims.csv", "claims.md", "figures", "studies", "experiments", "ablations", "manifest.json", "report.html"),
 )
 """What a run leaves in its folder of results."""
 

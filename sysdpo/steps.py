@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from sysdpo.claims import check_claims, claims_about
 from sysdpo.config import (
     Config,
     evaluation_settings,
@@ -68,12 +69,13 @@ def generated_variables(benchmark: Any) -> list[str]:
 
 
 def validate(options: argparse.Namespace, config: Config) -> None:
-    """Check every system and every method's settings, building no model."""
+    """Check every system, every method's settings and every claim, building no model."""
     for system in config["systems"]:
         options.system = system
         benchmark_of(options, config).prompts()
         for method in method_rows(config, system):
             method_settings(config, system, method)
+    check_claims(config)
 
 
 def prompts(options: argparse.Namespace, config: Config) -> None:
@@ -316,6 +318,27 @@ def credit(options: argparse.Namespace, config: Config) -> None:
     write_credit_table(options.system, options.runs, options.output)
 
 
+def claims(options: argparse.Namespace, config: Config) -> None:
+    """Hold every claim against the intervals."""
+    from sysdpo.report.claims import write_claims
+
+    write_claims(claims_about(config, options.claims), options.metrics, options.comparisons, options.output)
+
+
+def show(options: argparse.Namespace, config: Config) -> None:
+    """Print the claims of a run, beside those of a committed one where there are some."""
+    from sysdpo.report.claims import beside
+
+    print(beside(options.claims, options.committed))
+
+
+def quote(options: argparse.Namespace, config: Config) -> None:
+    """Rewrite the blocks of claims in a page, such as the README."""
+    from sysdpo.report.claims import quote_claims
+
+    quote_claims(options.results, options.output)
+
+
 def study(options: argparse.Namespace, config: Config) -> None:
     """Compute a study on systems small enough to enumerate."""
     settings = study_config(config, options.study)
@@ -334,7 +357,7 @@ def report(options: argparse.Namespace, config: Config) -> None:
     """Write the report page."""
     from sysdpo.report.html import write_report
 
-    write_report(options.results, options.output)
+    write_report(options.results, options.output, with_claims=config.get("claims") is not None)
 
 
 def manifest(options: argparse.Namespace, config: Config) -> None:

@@ -12,6 +12,7 @@ import yaml
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.exceptions import best_match
 
+from sysdpo.claims import check_claims
 from sysdpo.config import check_results, method_rows, method_settings, read_yaml
 from sysdpo.errors import UserError, printable
 
@@ -44,6 +45,7 @@ def stop_if_wrong(config: Mapping[str, Any], schema: Path, files: Collection[Pat
         or not_finite(config)
         or broken_rule(config, read_schema(schema))
         or contradiction(config)
+        or wrong_claims(config)
         or wrong_results(config["results"], files)
     )
     if problem:
@@ -79,6 +81,15 @@ def wrong_results(results: str, files: Collection[Path]) -> str | None:
     """One sentence about a folder of results that a run would share with something else; None where it is its own."""
     try:
         check_results(results, list(files))
+    except UserError as error:
+        return f"{error}."
+    return None
+
+
+def wrong_claims(config: Mapping[str, Any]) -> str | None:
+    """One sentence about a file of claims that is none, or does not fit the configuration; None if all is well."""
+    try:
+        check_claims(dict(config))
     except UserError as error:
         return f"{error}."
     return None

@@ -16,7 +16,7 @@ def sampling_against_all(view: SystemView, metrics: pd.DataFrame, comparisons: p
     """What the intervals say of `sampling`, in the first headline metric; nothing where it was not measured."""
     sentences = []
     for name in view.headline[:1]:
-        sentences.append(gain_kept(name, metrics, comparisons))
+        sentences.append(change_under_sampling(name, metrics, comparisons))
         rivals = [rival for rival in order_methods(metrics["method"]) if rival not in ("before", METHOD, SINGLE)]
         sentences.append(_against(name, rivals, comparisons))
         why = (
@@ -28,25 +28,20 @@ def sampling_against_all(view: SystemView, metrics: pd.DataFrame, comparisons: p
     return [sentence for sentence in sentences if sentence]
 
 
-def gain_kept(name: str, metrics: pd.DataFrame, comparisons: pd.DataFrame) -> str:
-    """The change from `before` to `sampling`, and its share of the gain of `direct` where that is one."""
+def change_under_sampling(name: str, metrics: pd.DataFrame, comparisons: pd.DataFrame) -> str:
+    """The change from `before` to `sampling`, with its interval."""
     metric = metric_view(name)
-    before, joint, summed = (files.value_of(metrics, method, name) for method in ("before", "direct", METHOD))
+    before, summed = (files.value_of(metrics, method, name) for method in ("before", METHOD))
     change = difference(comparisons, METHOD, "before", name)
     if before is None or summed is None or change is None:
         return ""
     verb = {"better": "improves", "worse": "worsens", "tie": "does not measurably change"}
-    said = (
+    return (
         f"Without seeing anything between input and output, SysDPO-Sampling "
         f"{verb[verdict(change, metric.higher_is_better)]} {metric.label.lower()}: "
         f"{show(metric, float(before['mean']))}{unit_of(metric)} before, {show(metric, float(summed['mean']))}"
-        f"{unit_of(metric)} after ({_size(metric, change)})"
+        f"{unit_of(metric)} after ({_size(metric, change)})."
     )
-    gain = difference(comparisons, "direct", "before", name)
-    if joint is None or gain is None or verdict(gain, metric.higher_is_better) != "better":
-        return f"{said}."
-    share = (float(summed["mean"]) - float(before["mean"])) / (float(joint["mean"]) - float(before["mean"]))
-    return f"{said}. That is {100 * share:.0f} % of what SysDPO-Direct, which sees it all, gains."
 
 
 def _against(name: str, rivals: list[str], comparisons: pd.DataFrame) -> str:

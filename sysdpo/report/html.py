@@ -16,6 +16,8 @@ import pandas as pd
 from sysdpo.errors import UserError
 from sysdpo.report import captions, files
 from sysdpo.report import story as sentences
+from sysdpo.report.claims import VERDICTS, read_claim_table
+from sysdpo.report.claims import sentence as claim_sentence
 from sysdpo.report.experiments import read_experiment, setting_name, varied_settings
 from sysdpo.report.gallery import Exhibit, pick
 from sysdpo.report.hidden import sampling_against_all
@@ -87,12 +89,25 @@ class ExperimentPage:
     table: pd.DataFrame
 
 
-def write_report(results: Path, output: Path) -> None:
-    """Writes the page from `metrics.csv`, `comparisons.csv`, `tables/{system}_credit.csv`, `figures/`, `studies/`,
-    `experiments/`, `manifest.json` and `runs/`.
+@dataclass(frozen=True)
+class ClaimPage:
+    """One claim as the page's head shows it: its question, what its interval says, and the verdict."""
 
-    The tables are required; whatever else is missing is left out of the page. Raises UserError on a missing
+    id: str
+    system: str
+    question: str
+    sentence: str
+    verdict: str
+
+
+def write_report(results: Path, output: Path, *, with_claims: bool = True) -> None:
+    """Writes the page from `metrics.csv`, `comparisons.csv`, `claims.csv`, `tables/{system}_credit.csv`, `figures/`,
+    `studies/`, `experiments/`, `manifest.json` and `runs/`.
+
+    The first two are required; whatever else is missing is left out of the page. Raises UserError on a missing
     table or column.
+
+    with_claims: whether a `claims.csv` that is there is this run's, and no earlier one's.
     """
     metrics = files.read_all_metrics(results / "metrics.csv")
     comparisons = files.read_all_comparisons(results / "comparisons.csv")
@@ -109,6 +124,8 @@ def write_report(results: Path, output: Path) -> None:
     environment.globals |= {"subjects": SUBJECTS, "captions": captions}
     page = environment.get_template("template.html.j2").render(
         systems=systems,
+        claims=_claims(results / "claims.csv") if with_claims else [],
+        verdicts=VERDICTS,
         studies=_studies(results),
         experiments=_experiments(results),
         metrics=metrics,
@@ -148,6 +165,14 @@ def _system_page(
         foundation=_foundation(runs),
         credit=files.read_table(credit, ("method", "component", "margin")) if credit.is_file() else None,
     )
+
+
+def _claims(path: Path) -> list[ClaimPage]:
+    if not path.is_file():
+        return []
+    rows = (row for _, row in read_claim_table(path).iterrows())
+    shared = ("id", "system", "question", "verdict")
+    return [ClaimPage(sentence=claim_sentence(row), **{name: row[name] for name in shared}) for row in rows]
 
 
 def _there(pick_from: Callable[[Path, Sequence[str]], list[Shown]], runs: Path, methods: Sequence[str]) -> list[Shown]:

@@ -166,13 +166,15 @@ def checks(view: SystemView, metrics: pd.DataFrame, comparisons: pd.DataFrame) -
     sentences = [_null_control(name, comparisons) for name in view.headline[:1]]
     for name in ("well_formed", "image_distance"):
         before, after = (files.value_of(metrics, method, name) for method in ("before", "direct"))
-        if before is not None and after is not None:
+        change = files.difference_of(comparisons, "direct", "before", name)
+        if before is not None and after is not None and change is not None:
             metric = metric_view(name)
             better = "higher" if metric.higher_is_better else "lower"
             values = [show(metric, float(row["mean"])) for row in (before, after)]
+            interval = interval_of(metric, change, difference=True)
             sentences.append(
                 f"{metric.label} ({metric.meaning}; {better} is better): {values[0]} before, {values[1]}"
-                f"{unit_of(metric)} under SysDPO-Direct."
+                f"{unit_of(metric)} under SysDPO-Direct (95 % interval of the difference {interval})."
             )
     return [sentence for sentence in [*sentences, _second_judge(metrics)] if sentence]
 

@@ -29,6 +29,8 @@ class MethodView:
         """The name as it stands inside a sentence."""
         if self.label == METHODS["before"].label:
             return "the system before alignment"
+        if self.label.startswith("Only "):
+            return f"{self.label.removeprefix('Only ')} trained alone"
         return self.label if self.label.startswith("Sys") else self.label[0].lower() + self.label[1:]
 
 

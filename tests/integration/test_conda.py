@@ -102,7 +102,10 @@ def overlay(data: Path) -> dict[str, Any]:
         "methods": ["before"],
         "grid": {"best_of": [1, 2]},
     }
+    claim = {"id": "coins", "system": "coins", "metric": "preference_score", "method": "direct", "sign": "above"}
+    (data / "claims.yaml").write_text(yaml.safe_dump({"claims": [claim | {"baseline": "before"}]}))
     return {
+        "claims": str(data / "claims.yaml"),
         "systems": {
             "progressive_images": few | {"methods": methods},
             "two_stage_qa": None,

@@ -103,6 +103,7 @@ def processes_of(folder: Path) -> list[str]:
 
 # One method that is trained and one that is not.
 FEWER = {
+    "claims": None,
     "systems": {
         "progressive_images": None,
         "two_stage_qa": {

@@ -6,10 +6,23 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from sysdpo.claims import Claim, Claims
+from sysdpo.cli import main
 from sysdpo.errors import UserError
+from sysdpo.report.claims import read_claim_table, sentence, write_claims
 from sysdpo.report.credit import write_credit_table
 from sysdpo.report.html import write_report
 from sysdpo.report.manifest import checksums, config_hash, stop_if_other, write_manifest
+
+QUESTIONS = {"one": "Does <one> model do?"}
+CLAIMS = Claims(
+    (
+        Claim("a", "two_stage_qa", "accuracy", "direct", "before", "one", sign="above"),
+        Claim("b", "two_stage_qa", "accuracy", "direct", at_least=1.0),
+        Claim("c", "progressive_images", "kl_writer", "separate", "before", sign="below"),
+    ),
+    QUESTIONS,
+)
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +31,7 @@ def page(made_up_results: Path, made_up_figures: Path) -> str:
     write_credit_table(
         "two_stage_qa", results / "runs" / "two_stage_qa", results / "tables" / "two_stage_qa_credit.csv"
     )
+    write_claims(CLAIMS, results / "metrics.csv", results / "comparisons.csv", results / "claims.csv")
     write_manifest(results, {"seeds": [0, 1]}, results / "manifest.json")
     write_report(results, results / "report.html")
     return (results / "report.html").read_text()
@@ -56,6 +70,25 @@ def test_page_shows_figures_pictures_and_provenance(page: str) -> None:
     assert page.count("data:image/png;base64") == 2 * 5 * 3
     assert config_hash({"seeds": [0, 1]}) in page
     assert "95 % bootstrap interval over prompts nested in seeds" in page
+
+
+def test_the_head_shows_every_claim_with_its_verdict(page: str, made_up_results: Path) -> None:
+    head = page[page.index('<section id="claims">') : page.index('<section id="progressive_images">')]
+    table = read_claim_table(made_up_results / "claims.csv").set_index("id")
+    assert table["verdict"].tolist() == ["holds", "does not hold", "does not hold"]
+    assert "3 claims: 1 hold, 2 do not hold, 0 are undecided." in head
+    shown = {id: f'{row["verdict"]}</td><td title="{id}">{sentence(row)}</td>' for id, row in table.iterrows()}
+    assert [row in head for row in shown.values()] == [True] * 3
+    assert head.index(shown["c"]) < head.index("Does &lt;one&gt; model do?") < head.index(shown["a"])
+    assert head.index("<h3>Two-stage question answering</h3>") < head.rindex(">Besides<") < head.index(shown["b"])
+    assert '<a href="#claims">' in page[: page.index("<main>")]
+
+
+def test_claims_of_an_earlier_run_are_not_shown(page: str, made_up_results: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("systems: {}\nclaims: null\n")
+    options = ["--config", str(tmp_path / "config.yaml"), "--results", str(made_up_results)]
+    assert main(["report", *options, "--output", str(tmp_path / "report.html")]) == 0
+    assert "#claims" not in (tmp_path / "report.html").read_text()
 
 
 def test_page_shows_every_system_study_and_what_was_said(page: str) -> None:

@@ -68,6 +68,14 @@ def test_main_result_gives_both_numbers_and_the_interval() -> None:
     assert "is better than the system before alignment; it cannot be told apart from separate DPO" in text
 
 
+def test_a_check_comes_with_the_interval_of_its_change() -> None:
+    metrics, comparisons = (table.replace(METRIC, "well_formed") for table in tables(0.0, -0.1, 0.1))
+    view = system_view("progressive_images", metrics["metric"])
+    (said,) = story.checks(view, metrics, comparisons)
+    assert "30.0 before, 60.0 % under SysDPO-Direct" in said
+    assert said.endswith("(95 % interval of the difference +20.0 to +40.0 points).")
+
+
 def test_nothing_is_said_of_what_was_not_measured() -> None:
     metrics, comparisons = tables(0.0, -0.1, 0.1)
     view = system_view("progressive_images", metrics["metric"])

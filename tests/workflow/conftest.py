@@ -24,9 +24,17 @@ EXPERIMENTS = {
 }
 
 
+CLAIMS = """
+claims:
+  - {id: one, system: progressive_images, metric: order_consistency, method: direct, baseline: separate, sign: above}
+"""
+
+
 def small_project(folder: Path) -> Project:
-    """One system and seed, no study, two experiments, and of the methods two without training and two with."""
-    project = make_project(folder, {"seeds": [0], "experiments": EXPERIMENTS, "studies": {}})
+    """One system and seed, no study, a claim, two experiments, and of the methods two without training and two with."""
+    (folder / "claims.yaml").write_text(CLAIMS)
+    over = {"seeds": [0], "claims": "claims.yaml", "experiments": EXPERIMENTS, "studies": {}}
+    project = make_project(folder, over)
     config = project.config
     project.config = config | {"systems": {project.system: config["systems"][project.system]}}
     rows = project.config["systems"]["progressive_images"]["methods"]

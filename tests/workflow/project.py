@@ -109,7 +109,7 @@ def make_project(folder: Path, over: dict[str, Any] | None = None) -> Project:
     library = folder / "sysdpo"
     library.mkdir()
     (library / "__init__.py").touch()
-    for name in ("config.py", "errors.py", "settings.py"):
+    for name in ("claims.py", "config.py", "errors.py", "settings.py"):
         shutil.copy(REPOSITORY / "sysdpo" / name, library)
     shutil.copy(STUB, library)
     project = Project(folder)

@@ -13,6 +13,7 @@ from config_check import broken_rule, contradiction, not_finite, read_schema
 from jsonschema import Draft202012Validator
 from project import REPOSITORY, Project
 
+from sysdpo.claims import read_claims
 from sysdpo.errors import UserError
 from sysdpo.settings import check_value
 
@@ -150,6 +151,41 @@ def test_snakemake_stops_at_a_key_given_twice_in_any_file(project: Project) -> N
 def test_snakemake_stops_at_a_number_that_is_none(project: Project) -> None:
     project.edit(math.nan, "training", "beta")
     assert "training.beta is nan, but should be a finite number" in refused_at_once(project)
+
+
+CLAIM = {"id": "one", "system": "progressive_images", "metric": "m", "method": "direct", "baseline": "separate"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"method": "dirct"}, "one.method: 'dirct' should be one of ['before', 'best_of_n', 'separate', 'direct']."),
+        ({"baseline": "best_of_n"}, "one.baseline: 'best_of_n' should be one of ['before', 'separate']."),
+        ({"method": "best_of_n"}, "one.method: 'best_of_n' is not trained, so it is compared with no baseline."),
+        ({"sing": "above"}, "claims: 'claims.yaml', one: unknown key ['sing']; known are "),
+        ({"at_least": 0.1}, "one: a claim should have exactly one of ['sign', 'at_least', 'at_most', 'within']."),
+        ({"system": "progresive_images", "method": "x"}, None),
+    ],
+)
+def test_snakemake_stops_at_a_claim_about_what_is_not_there(project: Project, change: dict, said: str | None) -> None:
+    claims = {"claims": [CLAIM | {"sign": "above"} | change]}
+    (project.folder / "claims.yaml").write_text(yaml.safe_dump(claims))
+    if said is None:  # of a system that another configuration has
+        assert project.planned()
+    else:
+        assert said in refused_at_once(project)
+
+
+def test_snakemake_stops_at_claims_that_are_not_there(project: Project) -> None:
+    (project.folder / "claims.yaml").unlink()
+    assert "'claims.yaml' should be a YAML file, but cannot be read" in refused_at_once(project)
+
+
+def test_every_shipped_claim_is_about_a_system_of_some_scale() -> None:
+    scales = [REPOSITORY / "config.yaml", *(REPOSITORY / "workflow/scales").glob("*.yaml")]
+    systems = {name for path in scales for name in yaml.safe_load(path.read_text())["systems"]}
+    for path in (REPOSITORY / "workflow").glob("claims*.yaml"):
+        assert {claim.system for claim in read_claims(path).claims} <= systems
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ def test_every_scale_plans_each_step_for_each_seed_and_method(tmp_path: Path, sc
     config = reduce(laid_over, (yaml.safe_load(path.read_text()) for path in files), project.config)
     seeds, systems = len(config["seeds"]), without_dropped(config)["systems"].values()
     expected: Counter[str] = Counter(["metrics", "manifest", "report"])
+    expected.update(claims=int(config["claims"] is not None))
     expected.update(dict.fromkeys(["study", "draw"], int("theory" in (config.get("studies") or {}))))
     for system in systems:
         rows = [system["training"] | row for row in system["methods"].values()]
@@ -85,7 +86,8 @@ def test_tune_and_sweep_train_every_point_of_their_grids(project: Project) -> No
 
 def test_nothing_is_left_to_do_after_a_run(finished: Project) -> None:
     assert finished.planned() == []
-    for name in ("metrics.csv", "comparisons.csv", "manifest.json", "report.html", "config.yaml"):
+    made = ("metrics.csv", "comparisons.csv", "claims.csv", "claims.md", "manifest.json", "report.html", "config.yaml")
+    for name in made:
         assert (finished.folder / "results" / name).is_file()
     assert yaml.safe_load((finished.folder / "results/config.yaml").read_text()) == finished.config
 
@@ -94,7 +96,7 @@ def test_beta_of_one_method_reruns_that_method_alone(finished: Project) -> None:
     finished.edit(0.123, "methods", "direct", "beta")
     planned = finished.planned()
     assert methods(planned) == {"direct"}
-    once = ("train", "evaluate", "metrics", "tables", "credit_table", "manifest", "report")
+    once = ("train", "evaluate", "metrics", "tables", "claims", "credit_table", "manifest", "report")
     assert rules(planned) == dict.fromkeys(once, 1) | {"figure": len(finished.settings["figures"])}
 
     finished.run()
@@ -108,7 +110,7 @@ def test_beta_of_one_method_reruns_that_method_alone(finished: Project) -> None:
         ((7, "evaluation", "samples_per_prompt"), {"evaluate"}, {"train", "sample"}),
         ((7, "components", "painter", "sampling", "num_inference_steps"), {"sample"}, {"foundation"}),
         ((7.0, "components", "painter", "estimator", "omega"), {"train"}, {"sample", "inspect"}),
-        ((["before"], "baselines"), {"metrics"}, {"evaluate", "train"}),
+        ((["separate"], "baselines"), {"metrics"}, {"evaluate", "train"}),
     ],
     ids=lambda value: ".".join(map(str, value[1:])) if isinstance(value, tuple) else "",
 )
@@ -172,6 +174,13 @@ def test_a_change_of_local_data_reruns_what_reads_them(project: Project, source:
     assert project.planned(target) == []
     later(data / "questions.jsonl")
     assert set(rules(project.planned(target))) == {"prompts", "sample", "score", "pair"}
+
+
+def test_a_change_of_the_claims_holds_them_against_the_same_intervals(finished: Project) -> None:
+    later(finished.folder / "claims.yaml")
+    assert rules(finished.planned()) == dict.fromkeys(("claims", "manifest", "report"), 1)
+    finished.config = finished.config | {"claims": None}
+    assert set(rules(finished.planned())) == {"manifest", "report"}
 
 
 def later(path: Path) -> None:
@@ -344,6 +353,7 @@ def test_the_number_of_jobs_that_evaluate_is_no_reason_to_train_again(finished: 
 
 def test_given_preferences_are_read_once_and_nothing_is_sampled_for_them(project: Project) -> None:
     project.config = project.config | {"seeds": [0, 1], "experiments": {}}
+    project.config = project.config | {"claims": None}
     project.edit({"before": {"objective": "none"}, "sampling": GIVEN}, "methods")
     project.edit(["before"], "baselines")
     planned = rules(project.planned())

@@ -16,6 +16,7 @@ sys.path.insert(0, str(WORKFLOW.parent))
 os.environ.pop("SYSDPO_NUMERICS", None)
 
 from config_check import stop_if_wrong
+from sysdpo.claims import claims_path
 from sysdpo.config import expand_experiments, local_data, method_rows, own_modules, without_dropped
 from sysdpo.settings import METHOD_WITHOUT_EFFECT, without
 
@@ -49,6 +50,7 @@ SEEDS = config["seeds"]
 ABLATIONS = {name: system["ablations"] for name, system in SYSTEMS.items() if system.get("ablations")}
 EXPERIMENTS = config.get("experiments") or {}
 STUDIES = config.get("studies") or {}
+CLAIMS = claims_path(config)
 
 # A variant is a point of an experiment's grid; its jobs are those of any method.
 VARIANTS = expand_experiments(config)
@@ -204,6 +206,7 @@ def results_shown(wildcards):
         f"{RESULTS}/comparisons.csv",
         *expand(f"{RESULTS}/tables/{{system}}.{{kind}}", system=SYSTEMS, kind=["csv", "md", "tex"]),
         *expand(CREDIT_TABLE, system=SYSTEMS),
+        *([f"{RESULTS}/claims.csv", f"{RESULTS}/claims.md"] if CLAIMS else []),
         *[
             f"{RESULTS}/figures/{system}_{figure}.{kind}"
             for system in SYSTEMS

@@ -116,6 +116,34 @@ rule credit_table:
         " --runs {params.runs:q} --output {output:q} 2>&1 | tee -i {log:q} >&2"
 
 
+# Every line of the file of claims, held against this run's intervals.
+rule claims:
+    input:
+        claims=CLAIMS or [],
+        metrics=f"{RESULTS}/metrics.csv",
+        comparisons=f"{RESULTS}/comparisons.csv",
+    output:
+        csv=report(f"{RESULTS}/claims.csv", caption="../report/claims.rst", category="Tables"),
+        markdown=f"{RESULTS}/claims.md",
+    log:
+        f"{LOGS}/claims.log",
+    benchmark:
+        f"{BENCHMARKS}/claims.tsv"
+    conda:
+        "../../envs/results.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=growing(1000),
+        runtime=growing(10),
+    params:
+        config=RESOLVED_CONFIG,
+    shell:
+        "python -m sysdpo claims --config {params.config:q} --claims {input.claims:q}"
+        " --metrics {input.metrics:q} --comparisons {input.comparisons:q}"
+        " --output {output.csv:q} 2>&1 | tee -i {log:q} >&2"
+
+
 # Before the report, which shows it: commit, versions, machine, seeds, and a checksum of every other output.
 rule manifest:
     input:

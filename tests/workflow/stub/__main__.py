@@ -26,6 +26,8 @@ def outputs(step: str, options: argparse.Namespace) -> list[Path]:
         return [options.output, options.comparisons]
     if step == "tables":
         return [options.output.with_suffix(suffix) for suffix in (".csv", ".md", ".tex")]
+    if step == "claims":
+        return [options.output, options.output.with_suffix(".md")]
     if step == "figure":
         return [options.output / f"{options.system}_{options.figure}.{kind}" for kind in ("png", "svg")]
     if step == "draw":
@@ -41,7 +43,7 @@ def main() -> None:
     parser.add_argument("step")
     for option in ("config", "output", "comparisons", "prompts", "foundation", "trajectories", "scores", "table"):
         parser.add_argument(f"--{option}", type=Path)
-    for option in ("pairs", "training", "metrics", "runs", "results", "figures"):
+    for option in ("pairs", "training", "metrics", "runs", "results", "figures", "claims"):
         parser.add_argument(f"--{option}", type=Path)
     for option in ("system", "seed", "method", "model", "experiment", "split", "figure", "study", "part", "checkpoint"):
         parser.add_argument(f"--{option}")

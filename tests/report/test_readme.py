@@ -1,0 +1,119 @@
+"""The README says of the results what the results say: its claims, its intervals, and its words."""
+
+from pathlib import Path
+
+import pandas as pd
+import prose
+import pytest
+import yaml
+
+from sysdpo.claims import claims_about
+from sysdpo.report.claims import evaluate, markdown, quoted, read_claim_table
+from sysdpo.report.files import read_all_comparisons, read_all_metrics
+
+REPOSITORY = Path(__file__).parents[2]
+RESULTS = REPOSITORY / "results"
+README = (REPOSITORY / "README.md").read_text()
+
+
+def test_the_committed_claims_are_those_of_the_committed_tables(tmp_path: Path) -> None:
+    config = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
+    claims = claims_about(config, REPOSITORY / config["claims"])
+    tables = read_all_metrics(RESULTS / "metrics.csv"), read_all_comparisons(RESULTS / "comparisons.csv")
+    committed = read_claim_table(RESULTS / "claims.csv")
+    pd.testing.assert_frame_equal(committed, evaluate(claims, *tables), check_dtype=False)
+    assert (RESULTS / "claims.md").read_text() == markdown(committed)
+
+
+def test_the_blocks_of_claims_are_as_committed() -> None:
+    assert quoted(README, RESULTS, "README.md") == README, "run `make readme`"
+    for system in set(read_claim_table(RESULTS / "claims.csv")["system"]):
+        assert f"<!-- claims: {system} -->" in README
+
+
+def test_every_interval_is_in_a_committed_table() -> None:
+    tables = [pd.read_csv(path) for path in sorted(RESULTS.rglob("*.csv"))]
+    intervals = [table for table in tables if {"ci_low", "ci_high"} <= set(table)]
+    said = prose.sections(README, "## What comes out", "## Experiments")
+    assert len(prose.INTERVAL.findall(said)) > 50
+    assert prose.unknown_intervals(said, intervals) == []
+
+
+def test_no_sentence_on_the_applications_says_more_than_its_claims() -> None:
+    said = prose.sections(README, "### Application")
+    assert len(list(prose.statements(said))) > 10
+    assert prose.overclaims(said, prose.read_claims_below(RESULTS)) == []
+
+
+ROWS = [
+    # id, metric, condition, bound, value, low, high, verdict
+    ("won", "accuracy", "above", 0.0, 0.077, 0.044, 0.108, "holds"),
+    ("much", "accuracy", "at_least", 0.05, 0.077, 0.052, 0.108, "holds"),
+    ("open", "accuracy", "above", 0.0, 0.041, -0.012, 0.083, "undecided"),
+    ("lost", "accuracy", "above", 0.0, -0.05, -0.08, -0.02, "does not hold"),
+    ("close", "accuracy", "within", 0.02, 0.01, -0.003, 0.018, "holds"),
+    ("drift", "kl_first", "below", 0.0, -0.5, -0.6, -0.4, "holds"),
+]
+COLUMNS = ["id", "metric", "condition", "bound", "value", "ci_low", "ci_high", "verdict"]
+CLAIMS = {row["id"]: row for _, row in pd.DataFrame(ROWS, columns=COLUMNS).iterrows()}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A is above B by 7.7 points [4.4, 10.8]. <!-- claim: won -->",
+        "A wins <!-- claim: won -->; whether it beats C is undecided (+4.1 points [−1.2, 8.3]). <!-- claim: open -->",
+        "B is not above C. <!-- claim: lost --> A is at least 5 points better than B. <!-- claim: much -->",
+        "A and D tie: their difference is 1.0 points [−0.3, 1.8]. <!-- claim: close -->",
+        "A drifts less than B, by 0.5 nats [0.4, 0.6], and is better for it. <!-- claim: drift -->",
+        "Two models\nanswer a question, [as before](better.md), `above` all.\n\n| above |\n\n```\nbetter\n```\n",
+        "<!-- claims: toy -->\nA is better than all.\n<!-- end of claims -->\n",
+    ],
+)
+def test_a_text_that_its_claims_bear_out_passes(text: str) -> None:
+    assert prose.overclaims(text, CLAIMS) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("A is better than B.", "names no claim"),
+        ("A and B tie.", "names no claim"),
+        ("A gains 7.7 points [4.4, 10.8].", "names no claim"),
+        ("A beats B. <!-- claim: one -->", "names ['one'], which is no claim"),
+        ("A beats C. <!-- claim: open -->", "needs a claim that is true; 'open' is 'above' and undecided"),
+        ("A beats B and C. <!-- claim: won, open -->", "'open' is 'above' and undecided"),
+        ("A beats D. <!-- claim: close -->", "needs a claim that is true; 'close' is 'within' and holds"),
+        ("B is above C. <!-- claim: lost -->", "needs a claim that is true; 'lost' is 'above' and does not hold"),
+        ("C is not better than A. <!-- claim: open -->", "needs a claim that is denied; 'open'"),
+        ("A and B tie. <!-- claim: won -->", "needs a claim that is doubtful; 'won'"),
+        ("A beats B and ties with C. <!-- claim: open -->", "both compares and doubts"),
+        ("A is worse than B. <!-- claim: won -->", "has a word of the kind 'worse'"),
+        ("A is below B. <!-- claim: won -->", "has a word of the kind 'down'"),
+        ("A drifts more than B. <!-- claim: drift -->", "has a word of the kind 'up'"),
+        ("A doubles B. <!-- claim: won -->", "has a word of the kind 'size'"),
+        ("A is above B by 9.7 points [4.4, 10.8]. <!-- claim: won -->", "gives the interval ('9.7', '4.4', '10.8')"),
+        ("A beats B. <!-- claim: won --> It beats C, too.", "'It beats C, too.' names no claim"),
+        ("A is above B <!-- claim: won --> and ahead of C.", "'and ahead of C.' names no claim"),
+        ("- A is fine.\n- A is the best.", "'- A is the best.' names no claim"),
+    ],
+)
+def test_a_text_that_says_more_is_refused(text: str, problem: str) -> None:
+    found = prose.overclaims(text, CLAIMS)
+    assert any(problem in each for each in found), found
+
+
+def test_intervals_are_compared_as_the_text_rounds_them() -> None:
+    means = pd.DataFrame([{"mean": 0.5167, "ci_low": 0.45775, "ci_high": -0.0001}])
+    differences = pd.DataFrame([{"difference": -0.02, "ci_low": -0.041, "ci_high": 0.0}])
+    known = "52 % [46, 0], 0.517 in all [0.458, 0.000], 2.0 points [0.0, 4.1], −2.0 points\n[−4.1, 0.0]"
+    assert prose.unknown_intervals(known, [means, differences]) == []
+    wrong = "53 % [46, 0], 51.7 % [45.7, 0.0], −51.7 % [0.0, −45.8], 2.0 [−4.1, 0.0]"
+    assert len(prose.unknown_intervals(wrong, [means, differences])) == 4
+
+
+def test_sections_end_where_the_next_of_their_level_begins() -> None:
+    text = "# T\n## A\na\n### B 1\nb\n### B 2\nc\n## C\nd\n"
+    assert prose.sections(text, "## A") == "## A\na\n### B 1\nb\n### B 2\nc\n"
+    assert prose.sections(text, "### B") == "### B 1\nb\n\n### B 2\nc\n"
+    assert prose.sections(text, "## C") == "## C\nd\n"
