@@ -13,7 +13,7 @@ from sysdpo.errors import UserError
 from sysdpo.preferences import as_frame
 from sysdpo.system import System
 from sysdpo.systems.benchmark import Benchmark
-from sysdpo.tables import check_rows, check_scores, check_values
+from sysdpo.tables import check_rows, check_scores, check_values, contents_of
 
 SEEDS_PER_PURPOSE = 10**8
 DRIFT_ROWS = 128
@@ -85,7 +85,7 @@ def evaluate(
     greedy: Collection[str] = (),
     place: int = 0,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Samples with their scores, and the long table `prompt_id, sample, metric, value`.
+    """Samples with their scores, and the long table `prompt_id, content, sample, metric, value`.
 
     With `best_of` above 1 that many trajectories are drawn for each sample and the one with the highest score kept;
     `kl_selection` is then `log n − (n−1)/n`, a bound of the KL divergence that picking costs (Beirami et al., arXiv
@@ -109,6 +109,7 @@ def evaluate(
             benchmark, system, prompts, foundation, greedy, seed=seed, purpose=purpose, place=place
         )
         long = pd.concat([long, likeliest], ignore_index=True)
+    long.insert(1, "content", long["prompt_id"].map(contents_of(prompts)))
     check_values(long, "the system's metrics")
     return drawn.merge(scores.drop(columns="prompt_id"), on="trajectory_id"), long
 

@@ -1,52 +1,35 @@
-"""Intervals and paired comparisons, from one value a sample to the tables that everything shown is made from.
+"""Means, intervals and paired comparisons, from one value a sample to the tables that everything shown is made from.
 
-Every mean is taken in three stages: samples within a prompt, prompts within a seed, seeds. Every interval is
-a 95 % percentile bootstrap over prompts nested in seeds: each replicate draws as many seeds as there are,
-with replacement, and for each drawn seed as many prompts as it has, with replacement. A seed is a whole run
-(its own foundation models and preference data), so the interval speaks of new seeds and new prompts, not of
-the same models asked again.
-
-What a reader should know of it (our choice; Davison and Hinkley 1997, section 3.8, discuss the scheme). With
-S seeds and n prompts each, seed variance a and prompt variance b, the variance of the mean is (a + b/n)/S;
-the bootstrap's is (1 - 1/S)(a + b/n)/S + b/(nS) on average. With three seeds of 200 prompts (measured on
-simulated normal values):
-- where runs agree (a = 0) the interval is 1.3 times as wide as it need be and covers the truth in 98 % of
-  cases: it errs on the careful side; where a = b/n, as much from runs as from prompts, it covers 93 %;
-- where runs disagree more than prompts explain, three numbers say little and have only ten distinct
-  resamples: "95 %" covers 85 % at a = 5 b/n and 73 % when runs are all that matters. More seeds is the only
-  cure.
-
-With one seed the interval speaks of prompts only. Where the same prompts serve all seeds they are still drawn
-anew for each, as the design is nested: what a prompt does alike to all runs does not average out as the
-resampling assumes, so the interval of a mean is somewhat narrow for new prompts. Differences between methods,
-paired by prompt and seed, are free of it as far as a prompt is as hard for one method as for the other.
+Every mean is taken in three stages: samples within a prompt, prompts within a seed, seeds. All seeds answer the same
+prompts, and prompts may share a content, so the intervals (`sysdpo.intervals`) are those of a crossed design: they
+speak of new seeds and new contents, with one seed of new contents only. `docs/statistics.md` says what they cover.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from sysdpo.errors import UserError
 from sysdpo.files import require_columns
-from sysdpo.tables import check_rows
+from sysdpo.intervals import INTERVALS
+from sysdpo.tables import check_contents, check_rows
 
-VALUE_COLUMNS = ("system", "method", "seed", "prompt_id", "sample", "metric", "value")
+VALUE_COLUMNS = ("system", "method", "seed", "prompt_id", "content", "sample", "metric", "value")
 METRIC_COLUMNS = (
-    "system", "method", "metric", "mean", "ci_low", "ci_high", "n_prompts", "n_seeds", "higher_is_better",
+    "system", "method", "metric", "mean", "ci_low", "ci_high", "n_prompts", "n_contents", "n_seeds",
+    "higher_is_better",
 )  # fmt: skip
 COMPARISON_COLUMNS = (
-    "system", "metric", "method", "baseline", "difference", "ci_low", "ci_high", "n_prompts", "n_seeds",
+    "system", "metric", "method", "baseline", "difference", "ci_low", "ci_high", "n_prompts", "n_contents",
+    "n_seeds",
 )  # fmt: skip
 
-REPLICATES = 4000
-BOOTSTRAP_SEED = 20250222
-CONFIDENCE = 0.95
+PROMPT = ["seed", "content", "prompt_id"]
+LIMITS = {"mean": (-np.inf, np.inf), "proportion": (0.0, 1.0), "proportion difference": (-1.0, 1.0)}
 # Summation order may differ between machines in the last bits; nothing anyone reads lies beyond this digit.
 DECIMALS = 10
 
@@ -66,7 +49,12 @@ class Metric:
     @property
     def scale(self) -> float:
         """What a stored value is multiplied by when shown."""
-        return 100.0 if self.unit == "%" else 1.0
+        return 100.0 if self.is_proportion else 1.0
+
+    @property
+    def is_proportion(self) -> bool:
+        """Whether every value lies between 0 and 1, shares that are shown as `%`."""
+        return self.unit == "%"
 
 
 METRICS: dict[str, Metric] = {
@@ -122,51 +110,55 @@ def describe_metric(name: str) -> Metric:
     )
 
 
-@lru_cache(maxsize=4)
-def _draws(sizes: tuple[int, ...]) -> tuple[NDArray[np.int64], tuple[NDArray[np.float64], ...]]:
-    """Which seed stands in each place `[replicates, seeds]`, and how often each of its prompts was drawn.
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95 % interval, and what it was taken over."""
 
-    Kept between calls: all rows of a table then share their resamples, so their intervals are comparable.
+    mean: float
+    low: float
+    high: float
+    n_prompts: int
+    n_contents: int
+    n_seeds: int
+
+
+def estimate(values: pd.Series, kind: str = "mean", what: str = "the table of values") -> Estimate:
+    """The mean of prompts' values and its interval; every prompt and every seed weighs the same.
+
+    values: indexed by `PROMPT`, in any order. kind: of `INTERVALS`. what: the values are, for errors. Raises UserError
+    where a seed lacks a prompt that another has, where there is one seed and one content only, and where values lie
+    beyond what their kind allows.
     """
-    generator = np.random.default_rng(BOOTSTRAP_SEED)
-    places = generator.integers(len(sizes), size=(REPLICATES, len(sizes)))
-    counts = tuple(
-        generator.multinomial(size, np.full(size, 1 / size), size=int((places == index).sum())).astype(np.float64)
-        for index, size in enumerate(sizes)
-    )
-    return places, counts
-
-
-def bootstrap(by_seed: Sequence[NDArray[np.float64]]) -> tuple[float, float, float]:
-    """Mean and 95 % percentile interval `(mean, low, high)` of prompt values, one array `[prompts]` a seed.
-
-    Seeds weigh the same whatever their number of prompts. Deterministic; the module's docstring says what the
-    interval covers.
-    """
-    places, counts = _draws(tuple(len(values) for values in by_seed))
-    replicates = np.empty(places.shape)
-    for index, values in enumerate(by_seed):
-        replicates[places == index] = counts[index] @ values / len(values)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(replicates.mean(axis=1), [tail, 1 - tail])
-    mean = float(np.mean([values.mean() for values in by_seed]))
-    return round(mean, DECIMALS), round(float(low), DECIMALS), round(float(high), DECIMALS)
-
-
-def bootstrap_series(values: pd.Series) -> tuple[float, float, float]:
-    """`bootstrap` of a series whose index has a level `seed`; its rows are that seed's prompts, in order."""
-    return bootstrap([group.to_numpy(dtype=np.float64) for _, group in values.groupby(level="seed", sort=True)])
+    grid = values.unstack("seed").sort_index().sort_index(axis=1)
+    if grid.isna().to_numpy().any():
+        row, column = np.argwhere(grid.isna().to_numpy())[0]
+        raise UserError(
+            f"{what}: prompt '{grid.index[row][1]}' has no value for seed {grid.columns[column]}, but for another; "
+            "evaluate all seeds on the same prompts"
+        )
+    contents, names = pd.factorize(grid.index.get_level_values("content"))
+    if len(names) * grid.shape[1] < 2:
+        raise UserError(f"{what}: one prompt of one seed has no interval; evaluate more prompts, or more seeds")
+    matrix = grid.to_numpy(dtype=np.float64).T
+    least, most = LIMITS[kind]
+    if wrong := [value for value in (matrix.min(), matrix.max()) if not least <= value <= most]:
+        raise UserError(f"{what}: {wrong[0]:g} is no share; the values of a metric in % should lie between 0 and 1")
+    mean, low, high = (round(float(number), DECIMALS) for number in INTERVALS[kind](matrix, contents))
+    return Estimate(mean, low, high, grid.shape[0], len(names), grid.shape[1])
 
 
 def _prompt_means(values: pd.DataFrame) -> pd.DataFrame:
-    """One row a (system, metric, method, seed, prompt): samples averaged. Checks the table on the way."""
-    require_columns(values, VALUE_COLUMNS, "the table of values")
+    """One row a (system, metric, method) and `PROMPT`: samples averaged. Checks the table on the way."""
+    name = "the table of values"
+    require_columns(values, VALUE_COLUMNS, name)
     if values.empty:
-        raise UserError("the table of values is empty: there is nothing to summarise; evaluate at least one method")
-    keys = [column for column in VALUE_COLUMNS if column != "value"]
-    check_rows(values, "the table of values", keys=keys, numbers=("value",))
-    ordered = values.sort_values(["system", "metric", "method", "seed", "prompt_id", "sample"])
-    groups = ordered.groupby(["system", "metric", "method", "seed", "prompt_id"], sort=True, observed=True)
+        raise UserError(f"{name} is empty: there is nothing to summarise; evaluate at least one method")
+    keys = [column for column in VALUE_COLUMNS if column not in ("content", "value")]
+    check_rows(values, name, keys=keys, numbers=("value",))
+    for _, part in values.groupby("system"):
+        check_contents(part, name)
+    ordered = values.sort_values(["system", "metric", "method", *PROMPT, "sample"])
+    groups = ordered.groupby(["system", "metric", "method", *PROMPT], sort=True, observed=True)
     return groups["value"].mean().reset_index()
 
 
@@ -206,10 +198,12 @@ def summarise(values: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for (system, method, metric), group in _prompt_means(values).groupby(["system", "method", "metric"], sort=True):
-        mean, low, high = bootstrap_series(group.set_index(["seed", "prompt_id"])["value"])
+        described = describe_metric(str(metric))
+        kind = "proportion" if described.is_proportion else "mean"
+        found = estimate(group.set_index(PROMPT)["value"], kind, f"'{metric}' of '{method}'")
         rows.append(
-            (system, method, metric, mean, low, high, group["prompt_id"].nunique(), group["seed"].nunique(),
-             describe_metric(str(metric)).higher_is_better)
+            (system, method, metric, found.mean, found.low, found.high, found.n_prompts, found.n_contents,
+             found.n_seeds, described.higher_is_better)
         )  # fmt: skip
     return pd.DataFrame(rows, columns=list(METRIC_COLUMNS))
 
@@ -230,23 +224,25 @@ def compare(values: pd.DataFrame, baselines: Sequence[str], methods: Sequence[st
             raise UserError(f"Method '{name}' has no values to compare; there are {', '.join(sorted(known))}.")
     rows = []
     for (system, metric), group in means.groupby(["system", "metric"], sort=True):
-        columns = {str(name): part.set_index(["seed", "prompt_id"])["value"] for name, part in group.groupby("method")}
+        columns = {str(name): part.set_index(PROMPT)["value"] for name, part in group.groupby("method")}
+        kind = "proportion difference" if describe_metric(str(metric)).is_proportion else "mean"
         for method in sorted(set(methods) & columns.keys()):
             for baseline in sorted((set(baselines) & columns.keys()) - {method}):
                 difference = _paired(columns[method], columns[baseline], str(metric), method, baseline)
-                mean, low, high = bootstrap_series(difference)
-                n_prompts = difference.index.get_level_values("prompt_id").nunique()
-                n_seeds = difference.index.get_level_values("seed").nunique()
-                rows.append((system, metric, method, baseline, mean, low, high, n_prompts, n_seeds))
+                found = estimate(difference, kind, f"'{metric}' of '{method}' minus '{baseline}'")
+                rows.append(
+                    (system, metric, method, baseline, found.mean, found.low, found.high, found.n_prompts,
+                     found.n_contents, found.n_seeds)
+                )  # fmt: skip
     return pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))
 
 
 def _paired(values: pd.Series, rival: pd.Series, metric: str, method: str, baseline: str) -> pd.Series:
-    """Per-prompt difference; both series are indexed by (seed, prompt_id), sorted."""
+    """Per-prompt difference; both series are indexed by `PROMPT`, sorted."""
     alone = values.index.symmetric_difference(rival.index)
     if len(alone):
-        seed, prompt = alone[0]
-        has, lacks = (method, baseline) if (seed, prompt) in values.index else (baseline, method)
+        seed, _, prompt = alone[0]
+        has, lacks = (method, baseline) if alone[0] in values.index else (baseline, method)
         raise UserError(
             f"Methods '{method}' and '{baseline}' cannot be paired on '{metric}': prompt '{prompt}' of seed "
             f"{seed} was evaluated for '{has}' but not for '{lacks}' ({len(alone)} such prompts); evaluate "

@@ -17,7 +17,7 @@ PROMPT_COLUMNS = ("prompt_id", "split", "text")
 TRAJECTORY_COLUMNS = ("trajectory_id", "prompt_id", "sample")
 SCORE_COLUMNS = ("trajectory_id", "prompt_id", "score")
 PAIR_COLUMNS = ("pair_id", "prompt_id", "chosen_id", "rejected_id", "margin")
-VALUE_COLUMNS = ("prompt_id", "sample", "metric", "value")
+VALUE_COLUMNS = ("prompt_id", "content", "sample", "metric", "value")
 NUMBERS = (int, float, np.number, np.bool_)
 
 
@@ -37,12 +37,33 @@ def check_rows(table: pd.DataFrame, name: str, *, keys: Sequence[str], numbers: 
 
 
 def check_prompts(table: pd.DataFrame, name: str, inputs: Collection[str] = ()) -> None:
-    """Raises `UserError` unless each prompt has an id of its own, a split, a text and what the system's inputs are."""
+    """Raises `UserError` unless each prompt has an id of its own, a split, a text and what the system's inputs are.
+
+    Where there is a column `content`, every prompt must have one: prompts with the same one are about the same thing.
+    """
     require_columns(table, (*PROMPT_COLUMNS, *inputs), name)
     check_rows(table, name, keys=("prompt_id",))
     _refuse(table, ~table["split"].isin(SPLITS), name, f"has a split that is none of {list(SPLITS)}", ("split",))
     for column in dict.fromkeys(("text", *inputs)):
         _refuse(table, table[column].isna(), name, f"has no {column}", ("prompt_id",))
+    if "content" in table:
+        check_contents(table, name)
+
+
+def contents_of(prompts: pd.DataFrame) -> pd.Series:
+    """The content of each prompt, a text, by its id: the column `content`, or where there is none the id itself."""
+    column = "content" if "content" in prompts else "prompt_id"
+    return pd.Series(prompts[column].astype(str).to_numpy(), index=prompts["prompt_id"], name="content")
+
+
+def check_contents(table: pd.DataFrame, name: str) -> None:
+    """Raises `UserError` unless each row has a content, a text or a whole number, and each prompt only one."""
+    require_columns(table, ("prompt_id", "content"), name)
+    named = [isinstance(value, (str, int, np.integer)) for value in table["content"]]
+    shown = ("prompt_id", "content")
+    _refuse(table, ~np.array(named, bool), name, "has no content that is a text or a whole number", shown)
+    first = table.groupby("prompt_id", sort=False)["content"].transform("first")
+    _refuse(table, table["content"] != first, name, "has another content than its prompt has elsewhere", shown)
 
 
 def check_trajectories(
@@ -100,7 +121,8 @@ def check_pairs(table: pd.DataFrame, name: str, trajectories: pd.DataFrame) -> N
 
 
 def check_values(table: pd.DataFrame, name: str) -> None:
-    """Raises `UserError` unless each sample has one finite value of each metric."""
+    """Raises `UserError` unless each sample has one finite value of each metric, and each prompt one content."""
+    check_contents(table, name)
     check_rows(table, name, keys=("prompt_id", "sample", "metric"), numbers=("value",))
 
 

@@ -12,6 +12,7 @@ from tiny_system import preference_data
 
 from sysdpo.errors import UserError
 from sysdpo.evaluation import drift, evaluate, sample_trajectories
+from sysdpo.tables import VALUE_COLUMNS
 
 BENCHMARK = build(CONFIG["systems"]["coins"])
 PROMPTS = pd.DataFrame({"prompt_id": ["p0", "p1", "p2"], "split": "test", "text": ["a", "b", "c"]})
@@ -49,7 +50,8 @@ def test_one_row_for_every_sample_and_metric() -> None:
     kept, metrics = measured(samples=2, best_of=1)
     assert len(kept) == 6
     assert kept["score"].between(0, 2).all()
-    assert set(metrics.columns) == {"prompt_id", "sample", "metric", "value"}
+    assert set(metrics.columns) == set(VALUE_COLUMNS)
+    assert metrics["content"].tolist() == metrics["prompt_id"].tolist()
     assert set(metrics["metric"]) == {"spread", "preference_score", "kl_first", "kl_second"}
     assert not metrics.duplicated(["prompt_id", "sample", "metric"]).any()
     assert len(metrics) == 6 * 4
@@ -58,6 +60,12 @@ def test_one_row_for_every_sample_and_metric() -> None:
     assert scores.to_dict() == kept.set_index(["prompt_id", "sample"])["score"].to_dict()
     spread = metrics[metrics["metric"] == "spread"]["value"].tolist()
     assert spread == (kept["left"] == "heads").astype(float).tolist()
+
+
+def test_every_value_knows_its_prompts_content() -> None:
+    prompts = PROMPTS.assign(content=["c", "d", "c"])
+    _, metrics = evaluate(BENCHMARK, coins(), prompts, Path(), samples=2, best_of=1, greedy=["spread"], **ASKED)
+    assert set(zip(metrics["prompt_id"], metrics["content"], strict=True)) == {("p0", "c"), ("p1", "d"), ("p2", "c")}
 
 
 def test_best_of_n_keeps_the_highest_score_of_every_n() -> None:

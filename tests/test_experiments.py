@@ -8,6 +8,7 @@ import pytest
 from sysdpo.errors import UserError
 from sysdpo.experiments import gather, read_evaluations
 from sysdpo.files import write_table
+from sysdpo.tables import VALUE_COLUMNS
 
 CONFIG = {
     "systems": {"toy": {"training": {}, "methods": {"direct": {}, "separate": {}}}},
@@ -24,8 +25,8 @@ CONFIG = {
 
 def evaluation(root: Path, method: str, seed: int, values: list[float]) -> Path:
     folder = root / "toy" / str(seed) / method / "evaluation"
-    rows = [(f"p{row}", 0, "order_consistency", value) for row, value in enumerate(values)]
-    write_table(pd.DataFrame(rows, columns=["prompt_id", "sample", "metric", "value"]), folder / "metrics.parquet")
+    rows = [(f"p{row}", f"c{row}", 0, "order_consistency", value) for row, value in enumerate(values)]
+    write_table(pd.DataFrame(rows, columns=list(VALUE_COLUMNS)), folder / "metrics.parquet")
     return folder
 
 
@@ -37,9 +38,9 @@ def runs(root: Path) -> list[Path]:
 def test_evaluations_know_their_system_seed_and_method_from_their_place(tmp_path: Path) -> None:
     folders = [evaluation(tmp_path, "direct", 3, [0.5]), evaluation(tmp_path, "before", 4, [1.0])]
     read = read_evaluations(folders)
-    assert read[["system", "seed", "method", "value"]].to_numpy().tolist() == [
-        ["toy", 3, "direct", 0.5],
-        ["toy", 4, "before", 1.0],
+    assert read[["system", "seed", "method", "content", "value"]].to_numpy().tolist() == [
+        ["toy", 3, "direct", "c0", 0.5],
+        ["toy", 4, "before", "c0", 1.0],
     ]
 
 

@@ -1,4 +1,4 @@
-"""Means, pairing and intervals against arithmetic that can be done by hand, and against simulation."""
+"""Means, pairing and what the tables say of intervals, against arithmetic that can be done by hand."""
 
 import numpy as np
 import pandas as pd
@@ -9,10 +9,12 @@ from sysdpo.statistics import (
     COMPARISON_COLUMNS,
     METRIC_COLUMNS,
     METRICS,
+    PROMPT,
     VALUE_COLUMNS,
-    bootstrap,
+    Estimate,
     compare,
     describe_metric,
+    estimate,
     summarise,
     win_rates,
 )
@@ -20,7 +22,9 @@ from sysdpo.statistics import (
 
 def table(rows: list[tuple[str, int, str, int, float]], metric: str = "preference_score") -> pd.DataFrame:
     """Rows are (method, seed, prompt, sample, value)."""
-    values = [("toy", method, seed, prompt, sample, metric, value) for method, seed, prompt, sample, value in rows]
+    values = [
+        ("toy", method, seed, prompt, prompt, sample, metric, value) for method, seed, prompt, sample, value in rows
+    ]
     return pd.DataFrame(values, columns=list(VALUE_COLUMNS))
 
 
@@ -63,8 +67,9 @@ def test_difference_is_paired_by_prompt_and_seed() -> None:
     # Seed 0: 4-2 and 5-4; seed 1: 6-5 and 9-5. Their seed means are 1.5 and 2.5.
     assert row["difference"] == pytest.approx(2.0)
     assert (row["method"], row["baseline"], row["n_prompts"], row["n_seeds"]) == ("direct", "before", 2, 2)
-    # The smallest resample is p2 of seed 0 or p1 of seed 1 (difference 1), the largest p2 of seed 1 (4).
-    assert 1 <= row["ci_low"] <= 2 <= row["ci_high"] <= 4
+    # Seeds: ((1.5−2)² + (2.5−2)²)/2 = 0.25; prompts, of means 1.5 and 2.5, the same; what is left is ±1, over SC 1.
+    # 0.25 + 0.25 − 1 is less than the seeds' own 0.25, and of one degree of freedom, whose t is tan(0.95 π/2) = 12.706.
+    assert row["ci_high"] - 2 == pytest.approx(2 - row["ci_low"]) == pytest.approx(np.tan(0.475 * np.pi) * 0.5)
 
 
 def test_columns_are_those_of_the_files() -> None:
@@ -106,33 +111,83 @@ def test_a_methods_row_does_not_depend_on_the_other_methods() -> None:
     pd.testing.assert_frame_equal(alone, among)
 
 
-def test_constant_values_have_a_point_for_an_interval() -> None:
-    assert bootstrap([np.full(7, 0.3), np.full(5, 0.3)]) == (0.3, 0.3, 0.3)
+def prompts(values: dict[tuple[int, str, str], float]) -> pd.Series:
+    """Keys are (seed, content, prompt)."""
+    index = pd.MultiIndex.from_tuples(values, names=PROMPT)
+    return pd.Series(list(values.values()), index=index)
 
 
-def test_seeds_weigh_the_same_whatever_their_number_of_prompts() -> None:
-    assert bootstrap([np.zeros(100), np.ones(1)])[0] == 0.5
+def test_constant_scores_have_a_point_for_an_interval_and_constant_shares_do_not() -> None:
+    alike = prompts({(seed, name, name): 1.0 for seed in range(5) for name in "abcdefgh"})
+    assert estimate(alike) == Estimate(1.0, 1.0, 1.0, n_prompts=8, n_contents=8, n_seeds=5)
+    share = estimate(alike, "proportion")
+    assert (share.mean, share.high) == (1.0, 1.0)
+    assert 0.3 < share.low < 0.8
+    gained = estimate(alike - 1, "proportion difference")
+    assert gained.mean == 0
+    assert gained.low == -gained.high < -0.1
 
 
-@pytest.mark.parametrize(
-    ("seeds", "seed_deviation", "least", "most"),
-    [
-        (1, 0.0, 0.90, 0.99),
-        (3, 0.0, 0.94, 1.0),
-        (3, 0.14, 0.85, 0.98),
-        (3, 1.0, 0.60, 0.85),
-        (10, 1.0, 0.85, 0.97),
-    ],
-)
-def test_coverage_is_what_the_docstring_says(seeds: int, seed_deviation: float, least: float, most: float) -> None:
-    # 50 prompts of deviation 1: a seed deviation of 0.14 is as much variance as the prompts' mean has.
-    rng = np.random.default_rng(3)
-    covered = 0
-    trials = 200
-    for _ in range(trials):
-        _, low, high = bootstrap([rng.normal(rng.normal(0, seed_deviation), 1, 50) for _ in range(seeds)])
-        covered += low <= 0 <= high
-    assert least <= covered / trials <= most
+def test_names_of_seeds_prompts_and_contents_do_not_matter() -> None:
+    rng = np.random.default_rng(0)
+    values = {(seed, f"c{prompt // 2}", f"p{prompt}"): rng.normal() for seed in range(3) for prompt in range(6)}
+    renamed = {(9 - seed, f"x{content}", f"y{prompt}"): each for (seed, content, prompt), each in values.items()}
+    assert estimate(prompts(renamed)) == estimate(prompts(values))
+    assert estimate(prompts(values).sample(frac=1, random_state=1)) == estimate(prompts(values))
+
+
+def test_contents_are_counted_and_widen_the_interval() -> None:
+    rng = np.random.default_rng(0)
+    hard = dict(enumerate(rng.normal(0, 1, 10)))
+    rows = [
+        (method, seed, f"p{prompt:02d}", 0, hard[prompt // 4] + shift + rng.normal(0, 0.1))
+        for method, shift in (("before", 0), ("direct", 1))
+        for seed in range(3)
+        for prompt in range(40)
+    ]
+    alone = table(rows)
+    shared = alone.assign(content=[f"c{int(prompt[1:]) // 4}" for prompt in alone["prompt_id"]])
+    narrow, wide = (summarise(each).set_index("method").loc["direct"] for each in (alone, shared))
+    assert (narrow["n_prompts"], narrow["n_contents"]) == (40, 40)
+    assert (wide["n_prompts"], wide["n_contents"]) == (40, 10)
+    assert wide["mean"] == narrow["mean"]
+    assert wide["ci_high"] - wide["ci_low"] > 1.7 * (narrow["ci_high"] - narrow["ci_low"])
+    assert compare(shared, ["before"], ["direct"])["n_contents"].tolist() == [10]
+    won = win_rates(shared, ["before"])
+    assert won["content"].tolist() == shared.loc[shared["method"] == "direct", "content"].tolist()
+    assert summarise(won)["n_contents"].tolist() == [10]
+
+
+def test_a_share_has_an_interval_between_0_and_1() -> None:
+    rng = np.random.default_rng(0)
+    rows = [("direct", seed, f"p{prompt}", 0, float(rng.random() < 0.97)) for seed in range(5) for prompt in range(60)]
+    row = summarise(table(rows, "accuracy")).iloc[0]
+    assert 0 < row["ci_low"] < row["mean"] < row["ci_high"] < 1
+    # Wilson's interval reaches further towards one half.
+    assert row["mean"] - row["ci_low"] > 1.2 * (row["ci_high"] - row["mean"])
+
+
+def test_a_share_beyond_1_is_refused() -> None:
+    with pytest.raises(UserError, match=r"'accuracy' of 'direct': 3 is no share; .* should lie between 0 and 1"):
+        summarise(table([("direct", 0, "p1", 0, 1.0), ("direct", 0, "p2", 0, 3.0)], "accuracy"))
+
+
+def test_a_prompt_that_a_seed_lacks_is_named() -> None:
+    said = r"'preference_score' of 'before': prompt 'p3' has no value for seed 0, but for another"
+    with pytest.raises(UserError, match=said):
+        summarise(table([*BY_HAND, ("before", 1, "p3", 0, 1.0)]))
+
+
+def test_one_value_has_no_interval() -> None:
+    with pytest.raises(UserError, match="one prompt of one seed has no interval; evaluate more prompts, or more seeds"):
+        summarise(table([("direct", 0, "p1", 0, 1.0)]))
+
+
+def test_a_prompt_of_two_contents_is_refused() -> None:
+    values = table(BY_HAND)
+    values.loc[4, "content"] = "c"
+    with pytest.raises(UserError, match=r"row 4 has another content than its prompt has elsewhere .*'p2', content 'c'"):
+        summarise(values)
 
 
 def test_directions_of_metric_families() -> None:
@@ -187,7 +242,7 @@ def test_win_rates_count_ties_half_and_pair_by_seed_prompt_and_sample() -> None:
     scores = {"before": [0.0, 1.0, 0.0], "direct": [1.0, 1.0, 0.0], "separate": [0.0, 0.0, 1.0]}
     values = pd.DataFrame(
         [
-            ("qa", method, 0, f"p{prompt}", 0, "preference_score", score)
+            ("qa", method, 0, f"p{prompt}", f"p{prompt}", 0, "preference_score", score)
             for method, row in scores.items()
             for prompt, score in enumerate(row)
         ],

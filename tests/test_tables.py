@@ -16,6 +16,7 @@ from sysdpo.tables import (
     check_scores,
     check_trajectories,
     check_values,
+    contents_of,
 )
 
 PROMPTS = pd.DataFrame(
@@ -39,7 +40,8 @@ PAIRS = pd.DataFrame(
         "margin": [1.0, 1.0],
     }
 )
-VALUES = pd.DataFrame({"prompt_id": ["p0", "p0"], "sample": [0, 1], "metric": "accuracy", "value": [0.0, 1.0]})
+VALUES = pd.DataFrame({"prompt_id": ["p0", "p0"], "content": "c", "sample": [0, 1], "metric": "accuracy"})
+VALUES["value"] = [0.0, 1.0]
 METRICS = pd.DataFrame(
     {"system": "s", "method": ["a", "b"], "metric": "accuracy", "mean": 0.5, "ci_low": 0.0, "ci_high": 1.0}
 )
@@ -48,6 +50,7 @@ COMPARISONS = pd.DataFrame(
 )
 CHECKS = {
     "prompts": (PROMPTS, lambda table: check_prompts(table, "'file'", ("picture",))),
+    "prompts with contents": (PROMPTS.assign(content="c"), lambda table: check_prompts(table, "'file'", ("picture",))),
     "trajectories": (TRAJECTORIES, lambda table: check_trajectories(table, "'file'", PROMPTS, ("answer", "hidden"))),
     "scores": (SCORES, lambda table: check_scores(table, "'file'", TRAJECTORIES)),
     "pairs": (PAIRS, lambda table: check_pairs(table, "'file'", TRAJECTORIES)),
@@ -68,7 +71,8 @@ def test_a_good_table_is_taken_in_any_order(kind: str) -> None:
 @pytest.mark.parametrize("kind", CHECKS)
 def test_a_missing_column_is_named(kind: str) -> None:
     table, check = CHECKS[kind]
-    needed = [column for column in table if column != "answer"]
+    optional = ("answer", "content") if kind == "prompts with contents" else ("answer",)
+    needed = [column for column in table if column not in optional]
     for column in needed:
         with pytest.raises(UserError, match=rf"'file' lacks the columns \['{column}'\]"):
             check(table.drop(columns=column))
@@ -89,6 +93,8 @@ def test_a_missing_column_is_named(kind: str) -> None:
         ),
         ("prompts", "text", 1, None, "row 1 has no text (prompt_id 'p1')"),
         ("prompts", "picture", 0, None, "row 0 has no picture (prompt_id 'p0')"),
+        ("prompts with contents", "content", 1, None, "row 1 has no content that is a text or a whole number"),
+        ("prompts with contents", "content", 1, 0.5, "row 1 has no content that is a text or a whole number"),
         ("trajectories", "trajectory_id", 2, "p0/0", "row 2 repeats another row's trajectory_id"),
         ("trajectories", "trajectory_id", 2, None, "row 2 has no trajectory_id"),
         ("trajectories", "trajectory_id", 2, ["list"], "row 2 has no trajectory_id that is a text"),
@@ -120,6 +126,8 @@ def test_a_missing_column_is_named(kind: str) -> None:
         ("pairs", "margin", 1, np.nan, "row 1 has a margin that is no finite number"),
         ("values", "sample", 1, 0, "row 1 repeats another row's prompt_id, sample, metric"),
         ("values", "metric", 1, None, "row 1 has no metric"),
+        ("values", "content", 1, None, "row 1 has no content that is a text or a whole number"),
+        ("values", "content", 1, "d", "row 1 has another content than its prompt has elsewhere (prompt_id 'p0', cont"),
         ("values", "value", 1, -np.inf, "row 1 has a value that is no finite number (prompt_id 'p0', sample 1,"),
         ("metrics", "method", 1, "a", "row 1 repeats another row's system, method, metric"),
         ("metrics", "mean", 1, np.nan, "row 1 has a mean that is no finite number"),
@@ -152,3 +160,8 @@ def test_scores_come_in_the_order_of_the_trajectories(tmp_path: Path) -> None:
 def test_a_trajectory_without_a_score_is_named() -> None:
     with pytest.raises(UserError, match=r"'file': the trajectory 'p0/1' has none; each should have one; so do 1 more"):
         check_scores(SCORES.iloc[[0, 2]], "'file'", TRAJECTORIES)
+
+
+def test_a_prompt_without_a_content_is_its_own() -> None:
+    assert contents_of(PROMPTS).to_dict() == {"p0": "p0", "p1": "p1"}
+    assert contents_of(PROMPTS.assign(content=[7, 7])).to_dict() == {"p0": "7", "p1": "7"}

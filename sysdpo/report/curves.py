@@ -13,7 +13,7 @@ from sysdpo.errors import UserError
 from sysdpo.report import files
 from sysdpo.report.style import INK, SOFT, legend_below, line_style, styled
 from sysdpo.report.views import component_name, method_view, metric_view, order_components, order_methods, show
-from sysdpo.statistics import bootstrap_series
+from sysdpo.statistics import PROMPT, estimate
 
 TITLES = {"loss": "Loss", "accuracy": "Pairs ranked right (%)"}
 
@@ -134,7 +134,7 @@ def sampling(logs: pd.DataFrame) -> Figure:
 def attributes(samples: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
     """A panel a method: the asked attribute of the first, second and third image, with `before` behind it.
 
-    `samples`: columns seed, method, prompt_id, sample, attribute_1.., values in [0, 1]. Bars are 95 %
+    `samples`: columns seed, method, prompt_id, content, sample, attribute_1.., values in [0, 1]. Bars are 95 %
     intervals.
     """
     columns = sorted(name for name in samples.columns if name.startswith("attribute_"))
@@ -189,6 +189,6 @@ def attributes(samples: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
 
 def _attribute_line(samples: pd.DataFrame, columns: list[str]) -> np.ndarray:
     """Mean, low, high of each image's attribute: `[images, 3]`."""
-    ordered = samples.sort_values(["seed", "prompt_id", "sample"])
-    prompts = ordered.groupby(["seed", "prompt_id"], sort=True)[columns].mean()
-    return np.array([bootstrap_series(prompts[column]) for column in columns])
+    prompts = samples.sort_values([*PROMPT, "sample"]).groupby(PROMPT, sort=True)[columns].mean()
+    found = [estimate(prompts[column], what=f"'{column}'") for column in columns]
+    return np.array([(each.mean, each.low, each.high) for each in found])

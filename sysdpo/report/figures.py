@@ -20,7 +20,8 @@ from sysdpo.report.experiments import experiment_figure, read_experiment
 from sysdpo.report.gallery import gallery, pick
 from sysdpo.report.style import INK, SOFT, label_points, line_style, look, save, styled
 from sysdpo.report.views import SUBJECTS, method_view, metric_view, order_methods, show, system_view
-from sysdpo.statistics import bootstrap_series
+from sysdpo.statistics import PROMPT, estimate
+from sysdpo.tables import VALUE_COLUMNS
 
 
 def comparison(metrics: pd.DataFrame, headline: list[str]) -> Figure:
@@ -69,12 +70,15 @@ def _bars(axes: Axes, metrics: pd.DataFrame, metric: str, methods: list[str]) ->
 def total_drift(values: pd.DataFrame) -> pd.DataFrame:
     """Sum of all `kl_*` metrics a method, with its interval: columns `method, mean, ci_low, ci_high`.
 
-    `values`: rows a sample and metric, with columns seed, method, prompt_id, sample, metric, value.
+    `values`: rows a sample and metric, with columns seed, method, prompt_id, content, sample, metric, value.
     """
     drifts = values[values["metric"].str.startswith("kl_")]
-    samples = drifts.groupby(["method", "seed", "prompt_id", "sample"], sort=True)["value"].sum()
-    prompts = samples.groupby(level=["method", "seed", "prompt_id"], sort=True).mean()
-    rows = [(name, *bootstrap_series(part.droplevel("method"))) for name, part in prompts.groupby(level="method")]
+    samples = drifts.groupby(["method", *PROMPT, "sample"], sort=True)["value"].sum()
+    prompts = samples.groupby(level=["method", *PROMPT], sort=True).mean()
+    rows = []
+    for name, part in prompts.groupby(level="method"):
+        found = estimate(part.droplevel("method"), what=f"the drift of '{name}'")
+        rows.append((name, found.mean, found.low, found.high))
     return pd.DataFrame(rows, columns=["method", "mean", "ci_low", "ci_high"])
 
 
@@ -182,4 +186,4 @@ def _samples(runs: Path, methods: list[str]) -> pd.DataFrame:
 
 
 def _values(runs: Path, methods: list[str]) -> pd.DataFrame:
-    return files.read_evaluations(runs, "metrics.parquet", methods, ("prompt_id", "sample", "metric", "value"))
+    return files.read_evaluations(runs, "metrics.parquet", methods, VALUE_COLUMNS)

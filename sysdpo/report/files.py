@@ -12,7 +12,7 @@ import pandas as pd
 from sysdpo.errors import UserError
 from sysdpo.files import read_table, whole
 from sysdpo.statistics import COMPARISON_COLUMNS, METRIC_COLUMNS
-from sysdpo.tables import check_comparisons, check_metrics, check_rows
+from sysdpo.tables import check_comparisons, check_metrics, check_rows, contents_of
 
 KEYS = {"samples.parquet": ("prompt_id", "sample"), "metrics.parquet": ("prompt_id", "sample", "metric")}
 """What tells the rows of an evaluation's tables apart."""
@@ -117,11 +117,14 @@ def read_evaluations(
 def read_samples(
     runs: Path, methods: Sequence[str], columns: Sequence[str], *, seeds: Sequence[int] | None = None
 ) -> pd.DataFrame:
-    """`samples.parquet` of all seeds and methods; where a prompt asks for a fall (`direction` below 0), `attribute_k`
-    is turned to 1 minus its value, so that what was asked for is always a rise.
+    """`samples.parquet` of all seeds and methods, with each prompt's `content`.
+
+    Where a prompt asks for a fall (`direction` below 0), `attribute_k` is turned to 1 minus its value, so that what was
+    asked for is always a rise.
     """
     samples = read_evaluations(runs, "samples.parquet", methods, columns, seeds=seeds)
     prompts = read_prompts(runs, ("prompt_id",))
+    samples["content"] = samples["prompt_id"].map(contents_of(prompts))
     if "direction" in prompts.columns:
         falls = samples["prompt_id"].map(prompts.set_index("prompt_id")["direction"]).to_numpy() < 0
         for name in [name for name in samples.columns if name.startswith("attribute_")]:

@@ -96,10 +96,13 @@ def caption(title: str, metrics: pd.DataFrame) -> str:
         f"{name.capitalize()} − this: {method_view(name).label} minus the row's method, paired by prompt and seed."
         for name in subjects
     )
+    prompts, contents = int(metrics["n_prompts"].max()), int(metrics["n_contents"].max())
+    of_contents = f" on {contents} contents" if contents < prompts else ""
+    said = "new prompts" if seeds == 1 else "new seeds and new prompts"
     return (
-        f"{title}: mean over {int(metrics['n_prompts'].max())} held-out prompts and {seeds} "
+        f"{title}: mean over {prompts} held-out prompts{of_contents} and {seeds} "
         f"seed{'' if seeds == 1 else 's'} (each seed has its own models and preference data). Brackets: 95 % "
-        f"bootstrap interval over prompts nested in seeds. Bold: best trained method, controls aside. {minus}".rstrip()
+        f"t interval for {said} (docs/statistics.md). Bold: best trained method, controls aside. {minus}".rstrip()
     )
 
 

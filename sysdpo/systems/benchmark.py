@@ -30,7 +30,11 @@ class Benchmark(Protocol):
     """How each foundation model is made: from a seed, into a folder."""
 
     def prompts(self) -> pd.DataFrame:
-        """Columns `prompt_id, split, text, …`; split is `train`, `validation` or `test`."""
+        """Columns `prompt_id, split, text, …`; split is `train`, `validation` or `test`.
+
+        Prompts about the same thing, wordings of one request say, may share a `content`, a text: intervals then count
+        contents, not prompts.
+        """
         ...
 
     def system(self, foundation: Path) -> System:

@@ -12,6 +12,7 @@ from PIL import Image
 from sysdpo.report.figures import write_experiment_figure, write_figure
 from sysdpo.report.studies import write_study_figure
 from sysdpo.statistics import compare, summarise
+from sysdpo.tables import VALUE_COLUMNS
 
 SYSTEM = "progressive_images"
 FIGURES = {
@@ -56,6 +57,7 @@ def made_up_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _write_experiments(results / "experiments")
     (results / "studies").mkdir()
     gradients().to_csv(results / "studies" / "gradients.csv", index=False)
+    coverage().to_csv(results / "studies" / "coverage.csv", index=False)
     return results
 
 
@@ -67,7 +69,8 @@ def made_up_figures(made_up_results: Path) -> Path:
     for system, names in FIGURES.items():
         for name in names:
             write_figure(system, name, *tables, made_up_results / "runs" / system, output)
-    write_study_figure("gradients", made_up_results / "studies" / "gradients.csv", output)
+    for study in ("gradients", "coverage"):
+        write_study_figure(study, made_up_results / "studies" / f"{study}.csv", output)
     write_experiment_figure("beta", made_up_results / "experiments" / "beta.csv", output)
     return output
 
@@ -113,9 +116,9 @@ def _write_evaluation(folder: Path, prompts: list[str], share: float, rng: np.ra
                 "kl_writer": share * 2,
                 "kl_painter": share * 3,
             }
-            metrics += [(prompt, sample, name, value) for name, value in values.items()]
+            metrics += [(prompt, prompt, sample, name, value) for name, value in values.items()]
     pd.DataFrame(samples).to_parquet(folder / "samples.parquet")
-    table = pd.DataFrame(metrics, columns=["prompt_id", "sample", "metric", "value"])
+    table = pd.DataFrame(metrics, columns=list(VALUE_COLUMNS))
     table.to_parquet(folder / "metrics.parquet")
     return table
 
@@ -177,6 +180,7 @@ def _write_questions(runs: Path, rng: np.random.Generator) -> pd.DataFrame:
             measured |= {"length": right * 2.0, "kl_first": right * share, "kl_second": right + share}
             values = pd.DataFrame(measured).assign(prompt_id=[prompt[0] for prompt in prompts], sample=0)
             values = values.melt(["prompt_id", "sample"], var_name="metric")
+            values["content"] = values["prompt_id"]
             values.to_parquet(folder / "evaluation" / "metrics.parquet")
             tables.append(values.assign(system="two_stage_qa", method=method, seed=seed))
             if method not in ("before", "best_of_n"):
@@ -214,4 +218,18 @@ def gradients() -> pd.DataFrame:
                 rows.append({**shared, **beams, "bias": (1 + diversity) / count, "bias_se": 0.0, "spread": 0.0})
             draws = {"generator": "ancestral", "estimator": "importance", "temperature": 1.0}
             rows.append({**shared, **draws, "bias": 0.0, "bias_se": 0.01, "spread": count**-0.5})
+    return pd.DataFrame(rows)
+
+
+def coverage() -> pd.DataFrame:
+    """A study's table: a mean always covered as it should be, a proportion that seeds' differences spoil."""
+    rows = []
+    for contents in (40, 10):
+        for variance in (0.0, 1.0):
+            for seeds in (1, 3, 5):
+                fixed = {"prompts": 40, "contents": contents, "seed_variance": variance, "seeds": seeds}
+                fixed |= {"coverage_se": 0.005, "width": 0.1}
+                rows.append({"kind": "mean score", "rate": None, "rival_rate": None, **fixed, "coverage": 0.95})
+                spoilt = {"kind": "proportion", "rate": 0.9, "rival_rate": None, **fixed}
+                rows.append(spoilt | {"coverage": 0.95 - variance / seeds / 2})
     return pd.DataFrame(rows)

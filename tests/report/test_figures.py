@@ -95,10 +95,11 @@ def test_steps_count_on_across_rounds(made_up_results: Path) -> None:
 def test_total_drift_adds_the_components_of_a_sample() -> None:
     values = pd.DataFrame(
         [
-            ("direct", 0, "p", s, f"kl_{c}", v)
+            ("direct", 0, p, p, s, f"kl_{c}", v)
+            for p in "pq"
             for s, c, v in ((0, "a", 1.0), (0, "b", 2.0), (1, "a", 3.0), (1, "b", 4.0))
         ],
-        columns=["method", "seed", "prompt_id", "sample", "metric", "value"],
+        columns=["method", "seed", "prompt_id", "content", "sample", "metric", "value"],
     )
     assert total_drift(values).to_numpy().tolist() == [["direct", 5.0, 5.0, 5.0]]
 

@@ -57,7 +57,7 @@ def test_missing_column_is_named(table: pd.DataFrame) -> None:
 
 def test_unknown_study_and_missing_table_leave_nothing(made_up_results: Path, tmp_path: Path) -> None:
     csv = made_up_results / "studies" / "gradients.csv"
-    with pytest.raises(UserError, match="--study: 'gradient' should be one of theory, gradients"):
+    with pytest.raises(UserError, match="--study: 'gradient' should be one of theory, gradients, coverage"):
         write_study_figure("gradient", csv, tmp_path)
     with pytest.raises(UserError, match=r"nothing.csv' should be a .csv table"):
         write_study_figure("gradients", tmp_path / "nothing.csv", tmp_path)
@@ -65,5 +65,7 @@ def test_unknown_study_and_missing_table_leave_nothing(made_up_results: Path, tm
 
 
 def test_known_studies_have_words_of_their_own(made_up_figures: Path) -> None:
-    assert {path.name for path in made_up_figures.glob("study_*")} == {"study_gradients.png", "study_gradients.svg"}
+    assert {path.name for path in made_up_figures.glob("study_*")} == {
+        f"study_{study}.{kind}" for study in ("gradients", "coverage") for kind in ("png", "svg")
+    }
     assert all(study.title and study.intro and study.caption for study in STUDIES.values())

@@ -14,7 +14,7 @@ def rows(system: str, values: dict[str, float], metric: str = "order_consistency
     return pd.DataFrame(
         [
             {"system": system, "method": method, "metric": metric, "mean": mean, "ci_low": mean - 0.1,
-             "ci_high": mean + 0.1, "n_prompts": 200, "n_seeds": 3, "higher_is_better": True}
+             "ci_high": mean + 0.1, "n_prompts": 200, "n_contents": 200, "n_seeds": 3, "higher_is_better": True}
             for method, mean in values.items()
         ]
     )  # fmt: skip
@@ -22,7 +22,7 @@ def rows(system: str, values: dict[str, float], metric: str = "order_consistency
 
 def differences(system: str, low: float, middle: float, high: float) -> pd.DataFrame:
     row = {"system": system, "metric": "order_consistency", "method": "direct", "baseline": "before"}
-    numbers = {"difference": middle, "ci_low": low, "ci_high": high, "n_prompts": 200, "n_seeds": 3}
+    numbers = {"difference": middle, "ci_low": low, "ci_high": high, "n_prompts": 200, "n_contents": 200, "n_seeds": 3}
     return pd.DataFrame([{**row, **numbers}])
 
 
@@ -43,7 +43,14 @@ def test_methods_that_print_alike_are_both_bold() -> None:
 def test_caption_says_what_the_interval_is() -> None:
     table = build_table(SYSTEM, rows(SYSTEM, {"direct": 0.5}), differences(SYSTEM, 0, 0, 0))
     assert "200 held-out prompts and 3 seeds" in table.caption
-    assert "95 % bootstrap interval over prompts nested in seeds" in table.caption
+    assert "95 % t interval for new seeds and new prompts" in table.caption
+
+
+def test_caption_counts_contents_that_prompts_share_and_claims_less_of_one_seed() -> None:
+    metrics = rows(SYSTEM, {"direct": 0.5}).assign(n_contents=50, n_seeds=1)
+    said = build_table(SYSTEM, metrics, differences(SYSTEM, 0, 0, 0)).caption
+    assert "200 held-out prompts on 50 contents and 1 seed (" in said
+    assert "95 % t interval for new prompts (" in said
 
 
 def test_both_methods_of_the_paper_are_compared_with_every_row(made_up_results: Path) -> None:

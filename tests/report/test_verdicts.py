@@ -13,7 +13,7 @@ from sysdpo.report.verdicts import compare_verdicts
 def table(path: Path, *intervals: tuple[float, float]) -> Path:
     rows = [
         {"system": "s", "metric": "m", "method": f"a{n}", "baseline": "b", "difference": (low + high) / 2}
-        | {"ci_low": low, "ci_high": high, "n_prompts": 10, "n_seeds": 3}
+        | {"ci_low": low, "ci_high": high, "n_prompts": 10, "n_contents": 10, "n_seeds": 3}
         for n, (low, high) in enumerate(intervals)
     ]
     pd.DataFrame(rows).to_csv(path, index=False)

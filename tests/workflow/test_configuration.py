@@ -22,7 +22,7 @@ SYSTEM = "systems.progressive_images"
 SETTINGS_MODULES = (
     *("settings", "foundation.world", "foundation.sums", "foundation.questions", "foundation.smollm2"),
     *("systems.progressive_images", "systems.picture_series", "systems.two_stage_qa", "systems.chat_refinement"),
-    *("scoring.series", "studies.theory", "studies.gradients"),
+    *("scoring.series", "studies.theory", "studies.gradients", "studies.coverage"),
 )
 EXPERIMENT = {
     "system": "progressive_images",

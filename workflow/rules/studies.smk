@@ -1,4 +1,4 @@
-# Studies: exact computations on systems small enough to enumerate; no preference data, no seeds of their own.
+# Studies: computations on systems small enough to enumerate, or on simulated runs; no preference data.
 
 
 rule study:

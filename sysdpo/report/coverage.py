@@ -1,0 +1,128 @@
+"""How often the intervals hold the truth in simulated runs: figure, table and sentences of the study `coverage`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sysdpo.errors import UserError
+from sysdpo.report.style import SOFT, legend_of, series_style, styled
+
+BAND = (0.93, 0.97)
+"""Where the coverage of a 95 % interval should lie."""
+SHOWN_SEEDS = 5
+COLUMNS = (
+    *("kind", "rate", "rival_rate", "prompts", "contents", "seed_variance", "seeds"),
+    *("coverage", "coverage_se"),
+)
+
+
+def coverage_figure(table: pd.DataFrame) -> Figure:
+    """A column a number of seeds, a row a number of contents: the coverage of each kind, a mark a seed variance.
+
+    `table`: columns `COLUMNS`, coverage as a share. One seed, which says nothing of others, is left out unless there
+    are no more. Raises UserError on a missing column.
+    """
+    labelled = _labelled(table)
+    several = labelled[labelled["seeds"] > 1]
+    labelled = labelled if several.empty else several
+    kinds, variances = list(dict.fromkeys(labelled["label"])), sorted(labelled["seed_variance"].unique())
+    seeds, contents = sorted(labelled["seeds"].unique()), sorted(labelled["contents"].unique(), reverse=True)
+    styles = {
+        f"seed variance {variance:g}×": series_style(place, size=4.5) | {"linestyle": ""}
+        for place, variance in enumerate(variances)
+    }
+    with styled():
+        size = (1.6 * len(seeds) + 2.6, (0.2 * len(kinds) + 0.6) * len(contents) + 0.7)
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(len(contents), len(seeds), sharex=True, sharey=True, squeeze=False)
+        for axes_row, number in zip(grid, contents, strict=True):
+            for axes, count in zip(axes_row, seeds, strict=True):
+                here = labelled[(labelled["contents"] == number) & (labelled["seeds"] == count)]
+                _marks(axes, here, kinds, variances, list(styles.values()))
+                axes.set_title(f"{count} seed{'' if count == 1 else 's'}, {number} contents", fontsize=8)
+        for axes in grid[:, 0]:
+            axes.set_yticks(range(len(kinds)), kinds, fontsize=8)
+        grid[0, 0].invert_yaxis()
+        for axes in grid[-1]:
+            axes.set_xlabel("coverage (%)", fontsize=8.5)
+        legend_of(figure, styles)
+    return figure
+
+
+def _marks(
+    axes: Axes, rows: pd.DataFrame, kinds: list[str], variances: list[float], styles: list[dict[str, Any]]
+) -> None:
+    axes.axvspan(100 * BAND[0], 100 * BAND[1], color=SOFT, alpha=0.18, linewidth=0)
+    axes.axvline(95, color=SOFT, linewidth=0.9)
+    for place, (variance, style) in enumerate(zip(variances, styles, strict=True)):
+        part = rows[rows["seed_variance"] == variance]
+        height = [kinds.index(label) + 0.18 * (place - (len(variances) - 1) / 2) for label in part["label"]]
+        error = 196 * part["coverage_se"]
+        axes.errorbar(100 * part["coverage"], height, xerr=error, elinewidth=0.8, **style)
+    axes.grid(visible=False, axis="y")
+
+
+def _labelled(table: pd.DataFrame) -> pd.DataFrame:
+    """With a column `label`: the kind, and its true rates in percent."""
+    if missing := [name for name in COLUMNS if name not in table.columns]:
+        raise UserError(f"The table of coverage has no column '{missing[0]}'; it needs {', '.join(COLUMNS)}.")
+    labels = []
+    for kind, rate, rival in table[["kind", "rate", "rival_rate"]].itertuples(index=False):
+        rates = [f"{100 * each:g}" for each in (rate, rival) if not np.isnan(each)]
+        labels.append(f"{kind}, {' and '.join(rates)} %" if rates else str(kind))
+    return table.assign(label=labels)
+
+
+def coverage_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Coverage in % at `SHOWN_SEEDS` seeds, or at the most there are: a row a kind, a column a number of contents and a
+    seed variance.
+    """
+    labelled = _labelled(table)
+    seeds = _shown_seeds(labelled)
+    rows = labelled[labelled["seeds"] == seeds]
+    columns: dict[str, Any] = {f"{seeds} seeds": list(dict.fromkeys(rows["label"]))}
+    for (contents, variance), part in rows.groupby(["contents", "seed_variance"], sort=False):
+        columns[f"{contents} contents, {variance:g}×"] = [_percent(share) for share in part["coverage"]]
+    return pd.DataFrame(columns)
+
+
+def coverage_ranges(table: pd.DataFrame) -> pd.DataFrame:
+    """The least and the most coverage of all kinds, in %: a row a number of seeds, columns as in `coverage_table`."""
+    columns = {}
+    for (contents, variance), part in table.groupby(["contents", "seed_variance"], sort=False):
+        spans = part.groupby("seeds")["coverage"].agg(["min", "max"]).to_numpy()
+        columns[f"{contents} contents, {variance:g}×"] = [f"{_percent(low)}–{_percent(high)}" for low, high in spans]
+    return pd.DataFrame(columns, index=pd.Index(sorted(table["seeds"].unique()), name="seeds")).reset_index()
+
+
+def coverage_sentences(table: pd.DataFrame) -> list[str]:
+    """At the seeds of `coverage_table`, for each seed variance: how many cases lie within `BAND`, and the extremes."""
+    labelled = _labelled(table)
+    seeds = _shown_seeds(labelled)
+    sentences = []
+    for variance, part in labelled[labelled["seeds"] == seeds].groupby("seed_variance"):
+        inside = part["coverage"].between(*BAND)
+        least, most = (part.iloc[int(place)] for place in (part["coverage"].argmin(), part["coverage"].argmax()))
+        sentences.append(
+            f"With {seeds} seeds and a seed variance of {variance:g}×, {inside.sum()} of {len(part)} cases lie between "
+            f"{100 * BAND[0]:g} and {100 * BAND[1]:g} %; the lowest is {_case(least)}, the highest {_case(most)}."
+        )
+    return sentences
+
+
+def _shown_seeds(table: pd.DataFrame) -> int:
+    return SHOWN_SEEDS if (table["seeds"] == SHOWN_SEEDS).any() else int(table["seeds"].max())
+
+
+def _case(row: pd.Series) -> str:
+    return f"{_percent(row['coverage'])} % ({row['label']}; {row['contents']} contents)"
+
+
+def _percent(share: float) -> float:
+    """Halves go up: shares of 2000 often lie between two tenths of a percent."""
+    return round(100 * float(share) + 1e-9, 1)
