@@ -4,7 +4,8 @@
 
 def as_parameter(settings):
     """One text for equal settings."""
-    return json.dumps(settings, sort_keys=True)
+    # Twice, since YAML reads some labels of a grid as numbers, and keys are sorted as texts only once they are.
+    return json.dumps(json.loads(json.dumps(settings)), sort_keys=True)
 
 
 def sections(system, *names):
