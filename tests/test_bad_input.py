@@ -325,7 +325,7 @@ def test_a_training_folder_with_other_adapters(steps: Steps, refused, change: st
 
 def test_a_method_that_trains_is_not_evaluated_untrained_nor_the_other_way_round(steps: Steps, refused) -> None:
     untrained = refused(steps, "evaluate", method="direct", training=None)
-    assert "--training: it should be given for the objective 'direct'" in untrained
+    assert "--training: it should hold the folders of ['direct'] for the objective 'direct'" in untrained
     trained = refused(steps, "evaluate", method="before", training=steps.run / "direct" / "training")
     assert "--training: it should not be given for the objective 'none'" in trained
 

@@ -1,5 +1,6 @@
 """Sampling for evaluation and what is measured of it."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,8 @@ import pandas as pd
 import pytest
 import torch
 from coin_system import CONFIG, Coin, Coins, build, coins
+from safetensors.torch import load_file
+from steps import Steps
 from tiny_models import perturb
 from tiny_system import preference_data
 
@@ -166,3 +169,50 @@ def test_greedy_metrics_are_those_of_the_likeliest_tokens_and_leave_the_temperat
     assert system.components["first"].temperature == 1.0
     with pytest.raises(UserError, match=r"evaluation.greedy: \['accuracy'\] should be among"):
         evaluate(BENCHMARK, system, PROMPTS, Path(), samples=1, best_of=1, greedy=["accuracy"], **ASKED)
+
+
+SWAP = {
+    "direct": {"objective": "direct"},
+    "only_first": {"objective": "only_first"},
+    "first_of_direct": {"objective": "none", "take": {"first": "direct"}},
+    "mixed": {"objective": "none", "take": {"first": "only_first", "second": "direct"}},
+    "nothing_to_take": {"objective": "none", "take": {"second": "only_first"}},
+}
+
+
+def test_a_trained_component_beside_the_others_as_they_were(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """The swap test: each row has the adapters it takes and no others."""
+    described = copy.deepcopy(CONFIG)
+    described["systems"]["coins"]["methods"] = SWAP
+    steps = Steps(tmp_path, described)
+    steps.prepare()
+    for method in ("direct", "only_first"):
+        assert steps("train", method=method) == 0
+    direct, only_first = (steps.run / name / "training" for name in ("direct", "only_first"))
+    logits = {
+        (folder.parent.name, path.parent.name): load_file(path)["logit"].item()
+        for folder in (direct, only_first)
+        for path in folder.glob("adapters/*/coin.safetensors")
+    }
+    assert len(set(logits.values())) == 3
+    loaded: list[tuple[str, float]] = []
+
+    def note(coin: Coin, folder: Path) -> None:
+        loaded.append((folder.name, load_file(folder / "coin.safetensors")["logit"].item()))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Coin, "load", note)
+        assert steps("evaluate", method="first_of_direct", training=[direct]) == 0
+        assert steps("evaluate", method="mixed", training=[only_first, direct]) == 0
+    assert loaded == [
+        ("first", logits["direct", "first"]),
+        ("first", logits["only_first", "first"]),
+        ("second", logits["direct", "second"]),
+    ]
+    capsys.readouterr()
+    assert steps("evaluate", method="mixed", training=[direct, only_first]) == 2
+    assert "should have the method 'only_first'" in capsys.readouterr().err
+    assert steps("evaluate", method="mixed", training=[direct]) == 2
+    assert "--training: it should hold the folders of ['only_first', 'direct']" in capsys.readouterr().err
+    assert steps("evaluate", method="nothing_to_take", training=[only_first]) == 2
+    assert "the component taken of 'only_first': 'second' should be one of ['first']" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from tiny_system import preference_data
 
 from sysdpo.components.function import Function
 from sysdpo.errors import UserError
-from sysdpo.evidence import Hidden, Known, witness
+from sysdpo.evidence import Both, Hidden, Known, witness
 from sysdpo.settings import CandidateSettings, MethodSettings
 from sysdpo.system import Node, System
 from sysdpo.systems import tabular
@@ -256,3 +256,53 @@ def test_known_values_have_their_lengths_in_tokens(make_system) -> None:
     evidence = Known(system).evidence(columns, frame["prompt_id"], draw=range(6), components=["writer", "painter"])
     assert evidence.lengths["writer"].tolist() == [2, 3, 4, 2, 3, 2]
     assert evidence.lengths["painter"].tolist() == [1] * 6
+
+
+def likelihood_settings(objective: str, weight: float, **over) -> MethodSettings:
+    names = ("first", "second")
+    return MethodSettings(objective, dict.fromkeys(names, 0.01), dict.fromkeys(names, weight), **over)
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [
+        (likelihood_settings("direct", 0.0), Known),
+        (likelihood_settings("direct", 0.1), Known),
+        (likelihood_settings("direct", 0.0, chosen_intermediates="hidden"), Known),  # there is nothing to sum over
+        (likelihood_settings("direct", 0.1, chosen_intermediates="hidden"), Both),
+        (likelihood_settings("sampling", 0.0), Hidden),
+        (likelihood_settings("sampling", 0.1), Hidden),
+        (likelihood_settings("likelihood", 0.1), Known),
+        (likelihood_settings("likelihood", 0.1, chosen_intermediates="hidden"), Hidden),
+    ],
+)
+def test_who_is_asked(settings: MethodSettings, kind: type) -> None:
+    assert type(witness(tabular.build("chain").system, settings)) is kind
+
+
+def test_margins_from_known_intermediates_beside_a_likelihood_from_hidden_ones() -> None:
+    found = moved("chain")
+    names = list(found.system.components)
+    candidates = CandidateSettings(count=found.shape[1], generator="beam")
+    half = len(found.trajectories["x"]) // 2
+    rows = {name: values[: 2 * half] for name, values in found.trajectories.items()}
+    keys = rows["x"]
+    both, known, hidden = Both(found.system, candidates), Known(found.system), Hidden(found.system, candidates)
+    asked = {}
+    for name, each in {"both": both, "known": known, "hidden": hidden}.items():
+        each.prepare(rows, keys, seeds=[0] * len(keys))
+        asked[name] = each.evidence(rows, keys, draw=[0] * len(keys), components=names)
+    assert both.variables(rows) == list(rows)
+    for name in names:
+        for mine, theirs in zip(asked["both"].components[name], asked["known"].components[name], strict=True):
+            torch.testing.assert_close(mine, theirs)
+        torch.testing.assert_close(asked["both"].chosen[name], asked["hidden"].components[name].policy[:half])
+    assert asked["both"].marginal is None
+    # The loss is direct's, with the hidden likelihood of the chosen.
+    rates = dict.fromkeys(names, 0.01)
+    settings = MethodSettings("direct", rates, dict.fromkeys(names, 0.5), chosen_intermediates="hidden")
+    loss, record = pair_loss(asked["both"], settings)
+    plain, _ = pair_loss(asked["known"], MethodSettings("direct", rates, dict.fromkeys(names, 0.0)))
+    anchors = sum(0.5 * -asked["hidden"].components[name].policy[:half].mean() for name in names)
+    assert loss.item() == pytest.approx((plain + anchors).item(), rel=1e-6)
+    assert record["loss"] == pytest.approx(plain.item(), rel=1e-6)

@@ -60,6 +60,7 @@ class SystemPage:
     exhibits: Sequence[Exhibit]
     transcripts: Sequence[Transcript]
     table: Table
+    ablations: Table | None
     methods: Sequence[tuple[str, MethodView]]
     foundation: pd.DataFrame | None
     credit: pd.DataFrame | None
@@ -161,10 +162,21 @@ def _system_page(
         exhibits=exhibits,
         transcripts=_there(pick_transcripts, runs, methods),
         table=build_table(name, metrics, comparisons),
+        ablations=_ablations(results / "ablations", name),
         methods=[(name, method_view(name)) for name in methods if name in METHODS or name.startswith(SINGLE_MODELS)],
         foundation=_foundation(runs),
         credit=files.read_table(credit, ("method", "component", "margin")) if credit.is_file() else None,
     )
+
+
+def _ablations(folder: Path, system: str) -> Table | None:
+    """The table of the rows that answer a side question, where they have been run."""
+    if not (folder / "metrics.csv").is_file():
+        return None
+    metrics = files.read_all_metrics(folder / "metrics.csv")
+    comparisons = files.read_all_comparisons(folder / "comparisons.csv")
+    mine, theirs = (table[table["system"] == system].reset_index(drop=True) for table in (metrics, comparisons))
+    return build_table(system, mine, theirs) if len(mine) else None
 
 
 def _claims(path: Path) -> list[ClaimPage]:

@@ -90,7 +90,7 @@ class PictureSeries:
         self.foundations: dict[str, Callable[[int, Path], None]] = {}
 
     def prompts(self) -> pd.DataFrame:
-        """Columns `prompt_id, split, text, attribute, direction, subject, low, high, phrasing, unseen`.
+        """Columns `prompt_id, split, content, text, attribute, direction, subject, low, high, phrasing, unseen`.
 
         `low` and `high` are the scorer's texts of the attribute's poles. Half of the test split is `unseen`: its
         content or its phrasing is asked for there alone. The other half, and the other splits, have what is left.
@@ -117,6 +117,8 @@ class PictureSeries:
             )
         table = pd.concat([unseen.head(half), seen.head(sum(sizes.values()))], ignore_index=True)
         splits = ["test"] * half + [name for name, size in sizes.items() for _ in range(size)]
+        ways = table["direction"].map({1: "rising", -1: "falling"})
+        table.insert(0, "content", table["attribute"] + " of " + table["subject"] + ", " + ways)
         table.insert(0, "split", splits)
         table.insert(0, "prompt_id", [f"p{row:04d}" for row in range(len(table))])
         return table

@@ -259,20 +259,23 @@ def test_a_reference_once_computed_is_the_one_that_would_be_computed_again(make_
     assert not again.reference.requires_grad
 
 
-def test_in_nats_is_the_bound_itself_whatever_training_uses(make_diffusion) -> None:
-    component = make_diffusion("flow", omega=30.0, draws=4, antithetic=True, noise_range=(0.4, 0.6))
-    bound = make_diffusion("flow", weighting="elbo", noise_range=(0.4, 0.6))
-    for each in (component, bound):
-        perturb(each)
-    before = component.log_probs(CONDITIONS, IMAGES, draw=DRAWS)
-    expected = bound.log_probs(CONDITIONS, IMAGES, draw=DRAWS)
-    with component.in_nats():
-        measured = component.log_probs(CONDITIONS, IMAGES, draw=DRAWS)
-    torch.testing.assert_close(measured.policy, expected.policy)
-    torch.testing.assert_close(measured.reference, expected.reference)
-    after = component.log_probs(CONDITIONS, IMAGES, draw=DRAWS)
-    assert torch.equal(after.policy, before.policy)
-    assert torch.equal(after.reference, before.reference)
+@pytest.mark.parametrize("kind", KINDS)
+def test_drift_is_the_weighted_distance_between_the_two_predictions(make_diffusion, watch, kind: str) -> None:
+    component = make_diffusion(kind, omega=30.0, draws=4, antithetic=True, noise_range=(0.4, 0.6))
+    assert component.drift(CONDITIONS, IMAGES, draw=DRAWS).kl.tolist() == [0.0, 0.0, 0.0]
+    perturb(component)
+    calls = watch(component)
+    kl, entropy = component.drift(CONDITIONS, IMAGES, draw=DRAWS)
+    policy, reference = calls
+    assert torch.equal(policy.noisy, reference.noisy)
+    # Over the whole schedule, wherever training looks.
+    steps = [component.schedule.stratified_step(draw) for draw in DRAWS]
+    assert torch.equal(policy.timestep, component.schedule.timestep[steps])
+    weight = component.schedule.elbo_weight[steps]
+    distance = (policy.prediction.float() - reference.prediction.float()).square().flatten(1).sum(1)
+    torch.testing.assert_close(kl, weight / 2 * distance)
+    assert (kl > 0).all()
+    assert entropy.isnan().all()
 
 
 def test_parts_of_the_schedule_add_up_to_the_whole_bound(make_diffusion) -> None:

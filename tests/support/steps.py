@@ -55,8 +55,9 @@ class Steps:
         if step == "validate":
             del options["system"]
         options |= places[step] | over
-        given = [(f"--{name}", str(value)) for name, value in options.items() if value is not None]
-        return [step, *(part for pair in given for part in pair)]
+        given = {name: value if isinstance(value, list) else [value] for name, value in options.items()}
+        named = [(f"--{name}", *map(str, values)) for name, values in given.items() if values != [None]]
+        return [step, *(part for each in named for part in each)]
 
     def __call__(self, step: str, **over: Any) -> int:
         return main(self.arguments(step, **over))
