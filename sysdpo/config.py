@@ -197,7 +197,11 @@ def method_rows(config: Config, system: str) -> dict[str, dict[str, Any]]:
     described = system_config(config, system)
     variants = {name: row for name, row in expand_experiments(config).items() if row["system"] == system}
     rows = dict(described["methods"]) | dict(described.get("ablations") or {})
-    rows |= {name: merged(rows[variant["method"]], variant["overrides"]) for name, variant in variants.items()}
+    # An experiment shows nothing of its trainings, so they are not looked at unless it asks for that.
+    unwatched = {"monitor_every": 0}
+    rows |= {
+        name: merged(rows[variant["method"]], unwatched | variant["overrides"]) for name, variant in variants.items()
+    }
     return {name: merged(described["training"], row or {}) for name, row in rows.items()}
 
 

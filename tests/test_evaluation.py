@@ -82,7 +82,12 @@ def test_best_of_n_keeps_the_highest_score_of_every_n() -> None:
     assert kept["prompt_id"].tolist() == ["p0", "p0", "p1", "p1", "p2", "p2"]
     shown = kept.merge(everything, on="trajectory_id", suffixes=("", "_drawn"))
     assert (shown["left"] == shown["left_drawn"]).all()
-    assert len(metrics) == 6 * 4
+    assert len(metrics) == 6 * 5
+    # log 3 − ⅔: what picking the best of three costs at most
+    bound = metrics[metrics["metric"] == "kl_selection"]["value"]
+    assert bound.tolist() == pytest.approx([0.4319456] * 6)
+    _, plain = measured(samples, 1)
+    assert "kl_selection" not in set(plain["metric"])
 
 
 class Shuffled(Coins):
