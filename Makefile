@@ -56,8 +56,9 @@ verdicts: $(INSTALLED)  ## compare what the last default run concludes with what
 	$(BIN)/python -m sysdpo verdicts --config results/config.yaml --comparisons results/comparisons.csv \
 		--committed build/committed_comparisons.csv
 
-readme: $(INSTALLED)  ## rewrite the README's blocks of claims from the results
+readme: $(INSTALLED)  ## rewrite the blocks of README.md and docs/results.md from the results
 	$(BIN)/python -m sysdpo quote --config config.yaml --results results --output README.md
+	$(BIN)/python -m sysdpo quote --config config.yaml --results results --output docs/results.md
 
 digests: $(INSTALLED)  ## run the scale test and take its digests, after a change that is meant to change numbers
 	rm -rf build/test

@@ -334,9 +334,9 @@ def show(options: argparse.Namespace, config: Config) -> None:
 
 def quote(options: argparse.Namespace, config: Config) -> None:
     """Rewrite the blocks of claims in a page, such as the README."""
-    from sysdpo.report.claims import quote_claims
+    from sysdpo.report.quotes import quote as rewrite
 
-    quote_claims(options.results, options.output)
+    rewrite(options.results, options.output)
 
 
 def study(options: argparse.Namespace, config: Config) -> None:

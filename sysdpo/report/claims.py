@@ -139,14 +139,14 @@ def markdown(table: pd.DataFrame) -> str:
     """The claims as a page, each system's between the lines `BEGIN` and `END`."""
     parts = [HEADER]
     for system, rows in table.groupby("system", sort=False):
-        block = "\n".join([BEGIN.format(system), *_lines(rows), END])
+        block = "\n".join([BEGIN.format(system), *claim_lines(rows), END])
         parts.append(f"## {system_view(str(system), []).title}\n\n{block}\n")
     if table.empty:
         parts.append("None is about a system of this run.\n")
     return "\n".join(parts)
 
 
-def _lines(rows: pd.DataFrame) -> list[str]:
+def claim_lines(rows: pd.DataFrame) -> list[str]:
     """A markdown table: the question stands in the first row of those that answer it."""
     lines = ["| question | what the interval says | verdict | claim |", "|---|---|---|---|"]
     before = None
@@ -215,33 +215,3 @@ def _aligned(lines: list[list[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     padded = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
     return "\n".join(line.rstrip() for line in padded)
-
-
-def quote_claims(results: Path, page: Path) -> None:
-    """Rewrites each block of a page between `BEGIN` and `END` with the lines of the system that it names.
-
-    The name is a system's in `results/claims.md`, or of the form `folder/system` in `results/folder/claims.md`. Raises
-    `UserError` where a block does not end, or there are no claims of its name.
-    """
-    try:
-        text = page.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"'{page}' should be a text with blocks of claims, but cannot be read ({error})") from error
-    files.write_text(page, quoted(text, results, f"'{page}'"))
-
-
-def quoted(text: str, results: Path, where: str) -> str:
-    """`text` with all its blocks of claims as they are in the tables below `results`; `where`: the text, for errors."""
-    head, *parts = text.split(BEGIN.split("{}")[0])
-    written = [head]
-    for part in parts:
-        name, _, rest = part.partition(BEGIN.split("{}")[1])
-        _, end, after = rest.partition(END)
-        if not end:
-            raise UserError(f"{where}: the block of claims '{name}' should end with the line '{END}'")
-        folder, _, system = name.rpartition("/")
-        rows = read_claim_table(results / folder / "claims.csv").query("system == @system")
-        if rows.empty:
-            raise UserError(f"{where}: there are no claims about '{system}' in '{results / folder / 'claims.csv'}'")
-        written.append("\n".join([BEGIN.format(name), *_lines(rows), END]) + after)
-    return "".join(written)

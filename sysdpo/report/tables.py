@@ -147,6 +147,20 @@ def markdown(table: Table) -> str:
     return "\n".join(lines) + f"\n\n{_plain(table.caption)}\n"
 
 
+def value_lines(metrics: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """GitHub's markdown: of one system a row a method, and of each named metric its mean and interval."""
+    lines = [
+        "| method | " + " | ".join(_plain(_heading(name)) for name in names) + " |",
+        "|---|" + "---:|" * len(names),
+    ]
+    for method in order_methods(metrics["method"]):
+        cells = [_cell(files.value_of(metrics, method, name), "mean", name) for name in names]
+        label = f"**{method_view(method).label}**" if method in SUBJECTS else _plain(method_view(method).label)
+        shown = [f"{cell.mean} {cell.interval}".strip() or "–" for cell in cells]
+        lines.append(f"| {label} | " + " | ".join(shown) + " |")
+    return lines
+
+
 def _plain(text: str) -> str:
     """Text that markdown takes for a part of its cell and for no markup."""
     escaped = "".join(f"\\{each}" if each in "|\\`*[]<" else each for each in text)

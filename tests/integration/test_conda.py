@@ -75,6 +75,7 @@ def overlay(data: Path) -> dict[str, Any]:
     config = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
     images = config["systems"]["progressive_images"]
     methods = dict.fromkeys(images["methods"].keys() - {"before", "direct"})
+    ablations = dict.fromkeys(images["ablations"].keys() - {"writer_of_direct"})
     few = {"baselines": ["before"], "figures": ["comparison"]}
 
     lora = {"r": 2, "lora_alpha": 4, "target_modules": ["q_proj", "v_proj"]}
@@ -107,7 +108,7 @@ def overlay(data: Path) -> dict[str, Any]:
     return {
         "claims": str(data / "claims.yaml"),
         "systems": {
-            "progressive_images": few | {"methods": methods},
+            "progressive_images": few | {"methods": methods, "ablations": ablations},
             "two_stage_qa": None,
             "chat_refinement": chat,
             "coins": coins | few | parts | {"methods": kept, "figures": []},
@@ -189,10 +190,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="module")
 def shown(project: Project) -> str:
-    """What the runs print that do an experiment and then everything else; the report shows the experiment."""
-    return "".join(
-        project.snakemake("--use-conda", *target) for target in ([f"{project.made}/experiments/swept.csv"], [])
-    )
+    """What the runs print that do an experiment, then ablations, and then everything else; the report shows both."""
+    targets = ([f"{project.made}/experiments/swept.csv"], ["ablations"], [])
+    return "".join(project.snakemake("--use-conda", *target) for target in targets)
 
 
 @pytest.mark.parametrize("environment", pin.IMPORTED)

@@ -110,6 +110,7 @@ FEWER = {
             "trajectories": {"shards": 2},
             "evaluation": {"win_rates_against": ["before"]},
             "baselines": ["before"],
+            "ablations": None,
             "figures": ["comparison"],
         },
     },

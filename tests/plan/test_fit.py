@@ -41,8 +41,9 @@ FEWER: dict[str, Any] = {
         "progressive_images": None,
         "two_stage_qa": {
             "foundation": {name: {"examples": 128, "steps": 1} for name in ("first", "second")},
-            "training": {"steps": 2},
-            "methods": dict.fromkeys(("only_first", "only_second", "separate", "single_sample", "separate_longer")),
+            "training": {"steps": 2, "monitor_every": 0},
+            "methods": dict.fromkeys(("only_first", "only_second", "separate", "single_sample")),
+            "ablations": None,
         },
     },
 }

@@ -17,7 +17,6 @@ from sysdpo.report.claims import (
     evaluate,
     judge,
     markdown,
-    quoted,
     read_claim_table,
     sentence,
     write_claims,
@@ -280,29 +279,3 @@ def test_a_table_with_another_verdict_is_none(tmp_path: Path) -> None:
     path = save(tmp_path / "claims.csv", table_of(0.1, 0.3, sign="above").assign(verdict="won"))
     with pytest.raises(UserError, match=r"'one' has the verdict 'won', which should be one of \['holds'"):
         read_claim_table(path)
-
-
-def test_a_page_repeats_the_claims_of_its_blocks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    save(tmp_path / "claims.csv", table_of(0.1, 0.3, sign="above"))
-    save(tmp_path / "more/claims.csv", table_of(-0.1, 0.3, sign="above"))
-    end = "<!-- end of claims -->"
-    page = f"# Page\n\n<!-- claims: toy -->\nformer\n{end}\n\nBetween.\n<!-- claims: more/toy -->{end}\nEnd.\n"
-    now = quoted(page, tmp_path, "page")
-    assert "former" not in now
-    assert now.index("| **holds** | `one` |") < now.index("Between.") < now.index("| undecided | `one` |")
-    assert now.endswith(f"{end}\nEnd.\n")
-    assert quoted(now, tmp_path, "page") == now
-
-    (tmp_path / "page.md").write_text(page)
-    (tmp_path / "config.yaml").write_text("systems: {}")
-    options = ["--config", str(tmp_path / "config.yaml"), "--results", str(tmp_path)]
-    assert main(["quote", *options, "--output", str(tmp_path / "page.md")]) == 0
-    assert (tmp_path / "page.md").read_text() == now
-    for wrong, said in (
-        (page.replace(end, ""), "the block of claims 'toy' should end with the line '<!-- end of claims -->'"),
-        (page.replace("more/toy", "more/toys"), "there are no claims about 'toys' in"),
-    ):
-        (tmp_path / "page.md").write_text(wrong)
-        assert main(["quote", *options, "--output", str(tmp_path / "page.md")]) == 2
-        assert said in capsys.readouterr().err
-        assert (tmp_path / "page.md").read_text() == wrong

@@ -24,6 +24,11 @@ EXPERIMENTS = {
 }
 
 
+ABLATIONS = {
+    "direct+likelihood": {"objective": "direct", "chosen_weight": {"writer": 0.5, "painter": 0.1}},
+    "swap": {"objective": "none", "take": {"writer": "direct", "painter": "separate"}},
+}
+
 CLAIMS = """
 claims:
   - {id: one, system: progressive_images, metric: order_consistency, method: direct, baseline: separate, sign: above}
@@ -39,6 +44,7 @@ def small_project(folder: Path) -> Project:
     project.config = config | {"systems": {project.system: config["systems"][project.system]}}
     rows = project.config["systems"]["progressive_images"]["methods"]
     project.edit({name: rows[name] for name in ("before", "best_of_n", "separate", "direct")}, "methods")
+    project.edit(ABLATIONS, "ablations")
     project.edit(["before", "separate"], "baselines")
     return project
 

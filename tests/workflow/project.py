@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-TARGETS = ("all", "default", "theory", "credit", "candidates", "coverage", "tune", "sweep")
+TARGETS = ("all", "default", "theory", "credit", "ablations", "candidates", "coverage", "tune", "sweep")
 STUB = Path(__file__).parent / "stub" / "__main__.py"
 PROFILES = REPOSITORY / "workflow" / "profiles"
 

@@ -84,6 +84,19 @@ def test_tune_and_sweep_train_every_point_of_their_grids(project: Project) -> No
     assert rules(swept)["experiment"] == 1
 
 
+def test_ablations_are_a_target_of_their_own_beside_the_methods(finished: Project) -> None:
+    planned = finished.planned("ablations")
+    assert [job.wildcards["method"] for job in planned if job.rule == "train"] == ["direct+likelihood"]
+    evaluated = {job.wildcards["method"] for job in planned if job.rule == "evaluate"}
+    assert evaluated == {"direct+likelihood", "swap"}
+    assert rules(planned)["ablation_metrics"] == rules(planned)["ablation_tables"] == 1
+    finished.run("ablations")
+    assert (finished.folder / "results/ablations/progressive_images.md").is_file()
+    assert set(rules(finished.planned())) == {"manifest", "report"}  # which show them
+    finished.edit({"objective": "none", "take": {"writer": "direct"}}, "ablations", "swap")
+    assert [job.rule for job in finished.planned("ablations")] == ["evaluate", "ablation_metrics", "ablation_tables"]
+
+
 def test_nothing_is_left_to_do_after_a_run(finished: Project) -> None:
     assert finished.planned() == []
     made = ("metrics.csv", "comparisons.csv", "claims.csv", "claims.md", "manifest.json", "report.html", "config.yaml")
@@ -356,6 +369,7 @@ def test_given_preferences_are_read_once_and_nothing_is_sampled_for_them(project
     project.config = project.config | {"claims": None}
     project.edit({"before": {"objective": "none"}, "sampling": GIVEN}, "methods")
     project.edit(["before"], "baselines")
+    project.edit({}, "ablations")
     planned = rules(project.planned())
     assert planned["given"] == 1
     assert planned["train"] == 2

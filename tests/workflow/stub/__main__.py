@@ -43,11 +43,11 @@ def main() -> None:
     parser.add_argument("step")
     for option in ("config", "output", "comparisons", "prompts", "foundation", "trajectories", "scores", "table"):
         parser.add_argument(f"--{option}", type=Path)
-    for option in ("pairs", "training", "metrics", "runs", "results", "figures", "claims"):
+    for option in ("pairs", "metrics", "runs", "results", "figures", "claims"):
         parser.add_argument(f"--{option}", type=Path)
     for option in ("system", "seed", "method", "model", "experiment", "split", "figure", "study", "part", "checkpoint"):
         parser.add_argument(f"--{option}")
-    for option in ("evaluations", "parts"):
+    for option in ("evaluations", "parts", "training"):
         parser.add_argument(f"--{option}", type=Path, nargs="+")
     for option in ("processes", "machines"):
         parser.add_argument(f"--{option}", type=int)

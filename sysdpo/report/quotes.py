@@ -1,0 +1,63 @@
+"""Pages that repeat what a run's tables say, in blocks that are written anew from them.
+
+A block stands between `<!-- claims: NAME -->` and `<!-- end of claims -->`, or between `<!-- table: NAME: METRICS -->`
+and `<!-- end of table -->`. NAME is a system's, or of the form `folder/system` where the run lies in a folder below.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from sysdpo.errors import UserError
+from sysdpo.report import files
+from sysdpo.report.claims import claim_lines, read_claim_table
+from sysdpo.report.tables import value_lines
+
+BEGIN = re.compile(r"<!-- (claims|table): ([^>]*?) -->\n")
+END = "<!-- end of {} -->"
+
+
+def quote(results: Path, page: Path) -> None:
+    """Rewrites each block of a page. Raises `UserError` where one does not end, or there is nothing of its name."""
+    try:
+        text = page.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"'{page}' should be a text with blocks to rewrite, but cannot be read ({error})") from error
+    files.write_text(page, quoted(text, results, f"'{page}'"))
+
+
+def quoted(text: str, results: Path, where: str) -> str:
+    """`text` with all its blocks as the tables below `results` have them; `where`: the text, for errors."""
+    written, place = "", 0
+    while found := BEGIN.search(text, place):
+        kind, name = found.groups()
+        end = text.find(END.format(kind), found.end())
+        if end < 0:
+            raise UserError(f"{where}: the block '{kind}: {name}' should end with the line '{END.format(kind)}'")
+        lines = BLOCKS[kind](results, name, where)
+        written += text[place : found.end()] + "".join(f"{line}\n" for line in lines)
+        place = end
+    return written + text[place:]
+
+
+def _claims(results: Path, name: str, where: str) -> list[str]:
+    folder, _, system = name.rpartition("/")
+    rows = read_claim_table(results / folder / "claims.csv").query("system == @system")
+    if rows.empty:
+        raise UserError(f"{where}: there are no claims about '{system}' in '{results / folder / 'claims.csv'}'")
+    return claim_lines(rows)
+
+
+def _table(results: Path, name: str, where: str) -> list[str]:
+    place, _, wanted = name.partition(": ")
+    folder, _, system = place.rpartition("/")
+    metrics = files.read_metrics(results / folder / "metrics.csv", system)
+    if unknown := sorted(set(wanted.split()) - set(metrics["metric"])) or ([] if wanted else [""]):
+        known = sorted(set(metrics["metric"]))
+        raise UserError(f"{where}: the block 'table: {name}' should name metrics among {known}, not '{unknown[0]}'")
+    return value_lines(metrics, wanted.split())
+
+
+BLOCKS: dict[str, Callable[[Path, str, str], list[str]]] = {"claims": _claims, "table": _table}

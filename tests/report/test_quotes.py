@@ -1,0 +1,79 @@
+"""Pages whose blocks repeat a run's tables."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from sysdpo.claims import Claim, Claims
+from sysdpo.cli import main
+from sysdpo.errors import UserError
+from sysdpo.report.claims import evaluate
+from sysdpo.report.quotes import quoted
+
+
+def claim_table(low: float, high: float) -> pd.DataFrame:
+    """One claim, evaluated: the accuracy of `direct` minus that of `separate` lies from `low` to `high`."""
+    line = {"system": "toy", "metric": "accuracy", "method": "direct", "baseline": "separate"}
+    measured = pd.DataFrame([line | {"difference": (low + high) / 2, "ci_low": low, "ci_high": high, "n_contents": 7}])
+    return evaluate(Claims((Claim(id="one", sign="above", **line),), {}), measured.iloc[:0], measured)
+
+
+def save(path: Path, table: pd.DataFrame) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(path, index=False)
+
+
+def test_a_page_repeats_the_claims_of_its_blocks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(tmp_path / "claims.csv", claim_table(0.1, 0.3))
+    save(tmp_path / "more/claims.csv", claim_table(-0.1, 0.3))
+    end = "<!-- end of claims -->"
+    page = f"# Page\n\n<!-- claims: toy -->\nformer\n{end}\n\nBetween.\n<!-- claims: more/toy -->\n{end}\nEnd.\n"
+    now = quoted(page, tmp_path, "page")
+    assert "former" not in now
+    assert now.index("| **holds** | `one` |") < now.index("Between.") < now.index("| undecided | `one` |")
+    assert now.endswith(f"{end}\nEnd.\n")
+    assert quoted(now, tmp_path, "page") == now
+
+    (tmp_path / "page.md").write_text(page)
+    (tmp_path / "config.yaml").write_text("systems: {}")
+    options = ["--config", str(tmp_path / "config.yaml"), "--results", str(tmp_path)]
+    assert main(["quote", *options, "--output", str(tmp_path / "page.md")]) == 0
+    assert (tmp_path / "page.md").read_text() == now
+    for wrong, said in (
+        (page.replace(end, ""), "the block 'claims: toy' should end with the line '<!-- end of claims -->'"),
+        (page.replace("more/toy", "more/toys"), "there are no claims about 'toys' in"),
+    ):
+        (tmp_path / "page.md").write_text(wrong)
+        assert main(["quote", *options, "--output", str(tmp_path / "page.md")]) == 2
+        assert said in capsys.readouterr().err
+        assert (tmp_path / "page.md").read_text() == wrong
+
+
+def test_a_page_repeats_the_means_of_the_metrics_that_a_block_names(tmp_path: Path) -> None:
+    shared = {"system": "toy", "n_prompts": 9, "n_contents": 9, "n_seeds": 5, "higher_is_better": True}
+    rows = [
+        ("direct", "accuracy", 0.7),
+        ("before", "accuracy", 0.25),
+        ("direct", "length", 3.0),
+        ("a|b", "accuracy", 0.5),
+    ]
+    means = [
+        shared | {"method": method, "metric": metric, "mean": mean, "ci_low": mean - 0.1, "ci_high": mean + 0.1}
+        for method, metric, mean in rows
+    ]
+    save(tmp_path / "run" / "metrics.csv", pd.DataFrame(means))
+    page = "Numbers.\n<!-- table: run/toy: accuracy length -->\nformer\n<!-- end of table -->\nEnd.\n"
+    assert quoted(page, tmp_path, "page").splitlines() == [
+        "Numbers.",
+        "<!-- table: run/toy: accuracy length -->",
+        "| method | Accuracy (%) | Length (tokens) |",
+        "|---|---:|---:|",
+        "| Before alignment | 25.0 [15.0, 35.0] | – |",
+        "| **SysDPO-Direct** | 70.0 [60.0, 80.0] | 3.0 [2.9, 3.1] |",
+        "| a\\|b | 50.0 [40.0, 60.0] | – |",
+        "<!-- end of table -->",
+        "End.",
+    ]
+    with pytest.raises(UserError, match="page: the block 'table: run/toy: loudness' should name metrics among"):
+        quoted(page.replace("accuracy length", "loudness"), tmp_path, "page")
