@@ -276,6 +276,11 @@ class MethodSettings:
             *(f"only_{name}" for name in self.learning_rate),
         }
         one_of("objective", self.objective, sorted(known))
+        if self.objective == "likelihood" and not any(self.chosen_weight.values()):
+            raise UserError(
+                f"chosen_weight: {dict(self.chosen_weight)} should be above 0 for the objective 'likelihood', which is "
+                "nothing else"
+            )
         if self.take and self.objective != "none":
             raise UserError(f"take: {dict(self.take)} should be empty for the objective '{self.objective}'")
         if missing := sorted(set(self.learning_rate) ^ set(self.chosen_weight)):

@@ -44,7 +44,7 @@ class TrainingPlan:
         self.components, self.repeats, self.settings, self.data = components, repeats, settings, data
         self.nodes, self.processes = repeats.nodes, processes
         self.trained = [name for name in trained_components(settings.objective, list(components)) if name in components]
-        self.hides = settings.objective == "sampling"
+        self.hides = "hidden" in settings.intermediates
         self.seen = list(components) if self.hides else self.trained
         if settings.batch_size % processes:
             raise UserError(f"batch_size: {settings.batch_size} should be a multiple of the {processes} processes")
