@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -250,20 +251,59 @@ def test_every_method_of_the_shipped_configuration_has_valid_settings() -> None:
             assert isinstance(settings, MethodSettings)
 
 
-def test_trained_methods_differ_in_nothing_but_what_they_compare_and_their_point_of_the_tuning_grid() -> None:
+SCORE = {"progressive_images": "preference_score", "two_stage_qa": "accuracy"}
+"""What each system's settings were chosen by, on validation prompts."""
+
+
+def trials_of(shipped: dict[str, Any], system: str) -> pd.DataFrame:
+    """A row a trial of the grids of `snakemake tune`: its method, beta, rates, and its score as committed."""
+    variants = {
+        name: variant
+        for name, variant in expand_experiments(shipped).items()
+        if variant["system"] == system and variant["experiment"].startswith("tune")
+    }
+    rows, found = method_rows(shipped, system), []
+    for name, variant in variants.items():
+        table = pd.read_csv(REPOSITORY / "results" / "experiments" / f"{variant['experiment']}.csv")
+        score = table[(table["variant"] == name) & (table["metric"] == SCORE[system])].iloc[0]
+        assert shipped["experiments"][variant["experiment"]]["split"] == "validation"
+        point = {"beta": rows[name]["beta"], **rows[name]["learning_rate"]}
+        found.append({"method": variant["method"], "score": score["mean"], "high": score["ci_high"], **point})
+    return pd.DataFrame(found)
+
+
+@pytest.mark.parametrize("system", sorted(SCORE))
+def test_methods_differ_in_nothing_but_what_they_compare_and_their_point_of_the_tuning_grid(system: str) -> None:
     shipped = load_config(REPOSITORY / "config.yaml")
-    rows = method_rows(shipped, "progressive_images")
-    described = shipped["systems"]["progressive_images"]["methods"]
-    trained = [rows[name] for name in described if rows[name]["objective"] != "none"]
-    own = ("objective", "labels", "candidates", "beta", "learning_rate")
+    rows = method_rows(shipped, system)
+    trained = [rows[name] for name in shipped["systems"][system]["methods"] if rows[name]["objective"] != "none"]
+    own = {"objective", "labels", "candidates", "beta", "learning_rate", "chosen_weight", "chosen_intermediates"}
     budgets = [{key: value for key, value in row.items() if key not in own} for row in trained]
     assert all(budget == budgets[0] for budget in budgets)
-    grid = shipped["experiments"]["tune"]["grid"]
-    rates = [point["learning_rate"] for point in grid["learning_rate"].values()]
     for row in trained:
-        assert row["beta"] in grid["beta"]
-        for component, rate in row["learning_rate"].items():
-            assert rate in [point[component] for point in rates]
+        assert any(row["chosen_weight"].values()) == (row["objective"] == "likelihood")
+
+
+@pytest.mark.parametrize("system", sorted(SCORE))
+def test_every_row_is_tuned_by_as_many_trials_and_lies_inside_its_grid(system: str) -> None:
+    shipped = load_config(REPOSITORY / "config.yaml")
+    rows, trials = method_rows(shipped, system), trials_of(shipped, system)
+    tuned = [name for name in shipped["systems"][system]["methods"] if rows[name]["objective"] != "none"]
+    tuned.remove("shuffled")  # a control has the point of what it controls
+    assert {**rows["shuffled"], "labels": None} == {**rows["direct"], "labels": None}
+    assert set(trials["method"]) == set(tuned)
+    assert trials["method"].isin([name for name in tuned if "likelihood" not in name]).any()
+    preference = trials[~trials["method"].str.startswith("likelihood")]["method"].value_counts()
+    without = trials[trials["method"].str.startswith("likelihood")]["method"].value_counts()
+    assert preference.nunique() == without.nunique() == 1
+    assert abs(preference.iloc[0] - without.iloc[0]) <= 2
+    for name in tuned:
+        tried, rates = trials[trials["method"] == name], rows[name]["learning_rate"]
+        at = (tried[list(rates)] == pd.Series(rates)).all(axis=1) & (tried["beta"] == rows[name]["beta"])
+        assert at.sum() == 1, name
+        assert tried[at]["high"].item() >= tried["score"].max(), name  # no trial beats it by more than its interval
+        for axis in [*rates, *(["beta"] if tried["beta"].nunique() > 1 else [])]:
+            assert tried[axis].min() < tried[at][axis].item() < tried[axis].max(), (name, axis)
 
 
 @pytest.mark.parametrize(
