@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -13,7 +15,7 @@ from sysdpo.report.views import component_name, order_components, order_methods
 
 MEASURES = {
     "scaled_margin": ("β times the margin's size", "log"),
-    "gradient_cosine": ("Cosine of direct's and separate's gradients", "linear"),
+    "gradient_cosine": ("Cosine of direct's and separate's pull", "linear"),
     "gradient_norm": ("Norm of the gradient", "log"),
     "entropy": ("Entropy of its own draws (nats)", "linear"),
     "kl": ("KL from the reference (nats)", "symlog"),
@@ -49,10 +51,9 @@ def dynamics(logs: pd.DataFrame, components: dict[str, str]) -> Figure:
                     part = logs[logs["method"] == method]
                     if part[column].notna().any():
                         curve(axes, part, column, method, place / len(methods))
-                if scale == "symlog":
-                    axes.set_yscale("symlog", linthresh=1.0)
-                else:
-                    axes.set_yscale(scale)
+                # Before the first update a margin is zero, which has no logarithm.
+                over: dict[str, Any] = {"symlog": {"linthresh": 1.0}, "log": {"nonpositive": "mask"}}.get(scale, {})
+                axes.set_yscale(scale, **over)
                 if measure == "scaled_margin":  # above it the sigmoid bends
                     axes.axhline(1, color=SOFT, linewidth=0.9, linestyle=(0, (3, 3)))
                 mark_rounds(axes, logs)
