@@ -23,6 +23,9 @@ MEASURES = {
 """What is logged of each component as `{measure}_{component}`, how it is called, and the scale it is drawn on."""
 
 
+SCALES: dict[str, dict[str, Any]] = {"symlog": {"linthresh": 1.0}, "log": {"nonpositive": "mask"}}
+
+
 def dynamics(logs: pd.DataFrame, components: dict[str, str]) -> Figure:
     """A row a measure, a column a component, one line a method: mean over seeds, band their range.
 
@@ -52,8 +55,7 @@ def dynamics(logs: pd.DataFrame, components: dict[str, str]) -> Figure:
                     if part[column].notna().any():
                         curve(axes, part, column, method, place / len(methods))
                 # Before the first update a margin is zero, which has no logarithm.
-                over: dict[str, Any] = {"symlog": {"linthresh": 1.0}, "log": {"nonpositive": "mask"}}.get(scale, {})
-                axes.set_yscale(scale, **over)
+                axes.set_yscale(scale, **SCALES.get(scale, {}))
                 if measure == "scaled_margin":  # above it the sigmoid bends
                     axes.axhline(1, color=SOFT, linewidth=0.9, linestyle=(0, (3, 3)))
                 mark_rounds(axes, logs)
