@@ -24,6 +24,7 @@ from sysdpo.report.views import SUBJECTS, method_view, order_methods
 IMAGES = 3
 SIDE = 256  # pixels; larger images are shrunk to it
 CAPTION_WIDTH, CAPTION_LINES, SHORT = 18, 9, 3  # letters, lines at most, lines that a row has room for anyhow
+NAME_WIDTH = 18  # letters of a method's name in a line
 LINE = 0.12  # inches
 
 
@@ -158,7 +159,7 @@ def _lines(caption: str) -> list[str]:
 
 def _name(axes: Axes, method: str) -> None:
     axes.text(
-        -0.16, 0.5, method_view(method).label, transform=axes.transAxes, ha="right", va="center", fontsize=9,
+        -0.16, 0.5, textwrap.fill(method_view(method).label, NAME_WIDTH), transform=axes.transAxes, ha="right", va="center", fontsize=9,
         fontweight="bold" if method in SUBJECTS else "normal", color=INK,
     )  # fmt: skip
     axes.add_patch(
