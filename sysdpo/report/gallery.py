@@ -158,10 +158,9 @@ def _lines(caption: str) -> list[str]:
 
 
 def _name(axes: Axes, method: str) -> None:
-    axes.text(
-        -0.16, 0.5, textwrap.fill(method_view(method).label, NAME_WIDTH), transform=axes.transAxes, ha="right", va="center", fontsize=9,
-        fontweight="bold" if method in SUBJECTS else "normal", color=INK,
-    )  # fmt: skip
+    name, weight = textwrap.fill(method_view(method).label, NAME_WIDTH), "bold" if method in SUBJECTS else "normal"
+    place: dict[str, Any] = {"transform": axes.transAxes, "ha": "right", "va": "center"}
+    axes.text(-0.16, 0.5, name, fontsize=9, fontweight=weight, color=INK, **place)
     axes.add_patch(
         Rectangle(
             (-0.1, 0),
