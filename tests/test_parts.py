@@ -93,7 +93,10 @@ def assert_same_trajectories(whole: Path, gathered: Path) -> None:
     for name in left.columns:
         values = list(zip(left[name], right[name], strict=True))
         if isinstance(left[name].iloc[0], Image.Image):
-            assert all(one.tobytes() == other.tobytes() for one, other in values), name
+            # A batch of another size may round the last bit otherwise, and that a pixel.
+            apart = [np.abs(np.asarray(one, int) - np.asarray(other, int)) for one, other in values]
+            assert max(each.max() for each in apart) <= 1, name
+            assert np.mean([each.mean() for each in apart]) < 0.01, name
         elif left[name].dtype == float:
             assert left[name].to_numpy() == pytest.approx(right[name].to_numpy(), rel=1e-5), name
         else:
@@ -124,7 +127,9 @@ def test_a_gathered_evaluation_is_that_of_one_job(trained, tmp_path: Path, best_
     left, right = (pd.read_parquet(folder / "metrics.parquet") for folder in folders)
     names = ["prompt_id", "sample", "metric"]
     pd.testing.assert_frame_equal(left[names], right[names])
-    assert set(left["metric"]) == {"length", "preference_score", "kl_writer", "kl_painter", "length_greedy"}
+    selected = {"kl_selection"} if best_of > 1 else set()
+    shown = {"length", "preference_score", "kl_writer", "kl_painter", "length_greedy"}
+    assert set(left["metric"]) == shown | selected
     assert left["value"].to_numpy() == pytest.approx(right["value"].to_numpy(), rel=1e-3, abs=1e-4)
     drifted = left[left["metric"] == "kl_painter"]["value"]
     assert (drifted != 0).all()

@@ -12,7 +12,7 @@ from steps import Steps
 
 REPOSITORY = Path(__file__).parents[2]
 TINY = {
-    "prompts": {"train": 4, "validation": 2, "test": 4, "unseen_contents": 0},
+    "prompts": {"train": 4, "validation": 2, "test": 4},
     "foundation": {
         "writer": {"answers": 40, "steps": 3, "batch_size": 8, "width": 16, "layers": 1},
         "painter": {"images": 64, "steps": 2, "batch_size": 8, "width": 32, "layers": 1, "components": 8},

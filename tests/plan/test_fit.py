@@ -40,7 +40,7 @@ FEWER: dict[str, Any] = {
     "systems": {
         "progressive_images": None,
         "two_stage_qa": {
-            "foundation": {name: {"examples": 128, "steps": 1} for name in ("first", "second")},
+            "foundation": {name: {"examples": 4000, "steps": 150} for name in ("first", "second")},
             "training": {"steps": 2, "monitor_every": 0},
             "methods": dict.fromkeys(("only_first", "only_second", "separate", "single_sample")),
             "ablations": None,
@@ -134,7 +134,7 @@ def test_an_update_of_a_diffusion_model(pipeline_folders: dict[str, Path], kind:
 
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> Jobs:
-    """The default scale's second application at fewer updates: models that nobody has taught, and taught answers."""
+    """The default scale's second application at fewer updates: models that are taught a little, and taught answers."""
     config = without_dropped(merged(load_config(REPOSITORY / "config.yaml"), FEWER))
     folder = tmp_path_factory.mktemp("foundation")
     plan = SystemPlan(config, "two_stage_qa")

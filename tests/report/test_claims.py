@@ -188,7 +188,15 @@ def run(tmp_path: Path) -> list[str]:
     methods = {"direct": "direct", "direct-likelihood": "direct+likelihood"}
     lines = [LINE | {"id": name, "method": method, "sign": "above"} for name, method in methods.items()]
     write(tmp_path / "claims.yaml", *lines)
-    shared = {"system": "toy", "metric": "accuracy", "ci_low": 0.1, "ci_high": 0.3, "n_prompts": 5, "n_seeds": 1}
+    shared = {
+        "system": "toy",
+        "metric": "accuracy",
+        "ci_low": 0.1,
+        "ci_high": 0.3,
+        "n_prompts": 5,
+        "n_contents": 5,
+        "n_seeds": 1,
+    }
     metrics = [shared | {"method": method, "mean": 0.2, "higher_is_better": True} for method in methods.values()]
     pd.DataFrame(metrics).to_csv(tmp_path / "metrics.csv", index=False)
     shared |= {"baseline": "separate", "difference": 0.2}

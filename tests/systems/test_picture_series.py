@@ -322,7 +322,7 @@ def test_an_evaluation_measures_everything_that_the_report_knows(real: dict[str,
     means = long.groupby("metric")["value"].mean()
     assert set(means.index) == {
         *("preference_score", "order_consistency", "spread", "well_formed", "readout_score"),
-        *("readout_order_consistency", "caption_fidelity", "kl_writer", "kl_painter"),
+        *("readout_order_consistency", "caption_fidelity", "kl_writer", "kl_painter", "kl_selection"),
     }
     assert np.isfinite(means).all()
     assert means["kl_writer"] == means["kl_painter"] == 0  # nothing was trained

@@ -66,7 +66,7 @@ def test_each_held_out_prompt_of_the_shipped_configuration_shows_a_scene_that_no
 
 @pytest.mark.parametrize("sizes", [{"train": 10_000}, {"test": 10_000}])
 def test_more_prompts_than_there_are_is_refused(sizes: dict[str, int]) -> None:
-    with pytest.raises(UserError, match=r"prompts\.(train|test): .* should be at most"):
+    with pytest.raises(UserError, match=r"prompts\.(train|validation|test): .* should be at most"):
         build(settings(prompts=SHIPPED["prompts"] | sizes)).prompts()
 
 
