@@ -103,26 +103,31 @@ def _claim(line: Mapping[str, Any], where: str) -> Claim:
     return claim
 
 
-def claims_about(config: Config, path: Path) -> Claims:
+def claims_about(config: Config, path: Path, *, ablations: bool = False) -> Claims:
     """The claims in a file that are about systems of the configuration; the others are left out.
 
-    Raises `UserError` if one is about a method that its system does not have, or about a difference that no run takes:
-    trained methods are compared with the system's baselines.
+    ablations: those about one of a system's ablations or more, in place of those about its methods alone. Raises
+    `UserError` if one is about a method that its system does not have, or about a difference that no run takes: trained
+    methods are compared with the system's baselines.
     """
     found = read_claims(path)
-    claims = tuple(claim for claim in found.claims if claim.system in config["systems"])
-    for claim in claims:
-        where = f"claims: '{path}', {claim.id}"
-        rows = method_rows(config, claim.system)
-        one_of(f"{where}.method", claim.method, list(config["systems"][claim.system]["methods"]))
+    claims = []
+    for claim in found.claims:
+        if claim.system not in config["systems"]:
+            continue
+        described, where = config["systems"][claim.system], f"claims: '{path}', {claim.id}"
+        asides, rows = described.get("ablations") or {}, method_rows(config, claim.system)
+        one_of(f"{where}.method", claim.method, [*described["methods"], *asides])
+        if bool({claim.method, claim.baseline} & set(asides)) == ablations:
+            claims.append(claim)
         if claim.baseline is None:
             continue
-        one_of(f"{where}.baseline", claim.baseline, config["systems"][claim.system]["baselines"])
+        one_of(f"{where}.baseline", claim.baseline, described["baselines"])
         if claim.baseline == claim.method:
             raise UserError(f"{where}.baseline: '{claim.baseline}' should be another method than the claim's own")
         if rows[claim.method]["objective"] == "none":
             raise UserError(f"{where}.method: '{claim.method}' is not trained, so it is compared with no baseline")
-    return Claims(claims, found.questions)
+    return Claims(tuple(claims), found.questions)
 
 
 def check_claims(config: Config) -> None:

@@ -56,7 +56,7 @@ STEPS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "tables": (steps.tables, ("system", "metrics", "comparisons", "output")),
     "figure": (steps.figure, ("system", "figure", "metrics", "comparisons", "runs", "output")),
     "credit": (steps.credit, ("system", "runs", "output")),
-    "claims": (steps.claims, ("claims", "metrics", "comparisons", "output")),
+    "claims": (steps.claims, ("claims", "metrics", "comparisons", "ablations?", "output")),
     "show": (steps.show, ("claims", "committed?")),
     "quote": (steps.quote, ("results", "output")),
     "study": (steps.study, ("study", "output")),
@@ -117,6 +117,8 @@ def _add_option(step: argparse.ArgumentParser, name: str, *, required: bool) -> 
         step.add_argument("--rendezvous", metavar="HOST:PORT", help="where the machines meet, outside of SLURM")
     elif name == "split":
         step.add_argument("--split", choices=("validation", "test"), default="test")
+    elif name == "ablations":
+        step.add_argument("--ablations", action="store_true", help="the claims about ablations in place of the others")
     elif name in PATHS:
         step.add_argument(f"--{name}", type=Path, required=required)
     else:

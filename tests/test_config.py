@@ -256,7 +256,9 @@ SCORE = {"progressive_images": "preference_score", "two_stage_qa": "accuracy"}
 
 
 def trials_of(shipped: dict[str, Any], system: str) -> pd.DataFrame:
-    """A row a trial of the grids of `snakemake tune`: its method, beta, rates, and its score as committed."""
+    """A row a trial of the grids of `snakemake tune`: its method, the coordinates of its point, and its score as
+    committed.
+    """
     variants = {
         name: variant
         for name, variant in expand_experiments(shipped).items()
@@ -267,9 +269,15 @@ def trials_of(shipped: dict[str, Any], system: str) -> pd.DataFrame:
         table = pd.read_csv(REPOSITORY / "results" / "experiments" / f"{variant['experiment']}.csv")
         score = table[(table["variant"] == name) & (table["metric"] == SCORE[system])].iloc[0]
         assert shipped["experiments"][variant["experiment"]]["split"] == "validation"
-        point = {"beta": rows[name]["beta"], **rows[name]["learning_rate"]}
-        found.append({"method": variant["method"], "score": score["mean"], "high": score["ci_high"], **point})
+        found.append({"method": variant["method"], "score": score["mean"], "high": score["ci_high"], **point(rows[name])})
     return pd.DataFrame(found)
+
+
+def point(row: dict[str, Any]) -> dict[str, float]:
+    """What is tuned of a row."""
+    rates = {f"rate of {name}": rate for name, rate in row["learning_rate"].items()}
+    weights = {f"weight of {name}": weight for name, weight in row["chosen_weight"].items()}
+    return {"beta": row["beta"], **rates, **weights}
 
 
 @pytest.mark.parametrize("system", sorted(SCORE))
@@ -288,21 +296,19 @@ def test_methods_differ_in_nothing_but_what_they_compare_and_their_point_of_the_
 def test_every_row_is_tuned_by_as_many_trials_and_lies_inside_its_grid(system: str) -> None:
     shipped = load_config(REPOSITORY / "config.yaml")
     rows, trials = method_rows(shipped, system), trials_of(shipped, system)
-    tuned = [name for name in shipped["systems"][system]["methods"] if rows[name]["objective"] != "none"]
-    tuned.remove("shuffled")  # a control has the point of what it controls
-    assert {**rows["shuffled"], "labels": None} == {**rows["direct"], "labels": None}
-    assert set(trials["method"]) == set(tuned)
-    assert trials["method"].isin([name for name in tuned if "likelihood" not in name]).any()
-    preference = trials[~trials["method"].str.startswith("likelihood")]["method"].value_counts()
-    without = trials[trials["method"].str.startswith("likelihood")]["method"].value_counts()
-    assert preference.nunique() == without.nunique() == 1
-    assert abs(preference.iloc[0] - without.iloc[0]) <= 2
-    for name in tuned:
-        tried, rates = trials[trials["method"] == name], rows[name]["learning_rate"]
-        at = (tried[list(rates)] == pd.Series(rates)).all(axis=1) & (tried["beta"] == rows[name]["beta"])
+    described = shipped["systems"][system]
+    tuned = [name for name in described["methods"] if rows[name]["objective"] != "none"]
+    added = [name for name in described["ablations"] if "+likelihood" in name]
+    assert {**rows["shuffled"], "labels": None} == {**rows["direct"], "labels": None}  # a control has the same point
+    assert set(trials["method"]) == {*tuned, *added}
+    counts = trials["method"].value_counts()
+    assert counts[tuned].nunique() == counts[added].nunique() == 1
+    for name in [*tuned, *added]:
+        tried = trials[trials["method"] == name]
+        at = (tried[list(point(rows[name]))] == pd.Series(point(rows[name]))).all(axis=1)
         assert at.sum() == 1, name
         assert tried[at]["high"].item() >= tried["score"].max(), name  # no trial beats it by more than its interval
-        for axis in [*rates, *(["beta"] if tried["beta"].nunique() > 1 else [])]:
+        for axis in [axis for axis in point(rows[name]) if tried[axis].nunique() > 1]:
             assert tried[axis].min() < tried[at][axis].item() < tried[axis].max(), (name, axis)
 
 

@@ -45,6 +45,17 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class ClaimPage:
+    """One claim as the page's head shows it: its question, what its interval says, and the verdict."""
+
+    id: str
+    system: str
+    question: str
+    sentence: str
+    verdict: str
+
+
+@dataclass(frozen=True)
 class SystemPage:
     """Everything the page says of one system."""
 
@@ -61,6 +72,7 @@ class SystemPage:
     transcripts: Sequence[Transcript]
     table: Table
     ablations: Table | None
+    asides: Sequence[ClaimPage]
     methods: Sequence[tuple[str, MethodView]]
     foundation: pd.DataFrame | None
     credit: pd.DataFrame | None
@@ -90,17 +102,6 @@ class ExperimentPage:
     table: pd.DataFrame
 
 
-@dataclass(frozen=True)
-class ClaimPage:
-    """One claim as the page's head shows it: its question, what its interval says, and the verdict."""
-
-    id: str
-    system: str
-    question: str
-    sentence: str
-    verdict: str
-
-
 def write_report(results: Path, output: Path, *, with_claims: bool = True) -> None:
     """Writes the page from `metrics.csv`, `comparisons.csv`, `claims.csv`, `tables/{system}_credit.csv`, `figures/`,
     `studies/`, `experiments/`, `manifest.json` and `runs/`.
@@ -108,12 +109,13 @@ def write_report(results: Path, output: Path, *, with_claims: bool = True) -> No
     The first two are required; whatever else is missing is left out of the page. Raises UserError on a missing
     table or column.
 
-    with_claims: whether a `claims.csv` that is there is this run's, and no earlier one's.
+    with_claims: whether the `claims.csv` that are there are this run's, and no earlier one's.
     """
     metrics = files.read_all_metrics(results / "metrics.csv")
     comparisons = files.read_all_comparisons(results / "comparisons.csv")
     names = sorted(metrics["system"].unique())
-    systems = [_system_page(results, name, names, metrics, comparisons) for name in names]
+    asides = _claims(results / "ablations" / "claims.csv") if with_claims else []
+    systems = [_system_page(results, name, names, metrics, comparisons, asides) for name in names]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -137,7 +139,12 @@ def write_report(results: Path, output: Path, *, with_claims: bool = True) -> No
 
 
 def _system_page(
-    results: Path, name: str, names: Sequence[str], metrics: pd.DataFrame, comparisons: pd.DataFrame
+    results: Path,
+    name: str,
+    names: Sequence[str],
+    metrics: pd.DataFrame,
+    comparisons: pd.DataFrame,
+    asides: Sequence[ClaimPage],
 ) -> SystemPage:
     metrics = metrics[metrics["system"] == name].reset_index(drop=True)
     comparisons = comparisons[comparisons["system"] == name].reset_index(drop=True)
@@ -163,6 +170,7 @@ def _system_page(
         transcripts=_there(pick_transcripts, runs, methods),
         table=build_table(name, metrics, comparisons),
         ablations=_ablations(results / "ablations", name),
+        asides=[claim for claim in asides if claim.system == name],
         methods=[(name, method_view(name)) for name in methods if name in METHODS or name.startswith(SINGLE_MODELS)],
         foundation=_foundation(runs),
         credit=files.read_table(credit, ("method", "component", "margin")) if credit.is_file() else None,

@@ -181,6 +181,16 @@ def test_a_configuration_may_have_no_claims_or_those_of_other_systems(tmp_path: 
     assert claims_path({"claims": "workflow/claims.yaml"}) is not None  # of the project, wherever one stands
 
 
+def test_claims_about_ablations_are_held_against_the_ablations_alone(tmp_path: Path) -> None:
+    toy = CONFIG["systems"]["toy"]
+    systems = {"toy": toy | {"ablations": {"longer": {"objective": "direct"}}, "baselines": [*toy["baselines"], "longer"]}}
+    lines = [LINE | {"id": name, "sign": "above"} for name in ("plain", "of", "against")]
+    path = write(tmp_path / "claims.yaml", lines[0], lines[1] | {"method": "longer"}, lines[2] | {"baseline": "longer"})
+    for asked, ids in ((False, ["plain"]), (True, ["of", "against"])):
+        claims = claims_about({"systems": systems}, path, ablations=asked).claims
+        assert [claim.id for claim in claims] == ids
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> list[str]:
     """The step's options: two methods, one with a plus in its name, measured and compared."""

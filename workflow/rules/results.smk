@@ -138,10 +138,28 @@ rule claims:
         runtime=growing(10),
     params:
         config=RESOLVED_CONFIG,
+        which="",
     shell:
-        "python -m sysdpo claims --config {params.config:q} --claims {input.claims:q}"
+        "python -m sysdpo claims --config {params.config:q} --claims {input.claims:q} {params.which}"
         " --metrics {input.metrics:q} --comparisons {input.comparisons:q}"
         " --output {output.csv:q} 2>&1 | tee -i {log:q} >&2"
+
+
+use rule claims as ablation_claims with:
+    input:
+        claims=CLAIMS or [],
+        metrics=f"{RESULTS}/ablations/metrics.csv",
+        comparisons=f"{RESULTS}/ablations/comparisons.csv",
+    output:
+        csv=report(f"{RESULTS}/ablations/claims.csv", caption="../report/claims.rst", category="Tables"),
+        markdown=f"{RESULTS}/ablations/claims.md",
+    log:
+        f"{LOGS}/ablations/claims.log",
+    benchmark:
+        f"{BENCHMARKS}/ablations/claims.tsv"
+    params:
+        config=RESOLVED_CONFIG,
+        which="--ablations",
 
 
 # Before the report, which shows it: commit, versions, machine, seeds, and a checksum of every other output.
