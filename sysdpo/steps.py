@@ -322,7 +322,12 @@ def claims(options: argparse.Namespace, config: Config) -> None:
     """Hold every claim against the intervals."""
     from sysdpo.report.claims import write_claims
 
-    write_claims(claims_about(config, options.claims, ablations=options.ablations), options.metrics, options.comparisons, options.output)
+    write_claims(
+        claims_about(config, options.claims, ablations=options.ablations),
+        options.metrics,
+        options.comparisons,
+        options.output,
+    )
 
 
 def show(options: argparse.Namespace, config: Config) -> None:

@@ -269,7 +269,9 @@ def trials_of(shipped: dict[str, Any], system: str) -> pd.DataFrame:
         table = pd.read_csv(REPOSITORY / "results" / "experiments" / f"{variant['experiment']}.csv")
         score = table[(table["variant"] == name) & (table["metric"] == SCORE[system])].iloc[0]
         assert shipped["experiments"][variant["experiment"]]["split"] == "validation"
-        found.append({"method": variant["method"], "score": score["mean"], "high": score["ci_high"], **point(rows[name])})
+        found.append(
+            {"method": variant["method"], "score": score["mean"], "high": score["ci_high"], **point(rows[name])}
+        )
     return pd.DataFrame(found)
 
 

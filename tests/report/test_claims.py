@@ -183,7 +183,9 @@ def test_a_configuration_may_have_no_claims_or_those_of_other_systems(tmp_path: 
 
 def test_claims_about_ablations_are_held_against_the_ablations_alone(tmp_path: Path) -> None:
     toy = CONFIG["systems"]["toy"]
-    systems = {"toy": toy | {"ablations": {"longer": {"objective": "direct"}}, "baselines": [*toy["baselines"], "longer"]}}
+    systems = {
+        "toy": toy | {"ablations": {"longer": {"objective": "direct"}}, "baselines": [*toy["baselines"], "longer"]}
+    }
     lines = [LINE | {"id": name, "sign": "above"} for name in ("plain", "of", "against")]
     path = write(tmp_path / "claims.yaml", lines[0], lines[1] | {"method": "longer"}, lines[2] | {"baseline": "longer"})
     for asked, ids in ((False, ["plain"]), (True, ["of", "against"])):
