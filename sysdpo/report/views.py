@@ -94,7 +94,9 @@ ADDED = {
 
 
 def method_view(name: str) -> MethodView:
-    """The view of a method; `only_<component>`, sums and unknown names get one made from the name."""
+    """The view of a method; `only_<component>`, `<component>_of_<method>`, sums and unknown names get one made from the
+    name.
+    """
     if name in METHODS:
         return METHODS[name]
     base, plus, added = name.partition("+")
@@ -104,6 +106,10 @@ def method_view(name: str) -> MethodView:
     if name.startswith(SINGLE_MODELS):
         component = name.removeprefix("only_").replace("_", " ")
         return MethodView(f"Only the {component}", f"DPO on the {component}; the others stay as they are.")
+    component, of, trainer = name.partition("_of_")
+    if of and trainer in METHODS:
+        taken, by = component.replace("_", " ").capitalize(), METHODS[trainer].label
+        return MethodView(f"{taken} of {by}", f"{by} trained it; the others stay as they are.", control=True)
     return MethodView(name.replace("_", " "), "")
 
 
