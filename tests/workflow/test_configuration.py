@@ -159,7 +159,7 @@ CLAIM = {"id": "one", "system": "progressive_images", "metric": "m", "method": "
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"method": "dirct"}, "one.method: 'dirct' should be one of ['before', 'best_of_n', 'separate', 'direct']."),
+        ({"method": "dirct"}, "one.method: 'dirct' should be one of ['before', 'best_of_n', 'separate', 'direct', "),
         ({"baseline": "best_of_n"}, "one.baseline: 'best_of_n' should be one of ['before', 'separate']."),
         ({"method": "best_of_n"}, "one.method: 'best_of_n' is not trained, so it is compared with no baseline."),
         ({"sing": "above"}, "claims: 'claims.yaml', one: unknown key ['sing']; known are "),
