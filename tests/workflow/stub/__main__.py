@@ -47,6 +47,7 @@ def main() -> None:
         parser.add_argument(f"--{option}", type=Path)
     for option in ("system", "seed", "method", "model", "experiment", "split", "figure", "study", "part", "checkpoint"):
         parser.add_argument(f"--{option}")
+    parser.add_argument("--ablations", action="store_true")
     for option in ("evaluations", "parts", "training"):
         parser.add_argument(f"--{option}", type=Path, nargs="+")
     for option in ("processes", "machines"):
