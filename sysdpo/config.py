@@ -35,6 +35,10 @@ RUN_MAKES = (
 """What a run leaves in its folder of results."""
 
 
+SAFE_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's, which is three times as fast: every step reads the configuration."""
+
+
 def load_config(path: Path) -> Config:
     """Read a YAML configuration; raises `UserError` if it is none, or its `results` no folder of their own."""
     config = read_yaml(path)
@@ -50,7 +54,7 @@ def load_config(path: Path) -> Config:
 def read_yaml(path: Path) -> Any:
     """The content of a YAML file; raises `UserError` if it is none, or gives a mapping the same key twice."""
     try:
-        loader = yaml.SafeLoader(path.read_text())
+        loader = SAFE_LOADER(path.read_text())
         try:
             node = loader.get_single_node()
             if repeated := _repeated_key(node, ""):

@@ -63,6 +63,7 @@ class DiffusionModel:
         self.is_transformer = getattr(pipeline, "unet", None) is None
         self._part = "transformer" if self.is_transformer else "unet"
         self.denoiser = getattr(pipeline, self._part)
+        self.dtype = self.denoiser.dtype  # looked for among all its modules at every question
         add_lora(partial(self.denoiser.add_adapter, adapter_name=POLICY), LoraConfig(lora_dropout=0.0, **lora))
         self._in_float32(POLICY)
         fold_into_small(self.denoiser)
@@ -137,7 +138,7 @@ class DiffusionModel:
         # The reference stands still, so what it says of an image at a draw is computed once. Not in half precision,
         # where it depends on the batch, nor where all processes must call the model equally often.
         keys = list(zip(digests, prompts, draw, strict=True))
-        known = self._references if self.denoiser.dtype == torch.float32 and not self.sharded else {}
+        known = self._references if self.dtype == torch.float32 and not self.sharded else {}
         latents = self.encoders.latents(digests, values, self.device)
         if new := [row for row, key in enumerate(keys) if key not in known]:
             rows = [prompts[row] for row in new], latents[new], [draw[row] for row in new]
@@ -171,7 +172,7 @@ class DiffusionModel:
         name = "hidden_states" if self.is_transformer else "sample"
         height, width = (side * self.pipeline.vae_scale_factor for side in noisy.shape[-2:])
         keywords = self._keywords(condition, height, width)
-        return self.denoiser(**{name: noisy.to(self.denoiser.dtype)}, timestep=timestep, **keywords).sample.float()
+        return self.denoiser(**{name: noisy.to(self.dtype)}, timestep=timestep, **keywords).sample.float()
 
     @torch.no_grad()
     def drift(self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Image], *, draw: Sequence[int]) -> Drift:
