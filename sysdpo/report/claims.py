@@ -207,6 +207,22 @@ def beside(ours: Path, theirs: Path | None = None) -> str:
     return f"{_aligned(lines)}\n{same} of {len(lines) - 1} claims have the verdict of the committed run."
 
 
+def confirmation_lines(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[str]:
+    """How many of our claims have the verdict of another run, and a markdown table of those that have another one.
+
+    Both as `read_claim_table` gives them; raises `UserError` where they are not about the same claims.
+    """
+    here, there = ours.set_index("id"), theirs.set_index("id")
+    if wrong := sorted(set(here.index) ^ set(there.index)):
+        raise UserError(f"claims: both runs should have the same ones, but one alone has '{wrong[0]}'")
+    other = [name for name in here.index if here.loc[name, "verdict"] != there.loc[name, "verdict"]]
+    lines = [f"{len(here) - len(other)} of {len(here)} claims have the same verdict in both runs."]
+    if other:
+        lines += ["", "| claim | here | there |", "|---|---|---|"]
+        lines += [f"| `{name}` | {_short(here.loc[name])} | {_short(there.loc[name])} |" for name in other]
+    return lines
+
+
 def _short(row: pd.Series) -> str:
     return f"{row['verdict']}, {_number(row, metric_view(row['metric']), signed=bool(row['baseline']))}"
 

@@ -2,6 +2,8 @@
 
 A block stands between `<!-- claims: NAME -->` and `<!-- end of claims -->`, or between `<!-- table: NAME: METRICS -->`
 and `<!-- end of table -->`. NAME is a system's, or of the form `folder/system` where the run lies in a folder below.
+Between `<!-- confirmed: A by B -->` and `<!-- end of confirmed -->` stand the claims on which the runs in the folders A
+and B do not agree (`.`: the results themselves).
 """
 
 from __future__ import annotations
@@ -12,10 +14,10 @@ from pathlib import Path
 
 from sysdpo.errors import UserError
 from sysdpo.report import files
-from sysdpo.report.claims import claim_lines, read_claim_table
+from sysdpo.report.claims import claim_lines, confirmation_lines, read_claim_table
 from sysdpo.report.tables import value_lines
 
-BEGIN = re.compile(r"<!-- (claims|table): ([^>]*?) -->\n")
+BEGIN = re.compile(r"<!-- (claims|table|confirmed): ([^>]*?) -->\n")
 END = "<!-- end of {} -->"
 
 
@@ -60,4 +62,15 @@ def _table(results: Path, name: str, where: str) -> list[str]:
     return value_lines(metrics, wanted.split())
 
 
-BLOCKS: dict[str, Callable[[Path, str, str], list[str]]] = {"claims": _claims, "table": _table}
+def _confirmed(results: Path, name: str, where: str) -> list[str]:
+    one, by, other = name.partition(" by ")
+    if not by:
+        raise UserError(f"{where}: the block 'confirmed: {name}' should name two folders, 'A by B'")
+    return confirmation_lines(*(read_claim_table(results / folder / "claims.csv") for folder in (one, other)))
+
+
+BLOCKS: dict[str, Callable[[Path, str, str], list[str]]] = {
+    "claims": _claims,
+    "table": _table,
+    "confirmed": _confirmed,
+}

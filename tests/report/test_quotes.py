@@ -77,3 +77,25 @@ def test_a_page_repeats_the_means_of_the_metrics_that_a_block_names(tmp_path: Pa
     ]
     with pytest.raises(UserError, match="page: the block 'table: run/toy: loudness' should name metrics among"):
         quoted(page.replace("accuracy length", "loudness"), tmp_path, "page")
+
+
+def test_a_page_says_which_claims_another_run_does_not_confirm(tmp_path: Path) -> None:
+    save(tmp_path / "claims.csv", claim_table(0.1, 0.3))
+    save(tmp_path / "more/claims.csv", claim_table(-0.1, 0.3))
+    page = "<!-- confirmed: . by more -->\nformer\n<!-- end of confirmed -->\n"
+    assert quoted(page, tmp_path, "page").splitlines()[1:-1] == [
+        "0 of 1 claims have the same verdict in both runs.",
+        "",
+        "| claim | here | there |",
+        "|---|---|---|",
+        "| `one` | holds, +20.0 points [+10.0, +30.0] | undecided, +10.0 points [−10.0, +30.0] |",
+    ]
+    alike = quoted(page.replace("more", "."), tmp_path, "page")
+    assert alike.splitlines()[1:-1] == ["1 of 1 claims have the same verdict in both runs."]
+    save(tmp_path / "more/claims.csv", claim_table(-0.1, 0.3).assign(id="two"))
+    for wrong, said in (
+        (page, "one alone has 'one'"),
+        (page.replace(" by ", " "), "should name two folders, 'A by B'"),
+    ):
+        with pytest.raises(UserError, match=said):
+            quoted(wrong, tmp_path, "page")

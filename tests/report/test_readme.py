@@ -17,10 +17,10 @@ RESULTS = REPOSITORY / "results"
 README = (REPOSITORY / "README.md").read_text()
 
 
-@pytest.mark.parametrize("folder", ["", "ablations"])
+@pytest.mark.parametrize("folder", ["", "ablations", "fresh_seeds", "fresh_seeds/ablations"])
 def test_the_committed_claims_are_those_of_the_committed_tables(folder: str) -> None:
     config, results = yaml.safe_load((REPOSITORY / "config.yaml").read_text()), RESULTS / folder
-    claims = claims_about(config, REPOSITORY / config["claims"], ablations=folder == "ablations")
+    claims = claims_about(config, REPOSITORY / config["claims"], ablations=folder.endswith("ablations"))
     tables = read_all_metrics(results / "metrics.csv"), read_all_comparisons(results / "comparisons.csv")
     committed = read_claim_table(results / "claims.csv")
     pd.testing.assert_frame_equal(committed, evaluate(claims, *tables), check_dtype=False)
