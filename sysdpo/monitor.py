@@ -31,15 +31,15 @@ def gradient_cosines(evidence: Evidence, weights: Mapping[str, Sequence[nn.Param
         return {}
     ratios = {name: (policy - reference).chunk(2) for name, (policy, reference) in evidence.components.items()}
     margin = margins(*({name: both[half] for name, both in ratios.items()} for half in (0, 1)))
-    found = {}
+    flat = [weight for each in weights.values() for weight in each]
+    both_ways = [
+        torch.autograd.grad(objective(margin, link).mean(), flat, retain_graph=True) for objective in (direct, separate)
+    ]
+    found, start = {}, 0
     for name, each in weights.items():
-        joint, alone = (
-            torch.cat([part.flatten() for part in gradient]).double()
-            for gradient in (
-                torch.autograd.grad(objective(margin, link).mean(), list(each), retain_graph=True)
-                for objective in (direct, separate)
-            )
-        )
+        own = slice(start, start + len(each))
+        start += len(each)
+        joint, alone = (torch.cat([part.flatten() for part in gradient[own]]).double() for gradient in both_ways)
         found[f"gradient_cosine_{name}"] = float(torch.cosine_similarity(joint, alone, dim=0))
     return found
 
