@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from string import Formatter
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -85,11 +86,34 @@ class Component(Protocol):
 
 @dataclass(frozen=True)
 class Node:
-    """A generated variable: its name, the component that generates it, and the variables it is generated from."""
+    """A generated variable: its name, the component that generates it, and the variables it is generated from.
+
+    template: a text with every parent by its name, `"{question} … {draft}"`; what comes of it is then all that the
+    component is given, as one text. Nodes with different parents can so share a component that reads texts.
+
+    Raises `UserError` where the template names anything but parents, leaves one out, or is none.
+    """
 
     name: str
     component: str
     parents: tuple[str, ...]
+    template: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.template is None:
+            return
+        told = f"node '{self.name}': its template {self.template!r} should have each of {list(self.parents)} by name"
+        try:
+            parts = list(Formatter().parse(self.template))
+        except ValueError as error:
+            raise UserError(f"{told}, and braces that stand for nothing doubled ({error})") from error
+        named = {name for _, name, _, _ in parts if name is not None}
+        if shaped := [name for _, name, spec, conversion in parts if spec or conversion]:
+            raise UserError(f"{told}, and no format; '{shaped[0]}' has one")
+        if wrong := sorted(named - set(self.parents)):
+            raise UserError(f"{told}, and nothing else; it has '{wrong[0]}'")
+        if unused := sorted(set(self.parents) - named):
+            raise UserError(f"{told}; '{unused[0]}' is missing")
 
 
 class System:
@@ -211,8 +235,11 @@ def _identity(value: Any) -> Any:
 
 
 def conditions_of(node: Node, trajectories: Trajectories) -> list[tuple[Any, ...]]:
-    """What the node is generated from: for each row the values of its parents, in order."""
-    return list(zip(*(trajectories[parent] for parent in node.parents), strict=True))
+    """What the node is generated from: for each row the values of its parents, in order, or its template filled in."""
+    rows = list(zip(*(trajectories[parent] for parent in node.parents), strict=True))
+    if node.template is None:
+        return rows
+    return [(node.template.format(**dict(zip(node.parents, row, strict=True))),) for row in rows]
 
 
 def _mix(seed: int, salt: int) -> int:

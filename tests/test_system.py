@@ -68,6 +68,42 @@ def test_a_node_without_parents_is_refused() -> None:
         System(("x",), [Node("a", "f", ())], {"f": Lengths("f")})
 
 
+def test_nodes_with_other_parents_share_a_component_by_their_templates() -> None:
+    nodes = [
+        Node("draft", "f", ("x",), template="answer {x} :"),
+        Node("final", "f", ("x", "draft"), template="{draft} {{}} {x} after {draft}"),
+    ]
+    system = System(("x",), nodes, {"f": Lengths("f")})
+    drawn = system.sample({"x": ["a", "b"]}, seeds=[1, 2])
+    assert drawn["draft"] == ["f(answer a :|1)", "f(answer b :|2)"]
+    draft = drawn["draft"][0]
+    read = f"{draft} {{}} a after {draft}"
+    assert drawn["final"][0].startswith(f"f({read}|")
+    policy, reference = system.log_probs(drawn, draw=[0, 1])["f"]
+    assert reference[0] == len("answer a :") + len(read)
+    assert policy[0] == len(draft) + len(drawn["final"][0])
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{x} {z}", "and nothing else; it has 'z'"),
+        ("{x} {y} {}", "and nothing else; it has ''"),
+        ("{x} {y.real}", "and nothing else; it has 'y.real'"),
+        ("{x}", "'y' is missing"),
+        ("{x} {y:>9}", "and no format; 'y' has one"),
+        ("{x} {y!r}", "and no format; 'y' has one"),
+        ("{x} {y} {", "braces that stand for nothing doubled"),
+    ],
+)
+def test_a_template_that_does_not_fit_its_parents_is_refused(template: str, said: str) -> None:
+    with pytest.raises(
+        UserError, match=r"node 'a': its template '.*' should have each of \['x', 'y'\] by name"
+    ) as error:
+        Node("a", "f", ("x", "y"), template=template)
+    assert said in str(error.value)
+
+
 def test_nodes_are_sampled_after_their_parents_in_whatever_order_they_are_given() -> None:
     nodes = [Node("c", "h", ("b", "x")), Node("b", "g", ("a",)), Node("a", "f", ("x",))]
     system = System(("x",), nodes, {name: Lengths(name) for name in "fgh"})

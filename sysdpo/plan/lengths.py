@@ -13,6 +13,7 @@ from sysdpo.foundation.grammar import PROMPT_END
 from sysdpo.plan.foundation import Made
 from sysdpo.plan.language import Lengths
 from sysdpo.settings import LanguageModelSettings
+from sysdpo.system import Node
 from sysdpo.systems.picture_series import SYSTEM_PROMPT, PictureSeries
 from sysdpo.systems.progressive_images import ProgressiveImages
 
@@ -93,16 +94,20 @@ class Texts:
         return {name for name, settings in parts if isinstance(settings, LanguageModelSettings)}
 
     def _longest_node(self, name: str, *, typical: bool) -> Lengths:
-        found = [self._lengths(name, node.parents, typical) for node in self.nodes.values() if node.component == name]
+        found = [self._lengths(name, node, typical) for node in self.nodes.values() if node.component == name]
         return max(found, key=lambda lengths: lengths.prompt)
 
-    def _lengths(self, name: str, parents: tuple[str, ...], typical: bool) -> Lengths:
-        settings = self._settings(name)
-        template = settings.template or self._own(name)[1] or " ".join(f"{{{n}}}" for n in range(len(parents)))
+    def _lengths(self, name: str, node: Node, typical: bool) -> Lengths:
+        settings, given = self._settings(name), range(len(node.parents) if node.template is None else 1)
+        template = settings.template or self._own(name)[1] or " ".join(f"{{{n}}}" for n in given)
         system = settings.system_prompt
         if system is None:
             system = SYSTEM_PROMPT if isinstance(self.benchmark, PictureSeries) else ""
-        tokens = {str(n): self._value(name, parent, typical) for n, parent in enumerate(parents)}
+        values = {parent: self._value(name, parent, typical) for parent in node.parents}
+        tokens = dict(zip(map(str, range(len(values))), values.values(), strict=True))
+        if node.template is not None:
+            parts = [(literal, field) for literal, field, *_ in Formatter().parse(node.template)]
+            tokens = {"0": sum(self._count(name, text) + values.get(str(field), 0) for text, field in parts)}
         made = self.made_for(name)
         around = len(made.tokenizer("")["input_ids"]) if made and made.tokenizer else CHAT_TOKENS
         prompt, shared, common = around, 0, True
