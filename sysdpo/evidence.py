@@ -98,15 +98,18 @@ class Hidden:
     """Only inputs and outputs are known; the rest is summed over candidates (SysDPO-Sampling).
 
     `R(z) = log Σ_{y∈Y} p_θ(y|x) p_θ(z|x,y) − log Σ_{y∈Y} p_ref(y|x) p_ref(z|x,y)` with the same candidates `Y` of a
-    prompt for policy and reference, chosen and rejected. Raises `UserError` if nothing is hidden, if an output is
-    deterministic, or if a hidden variable's component cannot be decoded step by step.
+    prompt for policy and reference, chosen and rejected. What a function makes of the outputs adds nothing. Raises
+    `UserError` if nothing is hidden, if an output is deterministic, if a hidden variable is generated from an output or
+    nothing that is judged from it, or if its component cannot be decoded step by step.
     """
 
     def __init__(self, system: System, settings: CandidateSettings):
         self.system = system
         self.settings = settings
         self.refresh = settings.refresh
-        self.hidden = [node for node in system.nodes if node.name not in system.outputs]
+        before = system.ancestors(system.outputs)
+        self.hidden = [node for node in system.nodes if node.name in before and node.name not in system.outputs]
+        self.random = [name for name, component in system.components.items() if not isinstance(component, Function)]
         self.sets: dict[str, list[Assignment]] = {}
         if not any(self._is_random(node) for node in self.hidden):
             raise UserError("objective: 'sampling' sums over hidden variables, and this system has none; use 'direct'")
@@ -116,7 +119,17 @@ class Hidden:
                     f"objective: 'sampling' needs a likelihood of the output '{node.name}', which the component "
                     f"'{node.component}' computes from its parents; make a generated variable the output"
                 )
+            if self._is_random(node) and node.name not in (*before, *system.outputs):
+                raise UserError(
+                    f"objective: 'sampling' sums over what the outputs {list(system.outputs)} are generated from, and "
+                    f"'{node.name}' is not; make it an output or leave it out"
+                )
         for node in self.hidden:
+            if known := sorted(set(system.outputs) & {*node.parents, *system.ancestors([node.name])}):
+                raise UserError(
+                    f"objective: 'sampling' draws '{node.name}' before any output, but it is generated from the output "
+                    f"'{known[0]}'; use 'direct'"
+                )
             if self._is_random(node) and not hasattr(system.components[node.component], "decoder"):
                 raise UserError(
                     f"objective: 'sampling' needs candidates for '{node.name}', which the component "
@@ -203,7 +216,7 @@ class Hidden:
         flat = {name: [trajectories[name][row] for row in rows] for name in names}
         for node in self.hidden:
             flat[node.name] = [each.values[node.name] for assignments in sets for each in assignments]
-        log_probs = self.system.log_probs(flat, draw=[draw[row] for row in rows])
+        log_probs = self.system.log_probs(flat, draw=[draw[row] for row in rows], components=self.random)
         places = _places([len(assignments) for assignments in sets])
         parts = {name: LogProbs(*(_spread(each, places) for each in part)) for name, part in log_probs.items()}
         joint = LogProbs(*(sum(each) for each in zip(*parts.values(), strict=True)))

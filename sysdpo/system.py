@@ -119,14 +119,27 @@ class Node:
 class System:
     """A directed acyclic graph of nodes over given inputs.
 
-    Raises `UserError` if a node names no known component or parent, if two variables share a name, or if the nodes
-    form a cycle.
+    outputs: the generated variables that people see and judge (None: those that nothing else is generated from). A
+    parser or a vote may follow them.
+
+    Raises `UserError` if a node names no known component or parent, if two variables share a name, if the nodes form a
+    cycle, or if an output is no generated variable.
     """
 
-    def __init__(self, inputs: Sequence[str], nodes: Sequence[Node], components: Mapping[str, Component]):
+    def __init__(
+        self,
+        inputs: Sequence[str],
+        nodes: Sequence[Node],
+        components: Mapping[str, Component],
+        outputs: Sequence[str] | None = None,
+    ):
         self.inputs = tuple(inputs)
         self.components = dict(components)
         self.nodes = _in_topological_order(self.inputs, nodes)
+        self.outputs = self._ends() if outputs is None else tuple(outputs)
+        generated = [node.name for node in self.nodes]
+        if not self.outputs or not set(self.outputs) <= set(generated):
+            raise UserError(f"outputs: {list(self.outputs)} should be some of the generated variables {generated}")
         for node in self.nodes:
             if node.component not in self.components:
                 raise UserError(
@@ -134,11 +147,17 @@ class System:
                     f"does not have; it has {sorted(self.components)}"
                 )
 
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The variables that nothing else is generated from: what people see and judge."""
+    def _ends(self) -> tuple[str, ...]:
         parents = {parent for node in self.nodes for parent in node.parents}
         return tuple(node.name for node in self.nodes if node.name not in parents)
+
+    def ancestors(self, variables: Iterable[str]) -> set[str]:
+        """The generated variables that these are generated from, at however many removes."""
+        found: set[str] = set()
+        for node in reversed(self.nodes):
+            if node.name in found or node.name in variables:
+                found |= set(node.parents) - set(self.inputs)
+        return found
 
     @property
     def trainable(self) -> list[str]:

@@ -1,5 +1,6 @@
 """Marginals over hidden intermediates, against exact enumeration on systems of tables and on tiny real models."""
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -63,6 +64,54 @@ def test_over_all_candidates_the_marginal_is_exact_and_so_is_its_gradient(
     theirs = torch.autograd.grad((weights * exact.policy.flatten()).sum(), parameters)
     for estimate, truth in zip(ours, theirs, strict=True):
         torch.testing.assert_close(estimate, truth, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_function_makes_of_the_outputs_adds_nothing(name: str) -> None:
+    found, settings = moved(name), CandidateSettings(count=3, generator="beam")
+    plain, shipped = evidence_of(found, settings)[1], found.system
+    vote = Node("vote", "count", shipped.outputs)
+    components = dict(shipped.components)
+    followed_by = System(
+        shipped.inputs,
+        [*shipped.nodes, vote, Node("parsed", "count", ("vote",))],
+        {**components, "count": Function(lambda *votes: max(set(votes), key=votes.count))},
+        outputs=shipped.outputs,
+    )
+    found = replace(found, system=followed_by)
+    columns, keys = outputs_of(found)
+    hidden = Hidden(found.system, settings)
+    hidden.prepare(columns, keys, seeds=[0] * len(keys))
+    followed = hidden.evidence(columns, keys, draw=[0] * len(keys), components=list(components))
+    for ours, theirs in zip(followed.marginal, plain.marginal, strict=True):
+        assert torch.equal(ours, theirs)
+    drawn = found.system.sample({"x": ["x0"]}, seeds=[1])
+    assert drawn["vote"] == drawn["parsed"]
+    assert "vote" not in hidden.variables(drawn)
+
+
+def test_outputs_that_cannot_be_summed_up_to_are_refused() -> None:
+    found = moved("chain")  # x → y → z
+    shipped, settings = found.system, CandidateSettings(count=2)
+    early = System(shipped.inputs, shipped.nodes, shipped.components, outputs=("y",))
+    with pytest.raises(UserError, match="this system has none; use 'direct'"):
+        Hidden(early, settings)
+    fan = moved("fan_out").system  # one hidden variable, several outputs
+    with pytest.raises(UserError, match=f"'{fan.outputs[1]}' is not; make it an output or leave it out"):
+        Hidden(System(fan.inputs, fan.nodes, fan.components, outputs=fan.outputs[:1]), settings)
+    for wrong in ((), ("x",), ("loud",)):
+        with pytest.raises(UserError, match="should be some of the generated variables"):
+            System(shipped.inputs, shipped.nodes, shipped.components, outputs=wrong)
+
+
+def test_nothing_hidden_may_be_generated_from_an_output() -> None:
+    found = moved("entangled").system
+    assert found.ancestors(found.outputs) == {node.name for node in found.nodes} - set(found.outputs)
+    nodes = [Node("a", "f", ("x",)), Node("b", "f", ("a",)), Node("c", "f", ("b",))]
+    table = found.components[found.nodes[0].component]
+    system = System(("x",), nodes, {"f": table}, outputs=("a", "c"))
+    with pytest.raises(UserError, match="draws 'b' before any output, but it is generated from the output 'a'"):
+        Hidden(system, CandidateSettings(count=2))
 
 
 @pytest.mark.parametrize("name", NAMES)
