@@ -17,7 +17,7 @@ from sysdpo.objectives import Link, direct, margins, separate
 from sysdpo.seeds import numpy_generator
 from sysdpo.system import System
 
-PROMPTS = 8
+PROMPTS = 16
 """How many training prompts the policy is asked; each is asked with the same seed at every look."""
 
 
