@@ -1,4 +1,7 @@
-"""What a training looks at now and then beside what it learns from: it changes nothing of the training.
+"""What a training looks at now and then beside what it learns from.
+
+It changes nothing of the training but the rounding: what frozen encoders first made of a text in the batch of a look,
+the training finds in their memory.
 
 Two questions that the loss does not answer. How far has each model gone, in its own eyes: its entropy and its KL
 divergence from the reference, on values that it draws itself. And could the objectives differ at all: while β·Δ stays
