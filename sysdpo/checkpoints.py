@@ -9,6 +9,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -230,6 +231,23 @@ def set_memories(system: System, memories: Mapping[str, Mapping[str, Any]]) -> N
             # References are beside the policy's results; what encoders gave is kept in the host's memory.
             device = component.device if memory == "references" else torch.device("cpu")
             component.memories[memory].update(_on(values, device))
+
+
+@contextmanager
+def forgetful(system: System) -> Iterator[None]:
+    """Within it the components use what they remember; what they come to know is forgotten at the end.
+
+    Computed in another batch it differs in its last bits, and so would what is made from it afterwards.
+    """
+    parts = [part for part in system.components.values() if isinstance(part, Remembering)]
+    memories = [memory for part in parts for memory in part.memories.values()]
+    known = [set(memory) for memory in memories]
+    try:
+        yield
+    finally:
+        for memory, keys in zip(memories, known, strict=True):
+            for key in set(memory) - keys:
+                del memory[key]
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:

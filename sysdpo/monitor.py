@@ -1,7 +1,6 @@
 """What a training looks at now and then beside what it learns from.
 
-It changes nothing of the training but the rounding: what frozen encoders first made of a text in the batch of a look,
-the training finds in their memory.
+It changes nothing of the training, not even its rounding.
 
 Two questions that the loss does not answer. How far has each model gone, in its own eyes: its entropy and its KL
 divergence from the reference, on values that it draws itself. And could the objectives differ at all: while β·Δ stays
@@ -15,6 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from sysdpo.checkpoints import forgetful
 from sysdpo.evidence import Evidence
 from sysdpo.objectives import Link, direct, margins, separate
 from sysdpo.seeds import numpy_generator
@@ -57,7 +57,7 @@ def drift_of_draws(
     """
     asked = trajectories.drop_duplicates("prompt_id").head(PROMPTS)
     seeds = numpy_generator("monitor", *stream).integers(1 << 62, size=len(asked)).tolist()
-    with torch.no_grad(), system.gathered():
+    with torch.no_grad(), system.gathered(), forgetful(system):
         drawn = system.sample({name: asked[name].tolist() for name in system.inputs}, seeds=seeds)
         measured = system.drift(drawn, draw=seeds, components=components)
     means: dict[str, Tensor] = {}

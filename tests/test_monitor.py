@@ -9,6 +9,7 @@ from coin_system import coins
 from tiny_models import perturb, weights
 from tiny_system import preference_data
 
+from sysdpo.checkpoints import memories_of
 from sysdpo.evidence import Evidence, Known
 from sysdpo.monitor import PROMPTS, drift_of_draws, gradient_cosines
 from sysdpo.objectives import make_link
@@ -110,6 +111,21 @@ def test_looking_changes_nothing_of_a_training(make_system, tmp_path: Path) -> N
     looked = [set(row) - set(logs[0][0]) for row in logs[2]]
     seen = {*(f"gradient_cosine_{name}" for name in ("writer", "painter")), "kl_writer", "kl_painter", "entropy_writer"}
     assert looked == [seen, set(), seen]
+
+
+def test_what_a_look_computes_is_forgotten(make_system) -> None:
+    """What an encoder makes of a caption depends, in its last bits, on the captions beside it."""
+    system = make_system()
+    frame, _ = preference_data(system)
+    rows = {str(name): frame[name].tolist()[:2] for name in frame.columns}
+    Known(system).evidence(rows, [], draw=[0, 0], components=["writer", "painter"])
+    known = {name: {kind: dict(memory) for kind, memory in kept.items()} for name, kept in memories_of(system).items()}
+    assert all(known["painter"].values()), "it remembers references, latents and prompts"
+    assert drift_of_draws(system, frame, ["writer", "painter"], 0)
+    for name, kept in memories_of(system).items():
+        for kind, memory in kept.items():
+            assert list(memory) == list(known[name][kind])
+            assert all(memory[key] is known[name][kind][key] for key in memory)
 
 
 def test_the_evidence_of_known_intermediates_has_what_the_cosines_need(make_system) -> None:
