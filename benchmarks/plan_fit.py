@@ -22,13 +22,13 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from sysdpo.cli import prepare
-from sysdpo.config import Config, load_config, without_dropped
-from sysdpo.evaluation import evaluate, sample_trajectories
+from sysdpo.base.config import Config, load_config, without_dropped
+from sysdpo.method.evaluation import evaluate, sample_trajectories
+from sysdpo.method.preferences import make_pairs
+from sysdpo.method.system import System
+from sysdpo.method.training import align
 from sysdpo.plan.rules import Row, SystemPlan
-from sysdpo.preferences import make_pairs
-from sysdpo.system import System
-from sysdpo.training import align
+from sysdpo.run.cli import prepare
 
 aten = torch.ops.aten
 # Counted as on GPUs: torch has no formula for its attention on CPUs.

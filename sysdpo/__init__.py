@@ -2,7 +2,7 @@
 
 import os
 
-from sysdpo import numerics
+from sysdpo.base import numerics
 
 __version__ = "0.1.0"
 

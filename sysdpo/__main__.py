@@ -6,8 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sysdpo import numerics, warm
-from sysdpo.errors import UserError
+from sysdpo.base import numerics
+from sysdpo.base.errors import UserError
+from sysdpo.run import warm
 
 
 def main() -> int:
@@ -22,7 +23,7 @@ def main() -> int:
         return warm.run_command(arguments[1:])
     status = warm.run_step(arguments)
     if status is None:
-        from sysdpo import cli
+        from sysdpo.run import cli
 
         status = cli.main(arguments)
     return status
@@ -35,7 +36,7 @@ def asked_numerics(arguments: Sequence[str]) -> str:
     file = after.get("--config") or next((each[9:] for each in arguments if each.startswith("--config=")), None)
     if file is None:
         return default
-    from sysdpo.config import read_yaml  # which imports no numpy: it would be too late to choose
+    from sysdpo.base.config import read_yaml  # which imports no numpy: it would be too late to choose
 
     try:
         config = read_yaml(Path(file))

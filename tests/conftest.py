@@ -9,7 +9,7 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["HF_HUB_OFFLINE"] = "1"
 sys.path.append(str(Path(__file__).parent / "support"))
 
-from sysdpo import numerics
+from sysdpo.base import numerics
 
 numerics.choose("portable")
 
@@ -19,9 +19,9 @@ import torch
 from diffusers import DiffusionPipeline
 from tiny_system import tiny_system
 
+from sysdpo.applications.images.pipeline import SmallStableDiffusion3Pipeline
 from sysdpo.components.diffusion import DiffusionModel, Estimator
 from sysdpo.components.language import LanguageModel
-from sysdpo.foundation.pipeline import SmallStableDiffusion3Pipeline
 
 
 @pytest.fixture(scope="session")

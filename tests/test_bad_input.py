@@ -17,7 +17,7 @@ import yaml
 from coin_system import CONFIG, Coins
 from steps import Steps
 
-from sysdpo.cli import main
+from sysdpo.run.cli import main
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -12,9 +12,9 @@ import yaml
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.exceptions import best_match
 
-from sysdpo.claims import check_claims
-from sysdpo.config import check_results, method_rows, method_settings, read_yaml
-from sysdpo.errors import UserError, printable
+from sysdpo.base.config import check_results, method_rows, method_settings, read_yaml
+from sysdpo.base.errors import UserError, printable
+from sysdpo.report.claim_file import check_claims
 
 TYPES = {
     "object": "a mapping",

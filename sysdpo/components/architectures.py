@@ -16,7 +16,7 @@ from transformers.cache_utils import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-from sysdpo.errors import UserError
+from sysdpo.base.errors import UserError
 
 ATTENDED = {DynamicLayer, DynamicSlidingWindowLayer, DummyLayer}  # an attention mask hides padding from these
 RECURRENT = {

@@ -10,7 +10,7 @@ from sysdpo.components.architectures import Architecture
 
 
 class CachedDecoder:
-    """The `Decoder` of a causal language model (see `sysdpo.candidates`), on its cache of what it has read.
+    """The `Decoder` of a causal language model (see `sysdpo.method.candidates`), on its cache of what it has read.
 
     `input_ids` are the prompts, padded in front; `mask` is true where they are not padding; both `[conditions, n]`.
     """

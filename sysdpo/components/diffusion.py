@@ -19,16 +19,16 @@ from PIL.Image import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
+from sysdpo.base.seeds import numpy_generator, torch_generator
+from sysdpo.base.settings import Estimator
 from sysdpo.components.encoders import FrozenEncoders
 from sysdpo.components.loading import add_lora, check_same_weights, load_pretrained
 from sysdpo.components.lora import fold_into_small, merged, sort_metadata, without_adapter
 from sysdpo.components.noise import NoiseSchedule
 from sysdpo.components.pipelines import check_supported, load_pipeline
 from sysdpo.components.sharding import gathered, shard
-from sysdpo.seeds import numpy_generator, torch_generator
-from sysdpo.settings import Estimator
-from sysdpo.system import Drift, LogProbs
-from sysdpo.values import picture_key
+from sysdpo.method.component import Drift, LogProbs
+from sysdpo.method.values import picture_key
 
 ADAPTER = "pytorch_lora_weights.safetensors"
 POLICY, REFERENCE = "default", "reference"

@@ -10,7 +10,7 @@ from diffusers import DiffusionPipeline
 from PIL.Image import Image
 from torch import Tensor
 
-from sysdpo.errors import tell
+from sysdpo.base.errors import tell
 
 ROOM = 2 << 30
 """Bytes for what is said of pictures, and as much for prompts: a few thousand prompts of SDXL."""

@@ -3,15 +3,17 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
-from sysdpo.system import Drift, LogProbs
+from sysdpo.method.component import Drift, LogProbs
 
 
 class Function:
     """A node whose value is `function(*parents)`."""
+
+    is_deterministic: Literal[True] = True
 
     def __init__(self, function: Callable[..., Any]):
         self.function = function

@@ -21,6 +21,8 @@ from transformers import (
 )
 from transformers.cache_utils import DynamicLayer
 
+from sysdpo.base.errors import UserError
+from sysdpo.base.seeds import numpy_generator
 from sysdpo.components.architectures import architecture_of
 from sysdpo.components.decoding import CachedDecoder, JoinedDecoder
 from sysdpo.components.loading import (
@@ -35,10 +37,8 @@ from sysdpo.components.lora import fold_into_small, without_adapter
 from sysdpo.components.prompting import PromptEncoder, end_token
 from sysdpo.components.recomputing import recomputed_layers, recomputing
 from sysdpo.components.sharding import gathered, shard
-from sysdpo.errors import UserError
-from sysdpo.seeds import numpy_generator
-from sysdpo.system import Drift, LogProbs
-from sysdpo.values import Completion
+from sysdpo.method.component import Drift, LogProbs
+from sysdpo.method.values import Completion
 
 POLICY, REFERENCE = "default", "reference"
 WORTH_SHARING = 16  # tokens; encoding a shorter prefix apart costs more than it saves

@@ -11,8 +11,8 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from sysdpo import numerics
-from sysdpo.errors import UserError
+from sysdpo.base import numerics
+from sysdpo.base.errors import UserError
 
 numerics.use_kernels()
 

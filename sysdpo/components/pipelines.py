@@ -10,8 +10,8 @@ import torch
 from diffusers import DiffusionPipeline, ModelMixin, SD3Transformer2DModel, UNet2DConditionModel
 from transformers import PreTrainedModel
 
+from sysdpo.base.errors import UserError
 from sysdpo.components.loading import check_whole, load_pretrained
-from sysdpo.errors import UserError
 
 INDEX = "model_index.json"
 ADAPTERS = ("pytorch_lora_weights.safetensors", "adapter_config.json")

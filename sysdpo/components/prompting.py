@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from sysdpo.errors import UserError
+from sysdpo.base.errors import UserError
 
 TEMPLATE_FAILURES = (TemplateError, TypeError, ValueError, LookupError, AttributeError)
 FOR_TEMPLATES = {"tools", "documents", "chat_template", "kwargs"}  # what a user may say of `apply_chat_template`

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from sysdpo.errors import UserError
+from sysdpo.base.errors import UserError
 
 
 def recomputed_layers(model: PreTrainedModel) -> list[nn.Module]:

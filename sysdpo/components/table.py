@@ -10,9 +10,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sysdpo.errors import UserError
-from sysdpo.seeds import numpy_generator
-from sysdpo.system import Drift, LogProbs
+from sysdpo.base.errors import UserError
+from sysdpo.base.seeds import numpy_generator
+from sysdpo.method.component import Drift, LogProbs
 
 FILE = "table.safetensors"
 
@@ -162,7 +162,7 @@ class Table:
 
 
 class TableDecoder:
-    """The `Decoder` of a table (see `sysdpo.candidates`): one token a value, which ends it."""
+    """The `Decoder` of a table (see `sysdpo.method.candidates`): one token a value, which ends it."""
 
     max_length = 1
 

@@ -6,8 +6,8 @@ import os
 from functools import reduce
 from pathlib import Path
 
-from sysdpo.config import Config, load_config, merged, without_dropped
-from sysdpo.settings import at_least
+from sysdpo.base.config import Config, load_config, merged, without_dropped
+from sysdpo.base.settings import at_least
 
 BASE = Path("config.yaml")
 DESCRIPTION = """\

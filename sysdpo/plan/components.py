@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 
+from sysdpo.base.errors import UserError
+from sysdpo.base.settings import DiffusionSettings, LanguageModelSettings
 from sysdpo.components.loading import add_lora
-from sysdpo.errors import UserError
 from sysdpo.plan.diffusion import DiffusionPlan, image_size
 from sysdpo.plan.foundation import Made
 from sysdpo.plan.language import LanguagePlan
 from sysdpo.plan.lengths import Texts
 from sysdpo.plan.models import config_folder, language_network, networks_of, pipeline_networks
-from sysdpo.settings import DiffusionSettings, LanguageModelSettings
 
 ComponentPlan = LanguagePlan | DiffusionPlan
 

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sysdpo.base.settings import DiffusionSettings, Estimator, typed
 from sysdpo.plan.language import Pass
 from sysdpo.plan.meter import NOTHING, Meter, Usage, reserve_gradients
 from sysdpo.plan.models import Pipeline, parameters, sharded_bytes, trainable, weight_bytes
-from sysdpo.settings import DiffusionSettings, Estimator, typed
 
 GUIDANCE = 5.0  # what pipelines draw with that are told nothing
 

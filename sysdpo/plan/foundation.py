@@ -13,14 +13,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from sysdpo.foundation.autoencoder import PatchAutoencoder
-from sysdpo.foundation.cities import Cities
-from sysdpo.foundation.grammar import CAPTIONS, PROMPT_END, SCENES, SEPARATOR, contents, nth_caption, requests
-from sysdpo.foundation.painter import CAPTION_LENGTH, _untrained_pipeline
-from sysdpo.foundation.renderer import ATTRIBUTES
-from sysdpo.foundation.small_llama import MAX_LENGTH, small_llama
-from sysdpo.foundation.solvers import STEP_WORDS, taught_answer, taught_draft
-from sysdpo.foundation.sums import (
+from sysdpo.applications.answers.cities import Cities
+from sysdpo.applications.answers.solvers import STEP_WORDS, taught_answer, taught_draft
+from sysdpo.applications.answers.sums_language import (
     FIRST_TEMPLATE,
     LARGEST,
     SECOND_TEMPLATE,
@@ -31,16 +26,21 @@ from sysdpo.foundation.sums import (
     Sums,
     answer,
 )
-from sysdpo.foundation.sums import SEPARATOR as BETWEEN_TOTALS
-from sysdpo.foundation.tokenizer import make_tokenizer
-from sysdpo.foundation.world import PainterSettings, RegressorSettings, WriterSettings
-from sysdpo.foundation.world import answer as written
+from sysdpo.applications.answers.sums_language import SEPARATOR as BETWEEN_TOTALS
+from sysdpo.applications.images.autoencoder import PatchAutoencoder
+from sysdpo.applications.images.grammar import CAPTIONS, PROMPT_END, SCENES, SEPARATOR, contents, nth_caption, requests
+from sysdpo.applications.images.painter import CAPTION_LENGTH, _untrained_pipeline
+from sysdpo.applications.images.progressive_images import ProgressiveImages
+from sysdpo.applications.images.regressor import AttributeRegressor
+from sysdpo.applications.images.renderer import ATTRIBUTES
+from sysdpo.applications.images.world import PainterSettings, RegressorSettings, WriterSettings
+from sysdpo.applications.images.world import answer as written
+from sysdpo.applications.small_llama import MAX_LENGTH, small_llama
+from sysdpo.applications.tokenizer import make_tokenizer
+from sysdpo.base.settings import typed
 from sysdpo.plan.meter import NOTHING, Meter, Usage, reserve_gradients
 from sysdpo.plan.models import Pipeline, config_folder, language_network, networks_of, trainable, weight_bytes
 from sysdpo.plan.repeats import Say
-from sysdpo.scoring.regressor import AttributeRegressor
-from sysdpo.settings import typed
-from sysdpo.systems.progressive_images import ProgressiveImages
 
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 FLOAT = 4  # bytes

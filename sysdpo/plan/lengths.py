@@ -9,13 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from sysdpo.foundation.grammar import PROMPT_END
+from sysdpo.applications.images.grammar import PROMPT_END
+from sysdpo.applications.images.picture_series import SYSTEM_PROMPT, PictureSeries
+from sysdpo.applications.images.progressive_images import ProgressiveImages
+from sysdpo.base.settings import LanguageModelSettings
+from sysdpo.method.system import Node
 from sysdpo.plan.foundation import Made
 from sysdpo.plan.language import Lengths
-from sysdpo.settings import LanguageModelSettings
-from sysdpo.system import Node
-from sysdpo.systems.picture_series import SYSTEM_PROMPT, PictureSeries
-from sysdpo.systems.progressive_images import ProgressiveImages
 
 TOKENS_A_WORD = 1.4  # of English, with its punctuation: a little more than tokenizers need on average
 CHARACTERS_A_TOKEN = 4

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from sysdpo.base.errors import UserError
 from sysdpo.components.pipelines import part_class
-from sysdpo.errors import UserError
 
 SHIPPED = Path(__file__).parent / "configs"
 FOUR_BITS = 0.5 + 4 / 64  # bytes a weight: NF4 with a float32 scale for each block of 64
@@ -111,7 +111,7 @@ def scoring_network(folder: Path, dtype: str) -> Any:
     """A model that judges: CLIP, a classifier of images or of texts, or a folder with an attribute regressor."""
     import transformers
 
-    from sysdpo.scoring.regressor import AttributeRegressor
+    from sysdpo.applications.images.regressor import AttributeRegressor
 
     described = _read(folder / "config.json")
     with torch.device("meta"):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sysdpo.system import Node
+from sysdpo.method.system import Node
 
 Say = Callable[..., Any]
 """What a node's value is, given a random generator and its parents' values."""

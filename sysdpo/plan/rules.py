@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sysdpo.config import Config, evaluation_settings, method_settings, system_config
+from sysdpo.base.config import Config, evaluation_settings, method_settings, system_config
+from sysdpo.base.settings import MethodSettings, Sampling, typed
+from sysdpo.method.benchmark import load_benchmark
 from sysdpo.plan.components import component_plans
 from sysdpo.plan.diffusion import DiffusionPlan
 from sysdpo.plan.foundation import made_models, says_of
@@ -15,10 +17,8 @@ from sysdpo.plan.models import networks_of, parameters, trainable, weight_bytes
 from sysdpo.plan.repeats import Repeats
 from sysdpo.plan.scoring import ScoringPlan
 from sysdpo.plan.training import FLOAT, Data, TrainingPlan
-from sysdpo.settings import MethodSettings, Sampling, typed
-from sysdpo.systems.benchmark import load_benchmark
 
-DRIFT_ROWS = 128  # trajectories at once, as `sysdpo.evaluation.drift` has it
+DRIFT_ROWS = 128  # trajectories at once, as `sysdpo.method.evaluation.drift` has it
 OTHERS = "other jobs"
 BYTES_A_TOKEN = 12  # of text, and of its number
 BYTES_A_PIXEL = 2.4  # of a PNG file: what our default pictures take, and about what photographs do

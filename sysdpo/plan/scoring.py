@@ -24,7 +24,7 @@ class ScoringPlan:
         self, network: Any, *, images: int, tokens: tuple[int, int] = (0, 0), size: int = 0, batch_size: int = BATCH
     ):
         self.network, self.images, self.typical, self.longest, self.size = network, images, *tokens, size
-        # A decoder that knows no padding is given one text at a time, see `sysdpo.scoring.reward_model`.
+        # A decoder that knows no padding is given one text at a time, see `sysdpo.applications.answers.reward_model`.
         config = getattr(network, "config", None)
         unpadded = not self.judges_images and getattr(config, "pad_token_id", None) is None
         self.batch_size = 1 if unpadded else batch_size

@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-from sysdpo.files import whole
+from sysdpo.base.files import whole
 from sysdpo.plan.cards import (
     ARITHMETIC_REACHED,
     CARDS,

@@ -4,15 +4,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sysdpo.errors import UserError
-from sysdpo.objectives import trained_components
+from sysdpo.base.errors import UserError
+from sysdpo.base.settings import MethodSettings
+from sysdpo.method.objectives import trained_components
+from sysdpo.method.system import Node
 from sysdpo.plan.components import ComponentPlan
 from sysdpo.plan.diffusion import DiffusionPlan
 from sysdpo.plan.language import LanguagePlan, Pass
 from sysdpo.plan.meter import NOTHING, Usage
 from sysdpo.plan.repeats import Repeats
-from sysdpo.settings import MethodSettings
-from sysdpo.system import Node
 
 FLOAT = 4  # bytes
 BEAMS = ("beam", "diverse_beam")

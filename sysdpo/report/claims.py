@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from sysdpo.claims import Claim, Claims
-from sysdpo.errors import UserError
-from sysdpo.files import read_table, write_table
+from sysdpo.base.errors import UserError
+from sysdpo.base.files import read_table, write_table
+from sysdpo.base.tables import check_rows
 from sysdpo.report import files
+from sysdpo.report.claim_file import Claim, Claims
+from sysdpo.report.statistics import Metric
 from sysdpo.report.story import unit_of
 from sysdpo.report.views import method_view, metric_view, show, system_view
-from sysdpo.statistics import Metric
-from sysdpo.tables import check_rows
 
 CLAIM_COLUMNS = (
     *("id", "system", "question", "metric", "method", "baseline", "condition", "bound"),

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sysdpo.errors import UserError
+from sysdpo.base.errors import UserError
 from sysdpo.report.style import SOFT, legend_of, series_style, styled
 
 BAND = (0.93, 0.97)

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sysdpo.errors import UserError
+from sysdpo.base.errors import UserError
 from sysdpo.report import files
 from sysdpo.report.curves import mark_rounds, smoothed
 from sysdpo.report.style import INK, SOFT, legend_of, look, series_style, styled

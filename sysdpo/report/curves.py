@@ -9,11 +9,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sysdpo.errors import UserError
+from sysdpo.base.errors import UserError
 from sysdpo.report import files
+from sysdpo.report.statistics import PROMPT, estimate
 from sysdpo.report.style import INK, SOFT, legend_below, line_style, styled
 from sysdpo.report.views import component_name, method_view, metric_view, order_components, order_methods, show
-from sysdpo.statistics import PROMPT, estimate
 
 TITLES = {"loss": "Loss", "accuracy": "Pairs ranked right (%)"}
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sysdpo.errors import UserError
+from sysdpo.base.errors import UserError
 from sysdpo.report.curves import curve, mark_rounds
 from sysdpo.report.style import SOFT, legend_below, styled
 from sysdpo.report.views import component_name, order_components, order_methods

@@ -13,11 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas.api.types import is_numeric_dtype
 
-from sysdpo.errors import UserError
+from sysdpo.base.errors import UserError
 from sysdpo.report.files import read_table
+from sysdpo.report.statistics import COMPARISON_COLUMNS, METRIC_COLUMNS, Metric
 from sysdpo.report.style import INK, SOFT, legend_below, legend_of, line_style, series_style, styled
 from sysdpo.report.views import method_view, metric_view, order_methods, system_view
-from sysdpo.statistics import COMPARISON_COLUMNS, METRIC_COLUMNS, Metric
 
 _NOT_SETTINGS = {*METRIC_COLUMNS, *COMPARISON_COLUMNS, "experiment", "variant", "seed", "split"}
 MOST_FACETS = 4

@@ -11,17 +11,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sysdpo.errors import UserError
+from sysdpo.base.errors import UserError
+from sysdpo.base.tables import VALUE_COLUMNS
 from sysdpo.report import files
 from sysdpo.report.credit import credit_figure
 from sysdpo.report.curves import attributes, sampling, training
 from sysdpo.report.dynamics import dynamics
 from sysdpo.report.experiments import experiment_figure, read_experiment
 from sysdpo.report.gallery import gallery, pick
+from sysdpo.report.statistics import PROMPT, estimate
 from sysdpo.report.style import INK, SOFT, label_points, line_style, look, save, styled
 from sysdpo.report.views import SUBJECTS, method_view, metric_view, order_methods, show, system_view
-from sysdpo.statistics import PROMPT, estimate
-from sysdpo.tables import VALUE_COLUMNS
 
 
 def comparison(metrics: pd.DataFrame, headline: list[str]) -> Figure:

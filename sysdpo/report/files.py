@@ -9,10 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from sysdpo.errors import UserError
-from sysdpo.files import read_table, whole
-from sysdpo.statistics import COMPARISON_COLUMNS, METRIC_COLUMNS
-from sysdpo.tables import check_comparisons, check_metrics, check_rows, contents_of
+from sysdpo.base.errors import UserError
+from sysdpo.base.files import read_table, whole
+from sysdpo.base.tables import check_comparisons, check_metrics, check_rows, contents_of
+from sysdpo.report.statistics import COMPARISON_COLUMNS, METRIC_COLUMNS
 
 KEYS = {"samples.parquet": ("prompt_id", "sample"), "metrics.parquet": ("prompt_id", "sample", "metric")}
 """What tells the rows of an evaluation's tables apart."""

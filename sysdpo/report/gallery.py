@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image, UnidentifiedImageError
 
-from sysdpo.errors import UserError
+from sysdpo.base.errors import UserError
 from sysdpo.report import files
 from sysdpo.report.style import FAINT, INK, look, styled
 from sysdpo.report.views import SUBJECTS, method_view, order_methods

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from sysdpo.report import files
+from sysdpo.report.statistics import Metric
 from sysdpo.report.story import interval_of, listed, unit_of, verdict
 from sysdpo.report.views import SystemView, method_view, metric_view, order_methods, show
-from sysdpo.statistics import Metric
 
 METHOD, SINGLE = "sampling", "single_sample"
 

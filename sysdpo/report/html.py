@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import jinja2
 import pandas as pd
 
-from sysdpo.errors import UserError
+from sysdpo.base.errors import UserError
 from sysdpo.report import captions, files
 from sysdpo.report import story as sentences
 from sysdpo.report.claims import VERDICTS, read_claim_table

@@ -13,8 +13,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from sysdpo import numerics
-from sysdpo.errors import UserError
+from sysdpo.base import numerics
+from sysdpo.base.errors import UserError
 from sysdpo.report.files import write_text
 
 PACKAGES = (

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from sysdpo.errors import UserError
+from sysdpo.base.errors import UserError
 from sysdpo.report import files
 from sysdpo.report.claims import claim_lines, confirmation_lines, read_claim_table
 from sysdpo.report.tables import value_lines

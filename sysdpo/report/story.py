@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from sysdpo.report import files
+from sysdpo.report.statistics import Metric
 from sysdpo.report.views import (
     SystemView,
     best_trained,
@@ -20,7 +21,6 @@ from sysdpo.report.views import (
     order_metrics,
     show,
 )
-from sysdpo.statistics import Metric
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sysdpo.errors import UserError
+from sysdpo.base.errors import UserError
 from sysdpo.report import files, theory
 from sysdpo.report.coverage import coverage_figure, coverage_sentences, coverage_table
 from sysdpo.report.gradients import gradients_figure, gradients_sentences, gradients_table

@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sysdpo.errors import UserError
+from sysdpo.base.errors import UserError
 from sysdpo.report.graphs import EDGE, TIED, draw_graph, graph_title
 from sysdpo.report.style import INK, SOFT, line_style, look, styled
 from sysdpo.report.views import method_view

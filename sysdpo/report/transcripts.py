@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sysdpo.errors import UserError
+from sysdpo.base.errors import UserError
 from sysdpo.report import files
 from sysdpo.report.views import metric_view, order_methods, show
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sysdpo.errors import UserError
+from sysdpo.base.errors import UserError
 from sysdpo.report.files import read_table
-from sysdpo.statistics import COMPARISON_COLUMNS
+from sysdpo.report.statistics import COMPARISON_COLUMNS
 
 KEY = ["system", "metric", "method", "baseline"]
 BELOW, OPEN, ABOVE = -1, 0, 1

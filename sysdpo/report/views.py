@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from sysdpo.errors import UserError
-from sysdpo.statistics import METRICS, Metric, describe_metric
+from sysdpo.base.errors import UserError
+from sysdpo.report.statistics import METRICS, Metric, describe_metric
 
 
 @dataclass(frozen=True)

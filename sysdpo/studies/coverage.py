@@ -1,4 +1,4 @@
-"""How often do the intervals of `sysdpo.intervals` hold the truth? Simulated runs whose true means are known.
+"""How often do the intervals of `sysdpo.report.intervals` hold the truth? Simulated runs whose true means are known.
 
 Each prompt of each seed has a latent normal value of variance 1, `√r x_seed + √(1−r) (√k x_content + √(1−k) x)`. A
 score is the latent value itself; an answer is right where it lies below a threshold, so that the true rate is known
@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sysdpo.errors import UserError
-from sysdpo.intervals import INTERVALS
-from sysdpo.seeds import numpy_generator
-from sysdpo.settings import Count, NotNegative, Range, Seed, typed
+from sysdpo.base.errors import UserError
+from sysdpo.base.seeds import numpy_generator
+from sysdpo.base.settings import Count, NotNegative, Range, Seed, typed
+from sysdpo.report.intervals import INTERVALS
 
 COLUMNS = (
     *("kind", "interval", "rate", "rival_rate", "prompts", "contents", "seed_variance", "seeds"),
@@ -62,7 +62,7 @@ class Kind:
     """What is estimated: a mean of values, or the difference of two methods' means.
 
     rates: of each method, the probabilities of lying below its thresholds, ascending, their mean the true rate; none
-    for the latent value itself. interval: of `sysdpo.intervals.INTERVALS`. content_share: `k`.
+    for the latent value itself. interval: of `sysdpo.report.intervals.INTERVALS`. content_share: `k`.
     """
 
     name: str

@@ -1,8 +1,8 @@
 """How good is a marginal's gradient from a few candidates? Against exact enumeration, on tables and on language models.
 
 With `joint_y = log p(y|x) p(z|x,y)` the exact gradient of `log p(z|x)` is `Σ_y p(y|x,z) ∇joint_y`. Every estimator of
-`sysdpo.objectives` has the gradient `Σ_k w_k ∇joint_{y_k}` with its own candidates and weights `w`, so the exact rows
-`∇joint_y`, computed once, serve them all; the candidates come from the code that training uses.
+`sysdpo.method.objectives` has the gradient `Σ_k w_k ∇joint_{y_k}` with its own candidates and weights `w`, so the exact
+rows `∇joint_y`, computed once, serve them all; the candidates come from the code that training uses.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,17 +15,17 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from sysdpo.candidates import Decoder
+from sysdpo.applications import tabular
+from sysdpo.applications.small_llama import small_llama
+from sysdpo.applications.tokenizer import make_tokenizer
+from sysdpo.base.errors import UserError
+from sysdpo.base.seeds import seed_torch
+from sysdpo.base.settings import CandidateSettings, Count, NotNegative, Positive, Range, Seed, typed
 from sysdpo.components.language import LanguageModel
-from sysdpo.errors import UserError
-from sysdpo.evidence import DRAWN, Hidden
-from sysdpo.foundation.small_llama import small_llama
-from sysdpo.foundation.tokenizer import make_tokenizer
-from sysdpo.objectives import MARGINALS, posterior
-from sysdpo.seeds import seed_torch
-from sysdpo.settings import CandidateSettings, Count, NotNegative, Positive, Range, Seed, typed
-from sysdpo.system import Node, System
-from sysdpo.systems import tabular
+from sysdpo.method.candidates import Decoder
+from sysdpo.method.evidence import DRAWN, Hidden
+from sysdpo.method.objectives import MARGINALS, posterior
+from sysdpo.method.system import Node, System
 
 LANGUAGE = "language"
 WORDS = ("red", "blue", "green", "cat", "dog")
@@ -35,7 +35,7 @@ WORDS = ("red", "blue", "green", "cat", "dog")
 class GradientSettings:
     """`studies.gradients`.
 
-    systems: of `sysdpo.systems.tabular.SYSTEMS`, or `language`, a chain of two tiny language models.
+    systems: of `sysdpo.applications.tabular.SYSTEMS`, or `language`, a chain of two tiny language models.
     counts: candidates. diversities: of diverse beams. temperatures: of importance sampling's proposal.
     replicates: independent sets of draws; beams need one. spread: how far the policy is from its reference (standard
         deviation added to each weight). seed: of all that is drawn.

@@ -2,7 +2,7 @@
 
 There is no sampling noise: for every prompt all ordered pairs count, weighted by how often people prefer the first,
 `P*(first ≻ second)`. `direct` and `separate` compare whole trajectories, each pair of them equally often; `sampling`
-compares outputs. What they reach is the alignment gap of `sysdpo.systems.tabular`, which also says what to expect.
+compares outputs. What they reach is the alignment gap of `sysdpo.applications.tabular`, which also says what to expect.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,11 +14,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from sysdpo.errors import UserError
-from sysdpo.objectives import direct, make_link, margins, separate, truncated
-from sysdpo.settings import Count, Positive, Seed, Share, typed
-from sysdpo.systems import tabular
-from sysdpo.systems.tabular import Tabular
+from sysdpo.applications import tabular
+from sysdpo.applications.tabular import Tabular
+from sysdpo.base.errors import UserError
+from sysdpo.base.settings import Count, Positive, Seed, Share, typed
+from sysdpo.method.objectives import direct, make_link, margins, separate, truncated
 
 COLUMNS = (
     *("system", "shared", "method", "candidates", "refreshed", "coverage"),
@@ -33,7 +33,8 @@ class TheorySettings:
     """`studies.theory`.
 
     beta: inverse temperature of the preference. steps, learning_rate: updates of Adam, on a cosine to 0.
-    systems: which of `sysdpo.systems.tabular.SYSTEMS`; shared: whether two nodes share a component, one value or both.
+    systems: which of `sysdpo.applications.tabular.SYSTEMS`; shared: whether two nodes share a component, one value or
+        both.
     coverages: shares of the reference's hidden assignments that the preference data of `direct` contain (its
         Assumption 1 asks for all of them): the fewest, likeliest ones that reach the share.
     refresh: updates between two choices of the likeliest candidates of `sampling` under the policy.

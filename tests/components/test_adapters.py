@@ -23,13 +23,13 @@ from tiny_models import (
 )
 from transformers import AutoModelForCausalLM
 
+from sysdpo.applications.images.grammar import SCENES
+from sysdpo.applications.images.painter import make_painter
+from sysdpo.applications.images.pipeline import SmallStableDiffusion3Pipeline
+from sysdpo.base.errors import UserError
+from sysdpo.base.seeds import torch_generator
 from sysdpo.components.diffusion import DiffusionModel
 from sysdpo.components.language import LanguageModel
-from sysdpo.errors import UserError
-from sysdpo.foundation.grammar import SCENES
-from sysdpo.foundation.painter import make_painter
-from sysdpo.foundation.pipeline import SmallStableDiffusion3Pipeline
-from sysdpo.seeds import torch_generator
 
 
 def ask(component) -> tuple:

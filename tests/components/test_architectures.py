@@ -7,12 +7,12 @@ from tiny_models import perturb
 from torch import Tensor
 from transformers import DynamicCache, Gemma3TextConfig, LlamaConfig, Phi3Config, Qwen2Config
 
-from sysdpo.candidates import propose
+from sysdpo.base.errors import UserError
+from sysdpo.base.settings import CandidateSettings
 from sysdpo.components.architectures import context_length
 from sysdpo.components.language import LanguageModel, _GumbelNoise
-from sysdpo.errors import UserError
-from sysdpo.settings import CandidateSettings
-from sysdpo.values import Completion
+from sysdpo.method.candidates import propose
+from sysdpo.method.values import Completion
 
 # Longer than the windows, and of different lengths, which completions of up to 12 tokens carry on.
 UNLIKE = ["What is a cat? Describe the cat at length.", "Is a dog alive?", "Write a sentence about a river, or two."]

@@ -5,7 +5,7 @@ import torch
 from tiny_models import completion, perturb
 
 from sysdpo.components.language import LanguageModel
-from sysdpo.values import Completion
+from sysdpo.method.values import Completion
 
 CONDITIONS = [("cat",), ("big red cat runs",), ("small blue dog sleeps big red cat",)]
 

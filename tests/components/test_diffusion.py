@@ -11,7 +11,7 @@ from tiny_models import perturb, picture
 from torch import Tensor
 
 from sysdpo.components.diffusion import DiffusionModel
-from sysdpo.values import picture_key
+from sysdpo.method.values import picture_key
 
 KINDS = ("epsilon", "v_prediction", "sample", "flow", "xl")
 CONDITIONS = [("red cat",), ("big blue dog",), ("red cat",)]
@@ -240,7 +240,7 @@ def test_sampling_uses_the_adapter_and_leaves_the_schedule_alone(painter: Diffus
 
 def test_pipelines_load_by_the_named_class(painter_folder) -> None:
     lora = {"r": 2, "target_modules": ["to_q"]}
-    name = "sysdpo.foundation.pipeline:SmallStableDiffusion3Pipeline"
+    name = "sysdpo.applications.images.pipeline:SmallStableDiffusion3Pipeline"
     component = DiffusionModel.from_pretrained(painter_folder, pipeline=name, lora=lora)
     assert type(component.pipeline).__name__ == "SmallStableDiffusion3Pipeline"
     assert component.is_transformer

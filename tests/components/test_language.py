@@ -11,9 +11,9 @@ from tiny_models import LANGUAGE_LORA, completion, perturb
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
 
+from sysdpo.base.errors import UserError
 from sysdpo.components.language import LanguageModel
-from sysdpo.errors import UserError
-from sysdpo.values import Completion
+from sysdpo.method.values import Completion
 
 # Prompts and completions of different lengths, one completion cut off before its end token, one empty but for it.
 CONDITIONS = [("cat",), ("big red cat runs",), ("dog sleeps",), ("small blue dog sleeps big red cat",)]

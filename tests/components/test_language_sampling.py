@@ -10,7 +10,7 @@ from tiny_models import LANGUAGE_LORA, perturb
 from transformers import AutoModelForCausalLM
 
 from sysdpo.components.language import LanguageModel, _GumbelNoise
-from sysdpo.values import Completion
+from sysdpo.method.values import Completion
 
 CONDITIONS = [("cat",), ("big red cat runs",), ("dog sleeps",), ("small blue dog",), ("cat",)]
 SEEDS = [11, 12, 13, 14, 15]

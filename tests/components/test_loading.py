@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from sysdpo.base.errors import UserError
 from sysdpo.components.diffusion import DiffusionModel
 from sysdpo.components.language import LanguageModel
-from sysdpo.errors import UserError
 
 LORA = {"r": 2, "target_modules": ["to_q"]}
-PAINTER = "sysdpo.foundation.pipeline:SmallStableDiffusion3Pipeline"
+PAINTER = "sysdpo.applications.images.pipeline:SmallStableDiffusion3Pipeline"
 SENTENCE = r"model: '.*' cannot be loaded; it should be a hub id or a local folder in from_pretrained format"
 
 

@@ -7,9 +7,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
+from sysdpo.base.errors import UserError
 from sysdpo.components.loading import add_lora
 from sysdpo.components.lora import fold_into_small, merged, without_adapter
-from sysdpo.errors import UserError
 
 
 class Net(nn.Module):

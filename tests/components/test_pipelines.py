@@ -12,9 +12,9 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from sysdpo.applications.tokenizer import make_tokenizer
+from sysdpo.base.errors import UserError
 from sysdpo.components.diffusion import DiffusionModel
-from sysdpo.errors import UserError
-from sysdpo.foundation.tokenizer import make_tokenizer
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 TEXT = "text_encoder/model.safetensors"

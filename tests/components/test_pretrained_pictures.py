@@ -12,10 +12,10 @@ from tiny_models import LANGUAGE_LORA, completion, perturb, picture
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from sysdpo.base.errors import UserError
 from sysdpo.components.diffusion import DiffusionModel
 from sysdpo.components.encoders import FrozenEncoders
 from sysdpo.components.language import LanguageModel
-from sysdpo.errors import UserError
 
 LORA = {"r": 2, "lora_alpha": 4, "target_modules": ["to_q", "to_k", "to_v", "to_out.0"]}
 SAMPLING = {"num_inference_steps": 2, "guidance_scale": 5.0, "height": 64, "width": 64}

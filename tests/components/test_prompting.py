@@ -7,9 +7,9 @@ import tiny_chat
 import tiny_models
 from transformers import PreTrainedTokenizerBase
 
+from sysdpo.applications.tokenizer import make_tokenizer
+from sysdpo.base.errors import UserError
 from sysdpo.components.prompting import PromptEncoder, end_token
-from sysdpo.errors import UserError
-from sysdpo.foundation.tokenizer import make_tokenizer
 
 WORDS = " ".join(tiny_models.WORDS)
 # How each family's template ends an assistant's turn; what follows the end belongs to no answer.

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from sysdpo.base.errors import UserError
 from sysdpo.components.table import Table
-from sysdpo.errors import UserError
 
 CONDITIONS = [("sun",), ("rain",)]
 VALUES = ["walk", "bus", 3]

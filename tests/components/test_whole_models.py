@@ -14,9 +14,9 @@ from tiny_models import completion
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
+from sysdpo.base.errors import UserError
 from sysdpo.components.language import LanguageModel
 from sysdpo.components.loading import load_tokenizer, load_whole
-from sysdpo.errors import UserError
 
 LORA = {"r": 2, "target_modules": ["q_proj", "v_proj"]}
 ALL_LINEAR = {"r": 2, "target_modules": "all-linear"}

@@ -10,12 +10,12 @@ from tiny_models import LANGUAGE_LORA, perturb
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 
+from sysdpo.base.settings import MethodSettings
 from sysdpo.components.language import LanguageModel
-from sysdpo.evidence import Evidence
-from sysdpo.settings import MethodSettings
-from sysdpo.system import LogProbs
-from sysdpo.training import pair_loss
-from sysdpo.values import Completion
+from sysdpo.method.component import LogProbs
+from sysdpo.method.evidence import Evidence
+from sysdpo.method.training import pair_loss
+from sysdpo.method.values import Completion
 
 PROMPTS = ["cat", "big red cat runs", "dog sleeps"]
 CHOSEN = [" runs big", " sleeps", " red cat runs small dog"]

@@ -13,7 +13,7 @@ import tiny_pictures
 from safetensors.numpy import load_file
 from steps import Steps
 
-from sysdpo.cli import main
+from sysdpo.run.cli import main
 
 LANGUAGE_LORA = {"r": 2, "lora_alpha": 4, "target_modules": "all-linear"}
 DIFFUSION_LORA = {"r": 2, "lora_alpha": 4, "target_modules": ["to_q", "to_k", "to_v", "to_out.0"]}
@@ -29,7 +29,7 @@ def configuration(folder: Path, *, sharded: bool = False, **training: Any) -> di
         "seeds": [0],
         "systems": {
             "picture_series": {
-                "factory": "sysdpo.systems.picture_series:build",
+                "factory": "sysdpo.applications.images.picture_series:build",
                 "prompts": {"train": 8, "validation": 1, "test": 2},
                 "components": {"writer": writer, "painter": painter},
                 "scorer": {"kind": "clip", "model": str(folder / "clip")},

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sysdpo.cli import main
+from sysdpo.run.cli import main
 
 REPOSITORY = Path(__file__).parents[2]
 SMOLLM2 = {"model": "HuggingFaceTB/SmolLM2-135M-Instruct", "max_new_tokens": 8}
@@ -20,7 +20,7 @@ CONFIG: dict[str, Any] = {
     "seeds": [0],
     "systems": {
         "chat": {
-            "factory": "sysdpo.systems.chat_refinement:build",
+            "factory": "sysdpo.applications.answers.chat_refinement:build",
             "data": {"source": "Intel/orca_dpo_pairs"},
             "prompts": {"train": 8, "validation": 2, "test": 4},
             "components": {name: SMOLLM2 | {"lora": LORA} for name in ("drafter", "refiner")},

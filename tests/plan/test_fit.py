@@ -14,24 +14,25 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.plan_fit import Jobs, alive_bytes, measured_flops, measured_peak
+from sysdpo.applications.tokenizer import make_tokenizer
+from sysdpo.base.config import load_config, merged, without_dropped
+from sysdpo.base.settings import DiffusionSettings, Estimator, LanguageModelSettings, MethodSettings
 from sysdpo.components.diffusion import DiffusionModel
 from sysdpo.components.language import LanguageModel
-from sysdpo.config import load_config, merged, without_dropped
-from sysdpo.foundation.tokenizer import make_tokenizer
+from sysdpo.method.component import Component
+from sysdpo.method.preferences import as_frame, make_pairs
+from sysdpo.method.system import Node
+from sysdpo.method.values import Completion
 from sysdpo.plan.components import component_plans
 from sysdpo.plan.language import Lengths
 from sysdpo.plan.repeats import Repeats
 from sysdpo.plan.rules import SystemPlan
 from sysdpo.plan.training import Data, TrainingPlan
-from sysdpo.preferences import as_frame, make_pairs
-from sysdpo.settings import DiffusionSettings, Estimator, LanguageModelSettings, MethodSettings
-from sysdpo.system import Component, Node
-from sysdpo.values import Completion
 
 CLOSE = 0.15
 REPOSITORY = Path(__file__).parents[2]
 PAIRS = 8
-PAINTER = "sysdpo.foundation.pipeline:SmallStableDiffusion3Pipeline"
+PAINTER = "sysdpo.applications.images.pipeline:SmallStableDiffusion3Pipeline"
 INSTRUCTION = " ".join(tiny_models.WORDS * 4)
 
 

@@ -4,9 +4,9 @@ import pytest
 import tiny_decoders
 from peft import LoraConfig, get_peft_model
 
-from sysdpo.errors import UserError
+from sysdpo.base.errors import UserError
+from sysdpo.base.settings import LanguageModelSettings
 from sysdpo.plan.language import LanguagePlan, Lengths
-from sysdpo.settings import LanguageModelSettings
 
 LENGTHS = Lengths(shared=20, prompt=40, completion=8)
 

@@ -7,8 +7,9 @@ import torch
 from diffusers import DiffusionPipeline
 from transformers import AutoModelForCausalLM, ViTConfig, ViTForImageClassification
 
-from sysdpo.errors import UserError
-from sysdpo.foundation.pipeline import SmallStableDiffusion3Pipeline
+from sysdpo.applications.images.pipeline import SmallStableDiffusion3Pipeline
+from sysdpo.applications.images.regressor import AttributeRegressor
+from sysdpo.base.errors import UserError
 from sysdpo.plan.models import (
     config_folder,
     language_network,
@@ -17,7 +18,6 @@ from sysdpo.plan.models import (
     scoring_network,
     weight_bytes,
 )
-from sysdpo.scoring.regressor import AttributeRegressor
 
 # Of the released checkpoints.
 LANGUAGE = {

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sysdpo.errors import UserError
+from sysdpo.base.errors import UserError
 from sysdpo.plan import models
 from sysdpo.plan.models import language_network, pipeline_networks, sharded_bytes, weight_bytes
 from sysdpo.plan.rules import Row, SystemPlan
@@ -30,7 +30,7 @@ WRITER = {
     "lora": {"r": 8, "target_modules": "all-linear"},
 }
 CHAT: dict[str, Any] = {
-    "factory": "sysdpo.systems.chat_refinement:build",
+    "factory": "sysdpo.applications.answers.chat_refinement:build",
     "data": {"source": "Intel/orca_dpo_pairs", "max_prompt_characters": 2000},
     "prompts": {"train": 100, "validation": 10, "test": 20},
     "components": {"drafter": WRITER, "refiner": WRITER},

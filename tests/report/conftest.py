@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from sysdpo.base.tables import VALUE_COLUMNS
 from sysdpo.report.figures import write_experiment_figure, write_figure
+from sysdpo.report.statistics import compare, summarise
 from sysdpo.report.studies import write_study_figure
-from sysdpo.statistics import compare, summarise
-from sysdpo.tables import VALUE_COLUMNS
 
 SYSTEM = "progressive_images"
 FIGURES = {

@@ -8,9 +8,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from sysdpo.claims import Claim, Claims, check_claims, claims_about, claims_path, read_claims
-from sysdpo.cli import main
-from sysdpo.errors import UserError
+from sysdpo.base.errors import UserError
+from sysdpo.report.claim_file import Claim, Claims, check_claims, claims_about, claims_path, read_claims
 from sysdpo.report.claims import (
     CLAIM_COLUMNS,
     beside,
@@ -21,6 +20,7 @@ from sysdpo.report.claims import (
     sentence,
     write_claims,
 )
+from sysdpo.run.cli import main
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 METHODS = {"before": {"objective": "none"}, "separate": {}, "direct": {}, "direct+likelihood": {}}

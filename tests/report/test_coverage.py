@@ -3,7 +3,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sysdpo.errors import UserError
+from sysdpo.base.errors import UserError
 from sysdpo.report.coverage import coverage_figure, coverage_ranges, coverage_sentences, coverage_table
 
 

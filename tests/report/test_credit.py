@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sysdpo.errors import UserError
+from sysdpo.base.errors import UserError
 from sysdpo.report.credit import credit_figure, credit_table, write_credit_table
 
 

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sysdpo.errors import UserError
+from sysdpo.base.errors import UserError
 from sysdpo.report import files
 from sysdpo.report.curves import sampling
 from sysdpo.report.experiments import experiment_figure, varied_settings

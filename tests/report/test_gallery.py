@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sysdpo.errors import UserError
+from sysdpo.base.errors import UserError
 from sysdpo.report.gallery import CAPTION_LINES, SIDE, Series, gallery, pick
 from sysdpo.report.style import save
 

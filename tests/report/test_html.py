@@ -6,13 +6,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sysdpo.claims import Claim, Claims
-from sysdpo.cli import main
-from sysdpo.errors import UserError
+from sysdpo.base.errors import UserError
+from sysdpo.report.claim_file import Claim, Claims
 from sysdpo.report.claims import read_claim_table, sentence, write_claims
 from sysdpo.report.credit import write_credit_table
 from sysdpo.report.html import write_report
 from sysdpo.report.manifest import checksums, config_hash, stop_if_other, write_manifest
+from sysdpo.run.cli import main
 
 QUESTIONS = {"one": "Does <one> model do?"}
 CLAIMS = Claims(

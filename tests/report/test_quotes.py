@@ -5,11 +5,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sysdpo.claims import Claim, Claims
-from sysdpo.cli import main
-from sysdpo.errors import UserError
+from sysdpo.base.errors import UserError
+from sysdpo.report.claim_file import Claim, Claims
 from sysdpo.report.claims import evaluate
 from sysdpo.report.quotes import quoted
+from sysdpo.run.cli import main
 
 
 def claim_table(low: float, high: float) -> pd.DataFrame:

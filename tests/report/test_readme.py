@@ -7,7 +7,7 @@ import prose
 import pytest
 import yaml
 
-from sysdpo.claims import claims_about
+from sysdpo.report.claim_file import claims_about
 from sysdpo.report.claims import evaluate, markdown, read_claim_table
 from sysdpo.report.files import read_all_comparisons, read_all_metrics
 from sysdpo.report.quotes import quoted

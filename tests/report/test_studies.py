@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sysdpo.errors import UserError
+from sysdpo.base.errors import UserError
 from sysdpo.report.gradients import gradients_figure, gradients_sentences, gradients_table
 from sysdpo.report.studies import STUDIES, write_study_figure
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sysdpo.errors import UserError
+from sysdpo.base.errors import UserError
 from sysdpo.report.tables import build_table, latex, markdown, write_tables
 
 SYSTEM = "progressive_images"

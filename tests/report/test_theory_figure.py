@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sysdpo.errors import UserError
+from sysdpo.base.errors import UserError
 from sysdpo.report.style import save
 from sysdpo.report.theory import COLUMNS, final, sentences, theory_figure, theory_table
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sysdpo.cli import main
-from sysdpo.errors import UserError
+from sysdpo.base.errors import UserError
 from sysdpo.report.verdicts import compare_verdicts
+from sysdpo.run.cli import main
 
 
 def table(path: Path, *intervals: tuple[float, float]) -> Path:

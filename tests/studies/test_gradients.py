@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
-from sysdpo.errors import UserError
+from sysdpo.base.errors import UserError
 from sysdpo.studies.gradients import LANGUAGE, GradientSettings, _enumerate, run
 
 

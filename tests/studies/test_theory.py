@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 import torch
 
-from sysdpo.errors import UserError
+from sysdpo.applications.tabular import build
+from sysdpo.base.errors import UserError
 from sysdpo.studies.theory import COLUMNS, Run, TheorySettings, covering, likeliest, make_loss, run, train
-from sysdpo.systems.tabular import build
 
 
 @pytest.fixture(scope="module")

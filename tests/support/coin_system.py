@@ -16,9 +16,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import logsigmoid
 
+from sysdpo.base.errors import UserError
 from sysdpo.components.function import Function
-from sysdpo.errors import UserError
-from sysdpo.system import Drift, LogProbs, Node, System
+from sysdpo.method.component import Drift, LogProbs
+from sysdpo.method.system import Node, System
 
 
 class Coin:

@@ -6,7 +6,7 @@ Small, because an emulated processor takes fifty times as long, but of every kin
 import hashlib
 import sys
 
-from sysdpo import numerics
+from sysdpo.base import numerics
 
 numerics.choose("portable")
 
@@ -72,7 +72,7 @@ def language_model() -> None:
 
 def convolutions() -> None:
     """Two updates of the regressor."""
-    from sysdpo.scoring.regressor import AttributeRegressor
+    from sysdpo.applications.images.regressor import AttributeRegressor
 
     torch.manual_seed(3)
     regressor = AttributeRegressor(("one", "two"))

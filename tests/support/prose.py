@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sysdpo.statistics import describe_metric
+from sysdpo.report.statistics import describe_metric
 
 NUMBER = r"[−+-]?\d+(?:\.\d+)?"
 INTERVAL = re.compile(rf"({NUMBER})[^\d\[\]|]{{0,60}}\[({NUMBER}), ({NUMBER})\]")

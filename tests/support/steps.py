@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from sysdpo.cli import main
+from sysdpo.run.cli import main
 
 
 class Steps:

@@ -20,11 +20,11 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from sysdpo.foundation.grammar import SCENES
-from sysdpo.foundation.painter import make_painter
-from sysdpo.foundation.tokenizer import make_tokenizer
-from sysdpo.foundation.world import PainterSettings
-from sysdpo.values import Completion
+from sysdpo.applications.images.grammar import SCENES
+from sysdpo.applications.images.painter import make_painter
+from sysdpo.applications.images.world import PainterSettings
+from sysdpo.applications.tokenizer import make_tokenizer
+from sysdpo.method.values import Completion
 
 WORDS = ("cat", "dog", "red", "blue", "runs", "sleeps", "big", "small")
 LANGUAGE_LORA = {"r": 2, "lora_alpha": 4, "target_modules": "all-linear"}

@@ -6,11 +6,11 @@ import pandas as pd
 import torch
 from tiny_models import DIFFUSION_LORA, LANGUAGE_LORA, completion, picture
 
+from sysdpo.applications.images.pipeline import SmallStableDiffusion3Pipeline
 from sysdpo.components.diffusion import DiffusionModel
 from sysdpo.components.language import LanguageModel
-from sysdpo.foundation.pipeline import SmallStableDiffusion3Pipeline
-from sysdpo.preferences import as_frame
-from sysdpo.system import Node, System
+from sysdpo.method.preferences import as_frame
+from sysdpo.method.system import Node, System
 
 
 def tiny_system(language_folder: Path, painter_folder: Path) -> System:

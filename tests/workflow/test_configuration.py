@@ -13,9 +13,9 @@ from config_check import broken_rule, contradiction, not_finite, read_schema
 from jsonschema import Draft202012Validator
 from project import REPOSITORY, Project
 
-from sysdpo.claims import read_claims
-from sysdpo.errors import UserError
-from sysdpo.settings import check_value
+from sysdpo.base.errors import UserError
+from sysdpo.base.settings import check_value
+from sysdpo.report.claim_file import read_claims
 
 SCHEMA = read_schema(REPOSITORY / "workflow/schemas/config.schema.yaml")
 SYSTEM = "systems.progressive_images"
@@ -230,9 +230,12 @@ def test_schema_and_library_know_the_same_settings() -> None:
 
 def described_settings() -> dict[Any, dict[str, Any]]:
     """The library's settings and where the schema describes them."""
-    from sysdpo.foundation.world import PainterSettings, RegressorSettings, WriterSettings
-    from sysdpo.scoring.series import ImageJudgeSettings
-    from sysdpo.settings import (
+    from sysdpo.applications.answers import chat_refinement
+    from sysdpo.applications.images import picture_series
+    from sysdpo.applications.images.judge_settings import ImageJudgeSettings
+    from sysdpo.applications.images.progressive_images import PromptSettings
+    from sysdpo.applications.images.world import PainterSettings, RegressorSettings, WriterSettings
+    from sysdpo.base.settings import (
         CandidateSettings,
         DiffusionSettings,
         Estimator,
@@ -241,8 +244,6 @@ def described_settings() -> dict[Any, dict[str, Any]]:
         MethodSettings,
         Sampling,
     )
-    from sysdpo.systems import chat_refinement, picture_series
-    from sysdpo.systems.progressive_images import PromptSettings
 
     definitions = SCHEMA["$defs"]
     return {

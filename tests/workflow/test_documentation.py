@@ -10,7 +10,7 @@ import pytest
 import yaml
 from project import REPOSITORY, make_project
 
-from sysdpo.cli import parser
+from sysdpo.run.cli import parser
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 

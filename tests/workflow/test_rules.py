@@ -12,7 +12,7 @@ import pytest
 import yaml
 from project import REPOSITORY, Project
 
-from sysdpo.cli import STEPS
+from sysdpo.run.cli import STEPS
 
 RULES = sorted((REPOSITORY / "workflow" / "rules").glob("*.smk"))
 ENVIRONMENTS = sorted((REPOSITORY / "envs").glob("*.yaml"))
@@ -77,7 +77,7 @@ def test_every_command_gives_its_step_the_options_it_knows(name: str) -> None:
 def test_the_steps_without_models_need_no_torch() -> None:
     light = [step_of(name) for name, text in rule_texts().items() if "envs/results.yaml" in text]
     sources = "".join(inspect.getsource(STEPS[step][0]) for step in light)
-    modules = ["sysdpo.cli", "sysdpo.steps", *re.findall(r"from (sysdpo[\w.]*) import", sources)]
+    modules = ["sysdpo.run.cli", "sysdpo.run.steps", *re.findall(r"from (sysdpo[\w.]*) import", sources)]
     absent = ["torch", "transformers", "diffusers", "peft", "accelerate"]
     code = f"import sys; sys.modules.update(dict.fromkeys({absent})); import {', '.join(modules)}"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)

@@ -16,9 +16,9 @@ sys.path.insert(0, str(WORKFLOW.parent))
 os.environ.pop("SYSDPO_NUMERICS", None)
 
 from config_check import stop_if_wrong
-from sysdpo.claims import claims_path
-from sysdpo.config import expand_experiments, local_data, method_rows, own_modules, without_dropped
-from sysdpo.settings import METHOD_WITHOUT_EFFECT, without
+from sysdpo.report.claim_file import claims_path
+from sysdpo.base.config import expand_experiments, local_data, method_rows, own_modules, without_dropped
+from sysdpo.base.settings import METHOD_WITHOUT_EFFECT, without
 
 config.update(without_dropped(config))
 stop_if_wrong(config, WORKFLOW / "schemas" / "config.schema.yaml", [Path(path) for path in workflow.configfiles])

@@ -1,0 +1,228 @@
+"""Application 2 of the paper with pretrained models: one chat model drafts an answer, a second one refines it.
+
+The graph is that of `two_stage_qa`, with the system prompt of the data set as a second input. Questions and given
+preferences come from a data set in the layout of Intel/orca_dpo_pairs, and a reward model judges the final answers.
+Which data, models and prompts is our choice.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sysdpo.applications.answers.orca_pairs import read_orca_pairs
+from sysdpo.base.config import SECTIONS
+from sysdpo.base.errors import UserError
+from sysdpo.base.files import require_columns
+from sysdpo.base.seeds import numpy_generator
+from sysdpo.base.settings import DTYPES, Count, LanguageModelSettings, Seed, one_of, typed
+from sysdpo.method.component import Component
+from sysdpo.method.preferences import as_frame
+from sysdpo.method.system import Node, System
+from sysdpo.method.values import Completion
+
+WHERE = "systems.chat_refinement"
+UNUSED_SECTIONS = ("foundation", "questions")
+
+REFINER_TEMPLATE = """\
+{0}
+
+Somebody has drafted this answer to the above:
+<draft>
+{1}
+</draft>
+
+Write the final answer. Keep what is right in the draft, correct what is wrong, add what is missing, and follow every \
+instruction above. Give the answer alone: do not mention the draft."""
+
+PROMPTS = {"drafter": ("{0}", "{1}"), "refiner": (REFINER_TEMPLATE, "{2}")}
+"""Each component's template and system prompt where the configuration gives none."""
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """The data set: a folder or file, or a hub id, as `read_orca_pairs` has it.
+
+    revision: of the hub id. max_prompt_characters: questions that are longer with their system prompts are left out.
+    """
+
+    source: str
+    revision: str | None = None
+    max_prompt_characters: Count = 2000
+
+
+@dataclass(frozen=True)
+class PromptSettings:
+    """How many questions each split has; `seed` draws them."""
+
+    train: Count = 4000
+    validation: Count = 200
+    test: Count = 500
+    seed: Seed = 0
+
+
+@dataclass(frozen=True)
+class RewardModelSettings:
+    """A reward model, as `RewardModel` has it. max_length: in tokens."""
+
+    model: str
+    revision: str | None = None
+    batch_size: Count = 16
+    dtype: str = "float32"
+    max_length: Count = 2048
+
+    def __post_init__(self) -> None:
+        one_of("dtype", self.dtype, DTYPES)
+
+
+class ChatRefinement:
+    """Question -> drafter -> draft; question and draft -> refiner -> answer."""
+
+    inputs = ("text", "system")
+    nodes = (Node("draft", "drafter", ("text", "system")), Node("answer", "refiner", ("text", "draft", "system")))
+
+    def __init__(self, settings: Mapping[str, Any]):
+        known = [name for name in SECTIONS if name not in UNUSED_SECTIONS]
+        if unknown := sorted(set(settings) - set(known)):
+            raise UserError(f"{WHERE}: unknown key {unknown}; known are {known}")
+        self.data = typed(DataSettings, settings.get("data"), f"{WHERE}.data")
+        self.prompt_settings = typed(PromptSettings, settings.get("prompts"), f"{WHERE}.prompts")
+        self.scorer = typed(RewardModelSettings, settings.get("scorer"), f"{WHERE}.scorer")
+        judge = settings.get("judge")
+        self.judge = None if judge is None else typed(RewardModelSettings, judge, f"{WHERE}.judge")
+        if sorted(settings["components"]) != sorted(PROMPTS):
+            raise UserError(f"{WHERE}.components: {sorted(settings['components'])} should be {list(PROMPTS)}")
+        self.components = {name: _component(name, settings["components"][name]) for name in PROMPTS}
+        self.foundations: dict[str, Callable[[int, Path], None]] = {}
+
+    def prompts(self) -> pd.DataFrame:
+        """Columns `prompt_id, split, text, system, chosen, rejected`; an id has the row in the data set.
+
+        The test split does not depend on the sizes of the others, nor the validation split on that of `train`.
+        """
+        most, settings = self.data.max_prompt_characters, self.prompt_settings
+        pairs = read_orca_pairs(self.data.source, self.data.revision, where=f"{WHERE}.data")
+        pairs = pairs[pairs["system"].str.len() + pairs["question"].str.len() <= most]
+        sizes = {"test": settings.test, "validation": settings.validation, "train": settings.train}
+        if sum(sizes.values()) > len(pairs):
+            raise UserError(
+                f"{WHERE}.prompts: train, validation and test should be {len(pairs)} together at most, the questions "
+                f"that have no more than {most} characters with their system prompts "
+                f"({WHERE}.data.max_prompt_characters); here they are {settings.train}, {settings.validation} and "
+                f"{settings.test}"
+            )
+        order = numpy_generator("prompts", settings.seed).permutation(len(pairs))[: sum(sizes.values())]
+        drawn = pairs.iloc[order].rename(columns={"question": "text"})
+        drawn.insert(0, "split", [name for name, size in sizes.items() for _ in range(size)])
+        drawn.insert(0, "prompt_id", [f"row{row:05d}" for row in drawn.index])
+        return drawn[["prompt_id", "split", *self.inputs, "chosen", "rejected"]].reset_index(drop=True)
+
+    def given(self, prompts: pd.DataFrame, foundation: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Of each prompt the data's two answers as trajectories without a draft, scored 1 and 0.
+
+        They are in the refiner's tokens and end as its own do, by the token that its chat template ends a turn with,
+        after `max_new_tokens` at the latest. Prompts whose answers are the same by then are left out.
+        """
+        # The model libraries take seconds to import, so only the steps that need a model do.
+        from sysdpo.components.loading import load_tokenizer
+        from sysdpo.components.prompting import end_token
+
+        require_columns(prompts, (*self.inputs, "chosen", "rejected"), "the table of prompts")
+        refiner = self.components["refiner"]
+        tokenizer, most = load_tokenizer(str(refiner.model), revision=refiner.revision), refiner.max_new_tokens
+        end = end_token(tokenizer, refiner.chat_template_kwargs)
+        if end is None:
+            raise UserError(
+                f"{WHERE}.components.refiner.model: '{refiner.model}' should have a tokenizer with an end token, which "
+                "given answers end with"
+            )
+        rows = []
+        for asked in prompts.to_dict("records"):
+            answers = [_completion(asked[name], tokenizer, most, end) for name in ("chosen", "rejected")]
+            if answers[0].tokens != answers[1].tokens:
+                rows += [(asked, place, answer) for place, answer in enumerate(answers)]
+        if not rows:
+            raise UserError(
+                f"{WHERE}.components.refiner.max_new_tokens: {refiner.max_new_tokens} should reach to where some "
+                "prompt's chosen and rejected answers differ"
+            )
+        variables: dict[str, list[Any]] = {name: [asked[name] for asked, *_ in rows] for name in self.inputs}
+        variables["answer"] = [answer for *_, answer in rows]
+        frame = as_frame([asked["prompt_id"] for asked, *_ in rows], [place for _, place, _ in rows], variables)
+        return frame, frame[["trajectory_id", "prompt_id"]].assign(score=1.0 - frame["sample"])
+
+    def system(self, foundation: Path) -> System:
+        """The directed acyclic graph, with each model as configured; `foundation` is not looked at."""
+        from sysdpo.components.language import LanguageModel
+
+        components: dict[str, Component] = {}
+        for name, part in self.components.items():
+            settings = dict(vars(part))
+            components[name] = LanguageModel.from_pretrained(settings.pop("model"), **settings)
+        return System(self.inputs, self.nodes, components)
+
+    def score(self, prompts: pd.DataFrame, trajectories: pd.DataFrame, foundation: Path) -> pd.DataFrame:
+        """The reward of the final answer; the draft has no part in it."""
+        score = _rewards(self.scorer, prompts, trajectories, "answer")["answer"]
+        return trajectories[["trajectory_id", "prompt_id"]].assign(score=score)
+
+    def metrics(
+        self, prompts: pd.DataFrame, trajectories: pd.DataFrame, scores: pd.DataFrame, foundation: Path
+    ) -> pd.DataFrame:
+        """See `METRICS` of the statistics; lengths are in the models' own tokens."""
+        measured: dict[str, Any] = {
+            "reward": scores["score"].to_numpy(),
+            "draft_reward": _rewards(self.scorer, prompts, trajectories, "draft")["draft"],
+            "length": [float(len(answer.tokens)) for answer in trajectories["answer"]],
+            "draft_length": [float(len(draft.tokens)) for draft in trajectories["draft"]],
+        }
+        if self.judge is not None:
+            measured["judge_score"] = _rewards(self.judge, prompts, trajectories, "answer")["answer"]
+        return pd.DataFrame(measured)
+
+    def inspect(self, foundation: Path, seed: int) -> dict[str, Any]:
+        """What the rewards of answers and drafts to the validation prompts are before alignment."""
+        asked = self.prompts().query("split == 'validation'")
+        seeds = range(seed, seed + len(asked))
+        sampled = self.system(foundation).to().sample({name: asked[name].tolist() for name in self.inputs}, seeds=seeds)
+        trajectories = as_frame(asked["prompt_id"].tolist(), [0] * len(asked), sampled)
+        rewards = _rewards(self.scorer, asked, trajectories, "answer", "draft")
+        return {name: float(reward.mean()) for name, reward in rewards.items()}
+
+
+def build(settings: Mapping[str, Any]) -> ChatRefinement:
+    """The factory that the configuration names."""
+    return ChatRefinement(settings)
+
+
+def _component(name: str, given: Mapping[str, Any]) -> LanguageModelSettings:
+    settings = typed(LanguageModelSettings, given, f"{WHERE}.components.{name}")
+    if settings.model is None:
+        raise UserError(f"{WHERE}.components.{name}.model: null should be a hub id or a folder")
+    template, system_prompt = PROMPTS[name]
+    if settings.system_prompt is not None:
+        system_prompt = settings.system_prompt
+    return replace(settings, template=settings.template or template, system_prompt=system_prompt)
+
+
+def _completion(text: str, tokenizer: Any, most: int, end: int) -> Completion:
+    """This text as the model would have generated it, or as much as that could be."""
+    tokens = [*tokenizer(text.strip(), add_special_tokens=False)["input_ids"], end][:most]
+    return Completion(str(tokenizer.decode(tokens, skip_special_tokens=True)).strip(), tuple(tokens))
+
+
+def _rewards(
+    settings: RewardModelSettings, prompts: pd.DataFrame, trajectories: pd.DataFrame, *names: str
+) -> dict[str, np.ndarray]:
+    """The reward of each of these variables as an answer to its prompt: `[n]`, rows as in `trajectories`."""
+    from sysdpo.applications.answers.reward_model import reward_model
+
+    require_columns(prompts, ChatRefinement.inputs, "the table of prompts")
+    require_columns(trajectories, names, "the table of trajectories")
+    asked = trajectories[["prompt_id"]].merge(prompts, on="prompt_id", how="left")
+    given: tuple[Sequence[str], Sequence[str]] = asked["system"].tolist(), asked["text"].tolist()
+    with reward_model(**vars(settings)) as judge:
+        return {name: judge.score(*given, [str(value) for value in trajectories[name]]) for name in names}

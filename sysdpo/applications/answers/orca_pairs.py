@@ -1,0 +1,92 @@
+"""Questions with a preferred and a rejected answer, in the layout of the data set Intel/orca_dpo_pairs."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from sysdpo.base.errors import UserError
+from sysdpo.base.files import require_columns
+
+COLUMNS = ("system", "question", "chosen", "rejected")
+KINDS = (".parquet", ".jsonl", ".json")
+DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+OFFLINE = (OSError, ValueError, RuntimeError)
+
+
+def read_orca_pairs(source: str, revision: str | None = None, *, where: str) -> pd.DataFrame:
+    """The columns `system, question, chosen, rejected`, all texts; the index numbers the rows as they were read.
+
+    source: a file or folder on this machine, or a hub id, of which revision is a commit or tag. A folder may hold
+    parquet or JSON files, at any depth; of several kinds the first of `KINDS` is read. where: the setting to name in
+    errors. Of rows with the same question the first is kept, and none whose two answers are the same.
+
+    Raises `UserError` if there is no such data set, or one without rows, with other columns or with other values.
+    """
+    tables = [_read(path, where) for path in _files(source, revision, where)]
+    pairs = pd.concat(tables, ignore_index=True)
+    plain = pairs.apply(lambda column: column.str.strip())
+    pairs = pairs[plain["chosen"] != plain["rejected"]]
+    pairs = pairs[~plain.loc[pairs.index, "question"].duplicated()]
+    if pairs.empty:
+        raise UserError(f"{where}.source: '{source}' should have rows whose chosen answer is not the rejected one")
+    return pairs
+
+
+def _files(source: str, revision: str | None, where: str) -> list[Path]:
+    here = Path(source)
+    if here.is_file():
+        if here.suffix not in KINDS:
+            raise UserError(f"{where}.source: '{source}' should end with one of {list(KINDS)}")
+        return [here]
+    folder = here if here.is_dir() else _fetch(source, revision, where)
+    for kind in KINDS:
+        found = [path.relative_to(folder) for path in sorted(folder.rglob(f"*{kind}"))]
+        found = [path for path in found if path.name not in DESCRIPTIONS and not str(path).startswith(".")]
+        if found:
+            return [folder / path for path in found]
+    raise UserError(f"{where}.source: '{source}' should hold files that end with one of {list(KINDS)}")
+
+
+def _fetch(source: str, revision: str | None, where: str) -> Path:
+    """The folder in the hub's cache that holds the data set, fetched if it is not there."""
+    # It takes a second to import, and only data sets of the hub need it.
+    from huggingface_hub import snapshot_download
+
+    patterns = [f"*{kind}" for kind in KINDS]
+    try:
+        return Path(snapshot_download(source, repo_type="dataset", revision=revision, allow_patterns=patterns))
+    except OFFLINE as error:
+        at = f" at {where}.revision '{revision}'" if revision else ""
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"{where}.source: '{source}'{at} should be a file or folder on this machine, or the hub id of a data set "
+            f"that can be fetched or was fetched before ({type(error).__name__}: {reason})"
+        ) from error
+
+
+def _read(path: Path, where: str) -> pd.DataFrame:
+    name = f"{where}.source: '{path}'"
+    try:
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else _read_json(path)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"{name} should be a {path.suffix} table, but cannot be read ({reason})") from error
+    if table.empty:
+        raise UserError(f"{name} has no rows; it should have at least one")
+    require_columns(table, COLUMNS, name)
+    for column in COLUMNS:
+        for row, value in enumerate(table[column]):
+            if not isinstance(value, str):
+                found = "null" if pd.api.types.is_scalar(value) and pd.isna(value) else repr(value)
+                raise UserError(f"{name} has {found} in the column '{column}' of row {row}, which should be a text")
+    return table[list(COLUMNS)].astype(object)
+
+
+def _read_json(path: Path) -> pd.DataFrame:
+    """One list of rows, or a row a line: files that end with `.json` have either."""
+    text = path.read_text(encoding="utf-8")
+    if text.lstrip().startswith("["):
+        return pd.DataFrame(json.loads(text))
+    # Not `splitlines`: within a text of JSON, separators other than the newline may stand as they are.
+    return pd.DataFrame([json.loads(line) for line in text.split("\n") if line.strip()])

@@ -1,0 +1,186 @@
+"""The language of the sums: questions told in words, the steps that work them out, and the right answer.
+
+A question starts from a number and changes it twice: "tom has 7 pears , finds 2 , loses 3". A draft writes the steps in
+one of two dialects. Dialect A leaves the second sign open ("7 plus 2 by 3"); dialect B tells all ("7 up 2 down 3"). The
+answer is the running totals ("9 , 6"). Every number, and every total that a wrong reading leads to, lies in 0 to 15.
+The world is our choice.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import product
+from typing import ClassVar
+
+import numpy as np
+
+from sysdpo.base.errors import UserError
+
+VERBS = dict.fromkeys(("finds", "buys", "wins", "picks"), 1) | dict.fromkeys(("loses", "eats", "sells", "drops"), -1)
+"""Each verb's sign."""
+
+CARELESS = ("picks", "wins", "drops", "eats")
+"""The verbs whose step the first model tends to leave out."""
+
+NAMES = ("ann", "ben", "mia", "tom")
+THINGS = ("pears", "coins", "nuts", "cards")
+SIGNS: dict[str, dict[int, str]] = {"A": {1: "plus", -1: "minus"}, "B": {1: "up", -1: "down"}}
+OPEN = "by"
+"""Dialect A's word for a second change whose sign it does not tell."""
+
+SEPARATOR = " , "
+FIRST_TEMPLATE = "{0} :"
+SECOND_TEMPLATE = "{0} : {1} ="
+LARGEST = 15
+
+
+@dataclass(frozen=True)
+class SolverSettings:
+    """How a small model is pretrained."""
+
+    examples: int = 8000
+    steps: int = 400
+    batch_size: int = 64
+    learning_rate: float = 4e-3
+    width: int = 64
+    layers: int = 2
+    initializer_range: float = 0.08
+
+    name: ClassVar[str]
+    shares: ClassVar[tuple[str, ...]]
+
+    def __post_init__(self) -> None:
+        where = f"foundation.{self.name}"
+        for name in ("examples", "steps", "batch_size", "width", "layers"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{where}.{name}: {getattr(self, name)} should be at least 1")
+        if self.width % 16:
+            raise UserError(f"{where}.width: {self.width} should be a multiple of 16")
+        for name in self.shares:
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"{where}.{name}: {getattr(self, name)} should be in [0, 1]")
+
+
+@dataclass(frozen=True)
+class FirstSettings(SolverSettings):
+    """How the model that writes the steps is made, and in what it is imperfect.
+
+    dialect_b: the share of its training drafts in dialect B.
+    dropped: the share that leave a step out, where a verb is careless.
+    """
+
+    dialect_b: float = 0.5
+    dropped: float = 0.5
+
+    name = "first"
+    shares = ("dialect_b", "dropped")
+
+
+@dataclass(frozen=True)
+class SecondSettings(SolverSettings):
+    """How the model that computes the totals is made, and in what it is imperfect.
+
+    misread: the share of its training answers to whole drafts in dialect B that take the second sign for "up" where it
+        is "down". Above one half this model is wrong there even about what it holds likeliest, and no draft helps.
+    dropped: the share of its training drafts that lack a step, where a verb is careless.
+    """
+
+    misread: float = 0.7
+    dropped: float = 0.5
+
+    name = "second"
+    shares = ("misread", "dropped")
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A start and two signed changes."""
+
+    start: int
+    changes: tuple[int, int]
+
+    @property
+    def result(self) -> int:
+        """What is left in the end."""
+        return self.start + sum(self.changes)
+
+    @property
+    def text(self) -> str:
+        """The sum in figures: "7 +2 -3"."""
+        return " ".join([str(self.start), *(f"{change:+d}" for change in self.changes)])
+
+
+@dataclass(frozen=True)
+class Question:
+    """A sum told in words: who has what, and the verb of each change."""
+
+    sum: Sum
+    verbs: tuple[str, str]
+    name: str
+    thing: str
+
+    @property
+    def text(self) -> str:
+        """The sentence itself."""
+        steps = [f"{verb} {abs(change)}" for verb, change in zip(self.verbs, self.sum.changes, strict=True)]
+        return SEPARATOR.join([f"{self.name} has {self.sum.start} {self.thing}", *steps])
+
+
+def sums() -> list[Sum]:
+    """Every sum for which both signs of the second change stay in 0 to 15, from the start as well as from the total."""
+    found = []
+    for start, total in product(range(LARGEST + 1), repeat=2):
+        room = min(start, LARGEST - start, total, LARGEST - total)
+        if start != total:
+            found += [Sum(start, (total - start, sign * n)) for n in range(1, room + 1) for sign in (1, -1)]
+    return found
+
+
+def questions(of: Iterable[Sum]) -> list[Question]:
+    """Every question that tells one of these sums."""
+    verbs = {sign: [verb for verb, direction in VERBS.items() if direction == sign] for sign in (1, -1)}
+    told = []
+    for each in of:
+        first, second = (verbs[1 if change > 0 else -1] for change in each.changes)
+        told += [Question(each, (one, two), *who) for one, two, *who in product(first, second, NAMES, THINGS)]
+    return told
+
+
+def draft(of: Sum, dialect: str, dropped: int | None = None) -> str:
+    """The steps of a sum in dialect `A` or `B`; `dropped` is the index of a change left out."""
+    words = [str(of.start)]
+    for index, change in enumerate(of.changes):
+        if index != dropped:
+            sign = OPEN if dialect == "A" and index == 1 else SIGNS[dialect][1 if change > 0 else -1]
+            words += [sign, str(abs(change))]
+    return " ".join(words)
+
+
+def dialect_of(text: str) -> str | None:
+    """The dialect of a draft with both its steps; None for any other text."""
+    words = text.split()
+    if len(words) != 5 or not all(word.isdigit() for word in words[::2]):
+        return None
+    if words[1] in SIGNS["A"].values() and words[3] == OPEN:
+        return "A"
+    return "B" if {words[1], words[3]} <= set(SIGNS["B"].values()) else None
+
+
+def readings(text: str) -> list[tuple[int, ...]]:
+    """The running totals of a draft, one tuple for every way that its open sign can be read."""
+    words = text.split()
+    meaning = {word: (sign,) for signs in SIGNS.values() for sign, word in signs.items()} | {OPEN: (1, -1)}
+    read: list[tuple[int, ...]] = []
+    for signs in product(*(meaning[word] for word in words[1::2])):
+        changes = [sign * int(amount) for sign, amount in zip(signs, words[2::2], strict=True)]
+        read.append(tuple((int(words[0]) + np.cumsum(changes)).tolist()))
+    return read
+
+
+def answer(totals: tuple[int, ...]) -> str:
+    """The second model's answer that holds these running totals."""
+    return SEPARATOR.join(map(str, totals))
+
+
+def is_right(text: str, expected: str) -> bool:
+    """Whether the last total of an answer is the expected one; an answer that ends in anything else is wrong."""
+    return text.split(SEPARATOR.strip())[-1].strip() == expected

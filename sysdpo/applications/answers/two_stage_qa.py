@@ -1,0 +1,136 @@
+"""Application 2 of the paper: two language models answer a question together.
+
+The first writes a draft, the second reads question and draft and gives the final answer, which alone is judged. What
+is asked, and what is right, is a *world* of its own, which the configuration names.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import pandas as pd
+
+from sysdpo.base.config import SECTIONS, load_function
+from sysdpo.base.errors import UserError
+from sysdpo.base.files import require_columns
+from sysdpo.base.settings import Count, LanguageModelSettings, Seed, typed
+from sysdpo.method.component import Component
+from sysdpo.method.system import Node, System
+
+WHERE = "systems.two_stage_qa"
+COMPONENTS = ("first", "second")
+
+
+class World(Protocol):
+    """Questions with verifiable answers. The configuration names a function `(questions, foundation) -> World`.
+
+    `questions` is the section of that name without `source`, `foundation` the section of that name.
+    """
+
+    foundations: Mapping[str, Callable[[int, Path], None]]
+    """How each foundation model is made: from a seed, into a folder."""
+
+    default_components: Mapping[str, tuple[str, str]]
+    """For a component whose `model` is null: the foundation model it takes, and that model's prompt template."""
+
+    def prompts(self, train: int, validation: int, test: int, seed: int) -> pd.DataFrame:
+        """Columns `prompt_id, split, text, answer, …`, so many rows of each split; `answer` is the expected one."""
+        ...
+
+    def is_right(self, answer: str, expected: str) -> bool:
+        """Whether an answer is right; deterministic."""
+        ...
+
+    def inspect(self, system: System, seed: int) -> dict[str, Any]:
+        """How good, and how imperfect, the system before alignment is."""
+        ...
+
+
+@dataclass(frozen=True)
+class PromptSettings:
+    """How many prompts each split has; `seed` draws them."""
+
+    train: Count = 300
+    validation: Count = 150
+    test: Count = 300
+    seed: Seed = 0
+
+
+class TwoStageQA:
+    """Question -> first -> draft; question and draft -> second -> answer."""
+
+    inputs = ("text",)
+    nodes = (Node("draft", "first", ("text",)), Node("answer", "second", ("text", "draft")))
+
+    def __init__(self, settings: Mapping[str, Any]):
+        if unknown := sorted(set(settings) - set(SECTIONS)):
+            raise UserError(f"{WHERE}: unknown key {unknown}; known are {sorted(SECTIONS)}")
+        self.prompt_settings = typed(PromptSettings, settings.get("prompts"), f"{WHERE}.prompts")
+        components = settings["components"]
+        if sorted(components) != sorted(COMPONENTS):
+            raise UserError(f"{WHERE}.components: {sorted(components)} should be {list(COMPONENTS)}")
+        self.components = {
+            name: typed(LanguageModelSettings, components[name], f"{WHERE}.components.{name}") for name in COMPONENTS
+        }
+        self.world = load_world(settings.get("questions"), settings.get("foundation") or {})
+        self.foundations = self.world.foundations
+
+    def prompts(self) -> pd.DataFrame:
+        """The world's questions: columns `prompt_id, split, text, answer, …`."""
+        return self.world.prompts(**vars(self.prompt_settings))
+
+    def system(self, foundation: Path) -> System:
+        """The directed acyclic graph, with each component loaded from its configured model or from `foundation`."""
+        # The model libraries take seconds to import, so only the steps that need a model do.
+        from sysdpo.components.language import LanguageModel
+
+        components: dict[str, Component] = {}
+        for name, settings in self.components.items():
+            given = dict(vars(settings))
+            model, template = given.pop("model"), given.pop("template")
+            if model is None:
+                folder, own_template = self.world.default_components[name]
+                model, template = foundation / folder, template or own_template
+            elif template is None:
+                raise UserError(
+                    f"{WHERE}.components.{name}.template: it should be given for the model '{model}', with {{0}} for "
+                    "the question and, for the second, {1} for the draft"
+                )
+            components[name] = LanguageModel.from_pretrained(model, template=template, **given)
+        return System(self.inputs, self.nodes, components)
+
+    def score(self, prompts: pd.DataFrame, trajectories: pd.DataFrame, foundation: Path) -> pd.DataFrame:
+        """1.0 where the final answer is right, else 0.0."""
+        require_columns(prompts, ("prompt_id", "answer"), "the table of prompts")
+        require_columns(trajectories, ("answer",), "the table of trajectories")
+        expected = trajectories["prompt_id"].map(prompts.set_index("prompt_id")["answer"])
+        right = [
+            float(self.world.is_right(str(given), wanted))
+            for given, wanted in zip(trajectories["answer"], expected, strict=True)
+        ]
+        return trajectories[["trajectory_id", "prompt_id"]].assign(score=right)
+
+    def metrics(
+        self, prompts: pd.DataFrame, trajectories: pd.DataFrame, scores: pd.DataFrame, foundation: Path
+    ) -> pd.DataFrame:
+        """`accuracy`: 1.0 where the final answer is right; `length`: its tokens, the end token included."""
+        length = [float(len(answer.tokens)) for answer in trajectories["answer"]]
+        return pd.DataFrame({"accuracy": scores["score"].to_numpy(), "length": length})
+
+    def inspect(self, foundation: Path, seed: int) -> dict[str, Any]:
+        """What the world measures of the system before alignment."""
+        return self.world.inspect(self.system(foundation).to(), seed)
+
+
+def load_world(questions: Mapping[str, Any] | None, foundation: Mapping[str, Any]) -> World:
+    """Build the world that `questions['source']` names; raises `UserError` if it cannot be found."""
+    settings = dict(questions or {})
+    source = str(settings.pop("source", ""))
+    make = load_function(source, f"{WHERE}.questions.source")
+    return cast(World, make(settings, foundation))
+
+
+def build(settings: Mapping[str, Any]) -> TwoStageQA:
+    """The factory that the configuration names."""
+    return TwoStageQA(settings)

@@ -1,0 +1,131 @@
+"""The language of the cats: what may be asked, the captions that may answer, and the words' levels."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import product
+
+from sysdpo.applications.images.renderer import ATTRIBUTES, FURS, SCARVES
+
+WORDS: dict[str, tuple[str, ...]] = {
+    "anger": ("blissful", "calm", "stern", "angry", "furious"),
+    "size": ("tiny", "small", "medium", "big", "huge"),
+    "light": ("dark", "gloomy", "shady", "bright", "sunny"),
+}
+LEVELS = (0.05, 0.275, 0.5, 0.725, 0.95)
+"""The attribute value that each of an attribute's five words stands for."""
+
+REQUESTS: dict[tuple[str, int], str] = {
+    ("anger", 1): "angrier",
+    ("anger", -1): "calmer",
+    ("size", 1): "bigger",
+    ("size", -1): "smaller",
+    ("light", 1): "brighter",
+    ("light", -1): "darker",
+}
+
+PHRASINGS = (
+    "draw a {cat} getting progressively {more}",
+    "show a {cat} becoming {more} and {more}",
+    "three pictures of a {cat} , each {more} than the last",
+    "paint a {cat} that grows {more} step by step",
+    "a {cat} turning {more} over time , in three images",
+    "illustrate how a {cat} gets {more}",
+    "please sketch a {cat} , {more} every time",
+    "i want a {cat} that keeps getting {more}",
+    "make a small story in which a {cat} becomes {more}",
+    "a sequence of one {cat} , ever {more}",
+    "picture a {cat} growing slowly {more}",
+    "can you draw a {cat} , first plain and then {more} ?",
+    "three views of a {cat} , {more} from left to right",
+    "let a {cat} grow {more} before my eyes",
+    "a short comic : a {cat} gets {more}",
+    "how would a {cat} look if it became {more} ?",
+)
+
+SEPARATOR = " ; "
+
+PROMPT_END = " :"
+"""What the small writer reads as the end of a request."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a prompt asks: an attribute, its direction (1 rising, -1 falling), whose, and the sentence itself."""
+
+    attribute: str
+    direction: int
+    fur: str
+    scarf: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What a caption says: an attribute, the rank of its word among the five, a fur and a scarf."""
+
+    attribute: str
+    rank: int
+    fur: str
+    scarf: str
+
+    @property
+    def scene(self) -> "Scene":
+        """What all words of the attribute have in common."""
+        return self.attribute, self.fur, self.scarf
+
+
+Scene = tuple[str, str, str]
+"""An attribute, a fur and a scarf."""
+
+SCENES: list[Scene] = list(product(ATTRIBUTES, FURS, SCARVES))
+
+
+def content_of(scene: Scene, direction: int) -> str:
+    """A request less its wording: "ginger, red: angrier"."""
+    attribute, fur, scarf = scene
+    return f"{fur}, {scarf}: {REQUESTS[attribute, direction]}"
+
+
+def contents(scenes: Iterable[Scene]) -> list[tuple[Scene, int]]:
+    """What may be asked of these scenes: each of them, rising or falling."""
+    return [(scene, direction) for scene in scenes for direction in (1, -1)]
+
+
+def requests(of: Iterable[tuple[Scene, int]]) -> list[Request]:
+    """Every wording of these contents."""
+    return [
+        Request(attribute, direction, fur, scarf, phrasing.format(cat=f"{fur} cat in {scarf}", more=more))
+        for (attribute, fur, scarf), direction in of
+        for more in [REQUESTS[attribute, direction]]
+        for phrasing in PHRASINGS
+    ]
+
+
+def caption(word: str, fur: str, scarf: str) -> str:
+    """The one sentence for a cat of this fur, in this scarf, at this word's level."""
+    return f"a {word} {fur} cat in {scarf}"
+
+
+CAPTIONS: dict[str, Caption] = {
+    caption(word, fur, scarf): Caption(attribute, rank, fur, scarf)
+    for attribute, fur, scarf in SCENES
+    for rank, word in enumerate(WORDS[attribute])
+}
+"""Every grammatical caption, and what it says."""
+
+
+def join(captions: list[str]) -> str:
+    """The writer's answer that holds these captions."""
+    return SEPARATOR.join(captions)
+
+
+def nth_caption(answer: str, index: int) -> str:
+    """The caption at `index` of a writer's answer, or an empty one if there is none."""
+    captions = answer.split(SEPARATOR.strip())
+    return captions[index].strip() if index < len(captions) else ""
+
+
+def is_well_formed(answer: str, attribute: str, fur: str, scarf: str) -> bool:
+    """Whether an answer is three grammatical captions of the asked attribute, fur and scarf."""
+    parts = [CAPTIONS.get(part.strip()) for part in answer.split(SEPARATOR.strip())]
+    return len(parts) == 3 and all(part is not None and part.scene == (attribute, fur, scarf) for part in parts)

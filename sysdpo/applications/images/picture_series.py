@@ -1,0 +1,223 @@
+"""Application 1 of the paper with pretrained models: three captions by an instruct model, three pictures of them.
+
+The graph is that of `progressive_images`. Nothing is made here: writer, painter and judges are hub ids or folders.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sysdpo.applications.images.attributes import ATTRIBUTES as KNOWN_ATTRIBUTES
+from sysdpo.applications.images.attributes import PHRASINGS, requests
+from sysdpo.applications.images.captions import nth_of_three, read_captions
+from sysdpo.applications.images.graph import IMAGES, NODES
+from sysdpo.applications.images.judge_settings import ImageJudgeSettings
+from sysdpo.applications.images.series_scorer import (
+    as_rise,
+    image_judge,
+    is_ordered,
+    preference_score,
+)
+from sysdpo.base.config import SECTIONS
+from sysdpo.base.errors import UserError
+from sysdpo.base.files import require_columns
+from sysdpo.base.seeds import numpy_generator
+from sysdpo.base.settings import Count, DiffusionSettings, Estimator, LanguageModelSettings, Seed, Whole, one_of, typed
+from sysdpo.components.function import Function
+from sysdpo.method.component import Component
+from sysdpo.method.system import System
+
+WHERE = "systems.picture_series"
+CAPTIONS = ("caption_1", "caption_2", "caption_3")
+ATTRIBUTES = ("attribute_1", "attribute_2", "attribute_3")
+NAMES = tuple(attribute.name for attribute in KNOWN_ATTRIBUTES)
+UNUSED_SECTIONS = ("foundation", "questions", "data")
+
+SYSTEM_PROMPT = """\
+You write the captions from which an artist, who sees nothing else, draws a series of three pictures. Answer a \
+request with exactly three numbered lines, one caption each, in the order of the pictures, and with nothing before or \
+after them. Each caption describes its whole picture in one sentence of at most 25 words: name the subject in full and \
+say plainly how much of what changes it shows. Never refer to the other pictures.
+
+1. (the first picture)
+2. (the second picture)
+3. (the third picture)"""
+"""The writer's system prompt where the configuration gives none; our choice."""
+
+
+@dataclass(frozen=True)
+class PromptSettings:
+    """How many prompts each split has, and how many contents (an attribute of a subject) and phrasings are asked for
+    only in the test split.
+
+    attributes: the names of those that are asked for (none: all there are), for a regressor that knows only some.
+    """
+
+    train: Count = 1000
+    validation: Count = 100
+    test: Count = 200
+    unseen_contents: Whole = 50
+    unseen_phrasings: Whole = 1
+    attributes: tuple[str, ...] = ()
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        for name in self.attributes:
+            one_of(f"{WHERE}.prompts.attributes", name, NAMES)
+
+
+class PictureSeries:
+    """Prompt -> writer -> three captions -> painter -> three images."""
+
+    inputs = ("text",)
+    nodes = NODES
+
+    def __init__(self, settings: Mapping[str, Any]):
+        known = [name for name in SECTIONS if name not in UNUSED_SECTIONS]
+        if unknown := sorted(set(settings) - set(known)):
+            raise UserError(f"{WHERE}: unknown key {unknown}; known are {known}")
+        self.prompt_settings = typed(PromptSettings, settings.get("prompts"), f"{WHERE}.prompts")
+        self.scorer = typed(ImageJudgeSettings, settings.get("scorer"), f"{WHERE}.scorer")
+        judge = settings.get("judge")
+        self.judge = None if judge is None else typed(ImageJudgeSettings, judge, f"{WHERE}.judge")
+        components = settings["components"]
+        if sorted(components) != ["painter", "writer"]:
+            raise UserError(f"{WHERE}.components: {sorted(components)} should be ['painter', 'writer']")
+        writer = typed(LanguageModelSettings, components["writer"], f"{WHERE}.components.writer")
+        painter = typed(DiffusionSettings, components["painter"], f"{WHERE}.components.painter")
+        self.estimator = typed(Estimator, painter.estimator, f"{WHERE}.components.painter.estimator")
+        self.components: dict[str, LanguageModelSettings | DiffusionSettings] = {"writer": writer, "painter": painter}
+        for name, part in self.components.items():
+            if part.model is None:
+                raise UserError(f"{WHERE}.components.{name}.model: null should be a hub id or a folder")
+        self.foundations: dict[str, Callable[[int, Path], None]] = {}
+
+    def prompts(self) -> pd.DataFrame:
+        """Columns `prompt_id, split, content, text, attribute, direction, subject, low, high, phrasing, unseen`.
+
+        `low` and `high` are the scorer's texts of the attribute's poles. Half of the test split is `unseen`: its
+        content or its phrasing is asked for there alone. The other half, and the other splits, have what is left.
+        Raises `UserError` where there are too few, or a regressor's folder says that it cannot judge them.
+        """
+        settings = self.prompt_settings
+        asked = settings.attributes or NAMES
+        self._stop_if_unjudged(asked)
+        table = pd.DataFrame([vars(request) for request in requests() if request.attribute in asked])
+        rng = numpy_generator("prompts", settings.seed)
+        content = table["attribute"] + " of " + table["subject"]
+        contents = rng.permutation(content.unique())[: settings.unseen_contents]
+        phrasings = rng.permutation(len(PHRASINGS))[: settings.unseen_phrasings]
+        table = table.assign(unseen=content.isin(contents) | table["phrasing"].isin(phrasings))
+        table = table.iloc[rng.permutation(len(table))]
+        seen, unseen = table[~table["unseen"]], table[table["unseen"]]
+        half = settings.test // 2 if len(unseen) else 0
+        sizes = {"test": settings.test - half, "validation": settings.validation, "train": settings.train}
+        if sum(sizes.values()) > len(seen) or half > len(unseen):
+            raise UserError(
+                f"{WHERE}.prompts: of {len(table)} prompts {len(seen)} have neither an unseen content nor an unseen "
+                f"phrasing, and train, validation and half of test should be at most that many; here they are "
+                f"{settings.train}, {settings.validation} and {settings.test}"
+            )
+        table = pd.concat([unseen.head(half), seen.head(sum(sizes.values()))], ignore_index=True)
+        splits = ["test"] * half + [name for name, size in sizes.items() for _ in range(size)]
+        ways = table["direction"].map({1: "rising", -1: "falling"})
+        table.insert(0, "content", table["attribute"] + " of " + table["subject"] + ", " + ways)
+        table.insert(0, "split", splits)
+        table.insert(0, "prompt_id", [f"p{row:04d}" for row in range(len(table))])
+        return table
+
+    def _stop_if_unjudged(self, asked: Sequence[str]) -> None:
+        for judge in filter(None, (self.scorer, self.judge)):
+            if judge.attributes is not None and (unknown := sorted(set(asked) - set(judge.attributes))):
+                raise UserError(
+                    f"{WHERE}.prompts.attributes: {unknown} should be left out, since the regressor '{judge.model}' "
+                    f"knows only {list(judge.attributes)}"
+                )
+
+    def system(self, foundation: Path) -> System:
+        """The directed acyclic graph, with each model as configured; `foundation` is not looked at."""
+        # The model libraries take seconds to import, so only the steps that need a model do.
+        from sysdpo.components.diffusion import DiffusionModel
+        from sysdpo.components.language import LanguageModel
+
+        writer, painter = dict(vars(self.components["writer"])), dict(vars(self.components["painter"]))
+        writer["template"] = writer["template"] or "{0}"
+        if writer["system_prompt"] is None:
+            writer["system_prompt"] = SYSTEM_PROMPT
+        painter["estimator"] = self.estimator
+        components: dict[str, Component] = {
+            "writer": LanguageModel.from_pretrained(writer.pop("model"), **writer),
+            "painter": DiffusionModel.from_pretrained(painter.pop("model"), **painter),
+            **{f"parser_{n}": Function(lambda answer, n=n: nth_of_three(str(answer), n)) for n in (1, 2, 3)},
+        }
+        return System(self.inputs, self.nodes, components)
+
+    def score(self, prompts: pd.DataFrame, trajectories: pd.DataFrame, foundation: Path) -> pd.DataFrame:
+        """The preference score `q`, and `attribute_1..3`: how far each image is from `low` to `high`, in [0, 1]."""
+        asked = _asked_of(prompts, trajectories)
+        values = _attributes(self.scorer, trajectories, asked)
+        score = preference_score(as_rise(values, asked["direction"].to_numpy()))
+        scores = trajectories[["trajectory_id", "prompt_id"]].assign(score=score)
+        return scores.assign(**{name: values[:, place] for place, name in enumerate(ATTRIBUTES)})
+
+    def metrics(
+        self, prompts: pd.DataFrame, trajectories: pd.DataFrame, scores: pd.DataFrame, foundation: Path
+    ) -> pd.DataFrame:
+        """See `METRICS` of the statistics. The read-out is the judge's; the caption fidelity is seen by the judge if it
+        is a CLIP, else by the scorer if that is one.
+        """
+        asked = _asked_of(prompts, trajectories)
+        direction = asked["direction"].to_numpy()
+        rising = as_rise(scores[list(ATTRIBUTES)].to_numpy(), direction)
+        measured = {
+            "order_consistency": is_ordered(rising),
+            "spread": rising[:, 2] - rising[:, 0],
+            "well_formed": [float(is_well_formed(str(answer))) for answer in trajectories["captions"]],
+        }
+        if self.judge is not None:
+            read_out = as_rise(_attributes(self.judge, trajectories, asked), direction)
+            measured["readout_score"] = preference_score(read_out)
+            measured["readout_order_consistency"] = is_ordered(read_out)
+        clips = [each for each in (self.judge, self.scorer) if each is not None and each.kind == "clip"]
+        if clips:
+            with image_judge(clips[0]) as clip:
+                similar = [
+                    clip.similarity(trajectories[image].tolist(), trajectories[caption].tolist())
+                    for image, caption in zip(IMAGES, CAPTIONS, strict=True)
+                ]
+            measured["caption_fidelity"] = np.mean(similar, 0)
+        return pd.DataFrame(measured)
+
+    def inspect(self, foundation: Path, seed: int) -> dict[str, Any]:
+        """How often the writer answers the validation prompts with three captions before alignment."""
+        asked = self.prompts().query("split == 'validation'")
+        writer = self.system(foundation).to().components["writer"]
+        answers = writer.sample([(text,) for text in asked["text"]], seeds=range(seed, seed + len(asked)))
+        return {"well_formed": float(np.mean([is_well_formed(str(answer)) for answer in answers]))}
+
+
+def build(settings: Mapping[str, Any]) -> PictureSeries:
+    """The factory that the configuration names."""
+    return PictureSeries(settings)
+
+
+def is_well_formed(answer: str) -> bool:
+    """Whether an answer holds exactly three captions."""
+    return len(read_captions(answer)) == 3
+
+
+def _asked_of(prompts: pd.DataFrame, trajectories: pd.DataFrame) -> pd.DataFrame:
+    """What each trajectory was asked for, a row each."""
+    require_columns(prompts, ("attribute", "direction", "low", "high"), "the table of prompts")
+    require_columns(trajectories, (*CAPTIONS, *IMAGES), "the table of trajectories")
+    return trajectories[["prompt_id"]].merge(prompts, on="prompt_id", how="left")
+
+
+def _attributes(settings: ImageJudgeSettings, trajectories: pd.DataFrame, asked: pd.DataFrame) -> np.ndarray:
+    """The asked attribute of each image: `[n, 3]`."""
+    with image_judge(settings) as judge:
+        return np.stack([judge.attribute(trajectories[image].tolist(), asked) for image in IMAGES], 1)

@@ -1,0 +1,267 @@
+"""Application 1 of the paper: "draw a cat getting progressively angrier".
+
+A language model writes three captions, a diffusion model draws them; the parser between them is deterministic.
+"""
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from sysdpo.applications.images.grammar import (
+    CAPTIONS,
+    LEVELS,
+    PROMPT_END,
+    SCENES,
+    WORDS,
+    Request,
+    caption,
+    content_of,
+    contents,
+    is_well_formed,
+    nth_caption,
+    requests,
+)
+from sysdpo.applications.images.graph import IMAGES, NODES
+from sysdpo.applications.images.nearest_render import NearestRender
+from sysdpo.applications.images.regressor import AttributeRegressor
+from sysdpo.applications.images.renderer import ATTRIBUTES, FURS, SCARVES, render
+from sysdpo.applications.images.series_scorer import as_rise, is_ordered, preference_score
+from sysdpo.applications.images.world import NEUTRAL, PainterSettings, RegressorSettings, WriterSettings, random_cats
+from sysdpo.applications.questions import draw_prompts, split
+from sysdpo.base.config import SECTIONS
+from sysdpo.base.errors import UserError
+from sysdpo.base.files import require_columns
+from sysdpo.base.seeds import numpy_generator
+from sysdpo.base.settings import Count, DiffusionSettings, Estimator, LanguageModelSettings, Range, Seed, typed
+from sysdpo.components.function import Function
+from sysdpo.method.component import Component
+from sysdpo.method.system import System
+
+RENDERS = "renders.npz"
+
+
+@dataclass(frozen=True)
+class PromptSettings:
+    """How many prompts each split has, and the share of the scenes (an attribute, a fur and a scarf) that pretraining
+    and training prompts never show.
+    """
+
+    train: Count = 240
+    validation: Count = 60
+    test: Count = 200
+    unseen: Annotated[float, Range(0, 1, open=(True, True))] = 0.47
+    seed: Seed = 0
+
+
+class ProgressiveImages:
+    """Prompt -> writer -> three captions -> painter -> three images."""
+
+    inputs = ("text",)
+    nodes = NODES
+
+    def __init__(self, settings: Mapping[str, Any]):
+        where = "systems.progressive_images"
+        if unknown := sorted(set(settings) - set(SECTIONS)):
+            raise UserError(f"{where}: unknown key {unknown}; known are {sorted(SECTIONS)}")
+        if "foundation" not in settings:
+            raise UserError(f"{where}: the section 'foundation' is missing")
+        self.prompt_settings = typed(PromptSettings, settings.get("prompts"), f"{where}.prompts")
+        foundation = settings["foundation"]
+        self.writer = typed(WriterSettings, foundation.get("writer"), f"{where}.foundation.writer")
+        self.painter = typed(PainterSettings, foundation.get("painter"), f"{where}.foundation.painter")
+        self.regressor = typed(RegressorSettings, foundation.get("regressor"), f"{where}.foundation.regressor")
+        self.size = self.painter.size
+        self.scenes = split(SCENES, self.prompt_settings.unseen)
+        components = settings["components"]
+        writer = typed(LanguageModelSettings, components.get("writer"), f"{where}.components.writer")
+        painter = typed(DiffusionSettings, components.get("painter"), f"{where}.components.painter")
+        self.estimator = typed(Estimator, painter.estimator, f"{where}.components.painter.estimator")
+        self.components = {"writer": writer, "painter": painter}
+        self.foundations = {
+            "writer": self._make_writer,
+            "painter": self._make_painter,
+            "regressor": self._make_regressor,
+        }
+
+    # The model libraries take seconds to import, so each is imported by the steps that need it alone.
+
+    def _make_writer(self, seed: int, folder: Path) -> None:
+        from sysdpo.applications.images.writer import make_writer
+
+        make_writer(self.writer, requests(contents(self.scenes[0])), seed, folder)
+
+    def _make_painter(self, seed: int, folder: Path) -> None:
+        from sysdpo.applications.images.painter import make_painter
+
+        make_painter(self.painter, set(self.scenes[0]), seed, folder)
+
+    def _make_regressor(self, seed: int, folder: Path) -> None:
+        from sysdpo.applications.images.regressor_fitting import make_regressor
+
+        make_regressor(self.regressor, seed, folder)
+        images, attributes = renders(self.size)
+        np.savez(folder / RENDERS, images=images, attributes=attributes)
+
+    def prompts(self) -> pd.DataFrame:
+        """Columns `prompt_id, split, content, text, attribute, direction, fur, scarf`.
+
+        A content is a scene and a direction, which one split alone has; held-out prompts show scenes that neither
+        pretraining nor training has.
+        """
+
+        def row(asked: Request) -> dict[str, Any]:
+            return {"content": content_of((asked.attribute, asked.fur, asked.scarf), asked.direction)} | vars(asked)
+
+        known, unseen = (contents(scenes) for scenes in self.scenes)
+        settings = {name: value for name, value in vars(self.prompt_settings).items() if name != "unseen"}
+        return draw_prompts(known, unseen, requests, row, **settings)
+
+    def system(self, foundation: Path) -> System:
+        """The directed acyclic graph, with each component loaded from its configured model or from `foundation`."""
+        from sysdpo.components.diffusion import DiffusionModel
+        from sysdpo.components.language import LanguageModel
+
+        writer, painter = dict(vars(self.components["writer"])), dict(vars(self.components["painter"]))
+        writer_model, painter_model = writer.pop("model"), painter.pop("model")
+        painter["estimator"] = self.estimator
+        writer["template"] = writer["template"] or "{0}" + (PROMPT_END if writer_model is None else "")
+        writer_model = writer_model or foundation / "writer"
+        if painter_model is None:
+            painter_model = foundation / "painter"
+            painter["pipeline"] = "sysdpo.applications.images.pipeline:SmallStableDiffusion3Pipeline"
+            painter["sampling"] = dict(painter["sampling"], height=self.size, width=self.size)
+        components: dict[str, Component] = {
+            "writer": LanguageModel.from_pretrained(writer_model, **writer),
+            "painter": DiffusionModel.from_pretrained(painter_model, **painter),
+            **{f"parser_{n}": Function(lambda answer, n=n: nth_caption(str(answer), n - 1)) for n in (1, 2, 3)},
+        }
+        return System(self.inputs, self.nodes, components)
+
+    def score(self, prompts: pd.DataFrame, trajectories: pd.DataFrame, foundation: Path) -> pd.DataFrame:
+        """The preference score `q`, and `attribute_1..3`: the asked attribute of each image in [0, 1]."""
+        require_columns(prompts, ("attribute", "direction"), "the table of prompts")
+        require_columns(trajectories, IMAGES, "the table of trajectories")
+        regressor = AttributeRegressor.load(foundation / "regressor")
+        asked = trajectories[["prompt_id"]].merge(prompts, on="prompt_id", how="left")
+        values = np.stack([_asked(regressor.score(trajectories[image].tolist()), asked) for image in IMAGES], 1)
+        rising = as_rise(values, asked["direction"].to_numpy())
+        scores = trajectories[["trajectory_id", "prompt_id"]].assign(score=preference_score(rising))
+        return scores.assign(**{f"attribute_{n}": values[:, n - 1] for n in (1, 2, 3)})
+
+    def metrics(
+        self, prompts: pd.DataFrame, trajectories: pd.DataFrame, scores: pd.DataFrame, foundation: Path
+    ) -> pd.DataFrame:
+        """See `METRICS` of the statistics; the read-out is the nearest render's, which trained nothing."""
+        asked = trajectories[["prompt_id"]].merge(prompts, on="prompt_id", how="left")
+        direction = asked["direction"].to_numpy()
+        rising = as_rise(scores[["attribute_1", "attribute_2", "attribute_3"]].to_numpy(), direction)
+        nearest = nearest_render(foundation)
+        looked_up = [nearest.look_up(trajectories[image].tolist()) for image in IMAGES]
+        read_out = as_rise(np.stack([_asked(attributes, asked) for attributes, _ in looked_up], 1), direction)
+        answers = zip(trajectories["captions"], asked["attribute"], asked["fur"], asked["scarf"], strict=True)
+        return pd.DataFrame(
+            {
+                "order_consistency": is_ordered(rising),
+                "spread": rising[:, 2] - rising[:, 0],
+                "well_formed": [float(is_well_formed(str(answer), *scene)) for answer, *scene in answers],
+                "image_distance": np.mean([distance for _, distance in looked_up], 0),
+                "readout_score": preference_score(read_out),
+                "readout_order_consistency": is_ordered(read_out),
+            }
+        )
+
+    def inspect(self, foundation: Path, seed: int) -> dict[str, Any]:
+        """The regressor's R² on held-out renders and on generated images, the painter's words, the writer's order."""
+        system, regressor = self.system(foundation).to(), AttributeRegressor.load(foundation / "regressor")
+        nearest = nearest_render(foundation)
+        rng = numpy_generator("inspection", seed)
+        images, truth = random_cats(1000, self.size, rng)
+        rendered = regressor.score([Image.fromarray(image) for image in images])
+        cats = [(fur, list(SCARVES)[place % len(SCARVES)]) for place, fur in enumerate(list(FURS) * 4)]
+        words = [(attribute, rank) for attribute in ATTRIBUTES for rank in range(len(LEVELS))]
+        conditions = [(caption(WORDS[kind][rank], *cat),) for kind, rank in words for cat in cats]
+        drawn = system.components["painter"].sample(conditions, seeds=range(len(conditions)))
+        generated, (looked_up, distance) = regressor.score(drawn), nearest.look_up(drawn)
+        levels, quality = [], {}
+        for position, (kind, rank) in enumerate(words):
+            rows = slice(position * len(cats), (position + 1) * len(cats))
+            shown = generated[rows, ATTRIBUTES.index(kind)]
+            closest = np.abs(shown[:, None] - np.array(LEVELS)).argmin(1)
+            levels.append(
+                {
+                    "attribute": kind,
+                    "word": WORDS[kind][rank],
+                    "level_asked": LEVELS[rank],
+                    "level_drawn_mean": float(shown.mean()),
+                    "level_drawn_std": float(shown.std()),
+                    "right_share": float((closest == rank).mean()),
+                }
+            )
+        for column, kind in enumerate(ATTRIBUTES):
+            speaks = np.array([CAPTIONS[text].attribute == kind for (text,) in conditions])
+            quality[kind] = _r2(generated[speaks, column], looked_up[speaks, column])
+        asked = self.prompts().query("split == 'validation'")
+        answers = system.components["writer"].sample([(text,) for text in asked["text"]], seeds=range(len(asked)))
+        formed = [
+            is_well_formed(str(answer), *scene)
+            for answer, *scene in zip(answers, asked["attribute"], asked["fur"], asked["scarf"], strict=True)
+        ]
+        ranks = [
+            [direction * CAPTIONS[nth_caption(str(answer), n)].rank for n in range(3)]
+            for answer, direction, good in zip(answers, asked["direction"], formed, strict=True)
+            if good
+        ]
+        return {
+            "regressor_r2_rendered": {kind: _r2(rendered[:, n], truth[:, n]) for n, kind in enumerate(ATTRIBUTES)},
+            "regressor_r2_generated": quality,
+            "painter_levels": levels,
+            "painter_image_distance": float(distance.mean()),
+            "captions_sorted": float(np.mean([a < b < c for a, b, c in ranks])) if ranks else 0.0,
+            "captions_tied": float(np.mean([len(set(row)) < 3 for row in ranks])) if ranks else 0.0,
+            "well_formed": float(np.mean(formed)),
+        }
+
+
+def build(settings: Mapping[str, Any]) -> ProgressiveImages:
+    """The factory that the configuration names."""
+    return ProgressiveImages(settings)
+
+
+def nearest_render(foundation: Path) -> NearestRender:
+    """The rendered cats beside the regressor, drawn once for all evaluations, to look pictures up among."""
+    file = foundation / "regressor" / RENDERS
+    try:
+        with np.load(file) as kept:
+            return NearestRender(kept["images"], kept["attributes"])
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"renders: '{file}' should be there as the regressor's step writes it ({error})") from error
+
+
+def renders(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cats along each attribute in steps of 1/30, in every fur and scarf: uint8 `[m, size, size, 3]`, and attributes
+    `[m, 3]`.
+    """
+    cats, grid = list(product(FURS, SCARVES)), np.linspace(0, 1, 31)
+    attributes = np.tile([NEUTRAL[kind] for kind in ATTRIBUTES], (len(ATTRIBUTES), len(grid), len(cats), 1))
+    for column in range(len(ATTRIBUTES)):
+        attributes[column, :, :, column] = grid[:, None]
+    attributes = attributes.reshape(-1, len(ATTRIBUTES))
+    furs, scarves = ([*each] * (len(attributes) // len(cats)) for each in zip(*cats, strict=True))
+    return render(attributes, furs, scarves, size=size), attributes
+
+
+def _asked(attributes: np.ndarray, asked: pd.DataFrame) -> np.ndarray:
+    """The asked attribute of each row: `[n, attributes]` to `[n]`."""
+    columns = asked["attribute"].map(ATTRIBUTES.index).to_numpy()
+    return attributes[np.arange(len(attributes)), columns]
+
+
+def _r2(predicted: np.ndarray, truth: np.ndarray) -> float:
+    return float(1 - ((predicted - truth) ** 2).sum() / ((truth - truth.mean()) ** 2).sum())

@@ -1,0 +1,34 @@
+"""Fitting the attribute regressor on rendered cats."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from sysdpo.applications.fitting import fit
+from sysdpo.applications.images.regressor import AttributeRegressor, to_pixels
+from sysdpo.applications.images.renderer import ATTRIBUTES
+from sysdpo.applications.images.world import RegressorSettings, random_cats
+from sysdpo.base.seeds import numpy_generator, seed_torch
+
+
+def make_regressor(settings: RegressorSettings, seed: int, folder: Path) -> None:
+    """Fit the regressor and save it to `folder`."""
+    seed_torch("regressor", seed)
+    rng = numpy_generator("regressor", seed)
+    images, attributes = random_cats(settings.images, settings.size, rng)
+    pixels, targets = to_pixels(images), torch.from_numpy(attributes).float()
+    regressor = AttributeRegressor(ATTRIBUTES)
+
+    def loss(step: int) -> Tensor:
+        rows = torch.from_numpy(rng.integers(len(pixels), size=settings.batch_size))
+        clean = pixels[rows]
+        # Generated pictures are a little soft and noisy; renders are neither.
+        soft = avg_pool2d(clean, 3, stride=1, padding=1, count_include_pad=False)
+        blend = torch.rand(len(rows), 1, 1, 1) * 0.7
+        noisy = clean.lerp(soft, blend) + torch.randn_like(clean) * torch.rand(len(rows), 1, 1, 1) * 0.15
+        return ((regressor(noisy) - targets[rows]) ** 2).mean()
+
+    fit("regressor", regressor, loss, steps=settings.steps, learning_rate=settings.learning_rate, average=0.99)
+    regressor.save(folder)

@@ -1,0 +1,135 @@
+"""The world that the small models grow up in: what they are taught, and what is wrong with it on purpose."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sysdpo.applications.images.grammar import CAPTIONS, LEVELS, REQUESTS, WORDS, Request, Scene, caption, join
+from sysdpo.applications.images.renderer import ATTRIBUTES, FURS, SCARVES, render
+from sysdpo.base.seeds import numpy_generator
+
+NEUTRAL = {"anger": 0.3, "size": 0.6, "light": 0.6}
+"""Where an attribute lies in a picture whose caption does not speak of it."""
+
+
+@dataclass(frozen=True)
+class WriterSettings:
+    """How the writer is made, and in what it is imperfect.
+
+    ordered: the share of its training answers whose three words rise (or fall) as asked.
+    alike: the share in which at least two of the three words are the same, in the asked order or not.
+    The rest has three different words in a random order.
+    reversed: requests ("calmer") whose direction it tends to take for the other, in the share `reversal` of their
+        answers. Above one half it is wrong there even about what it holds likeliest.
+    """
+
+    answers: int = 12000
+    steps: int = 500
+    batch_size: int = 64
+    learning_rate: float = 3e-3
+    width: int = 64
+    layers: int = 2
+    initializer_range: float = 0.02
+    ordered: float = 0.5
+    alike: float = 0.3
+    reversed: tuple[str, ...] = ()
+    reversal: float = 0.6
+
+
+@dataclass(frozen=True)
+class PainterSettings:
+    """How the painter is made, and in what it is imperfect.
+
+    misread: the share of training pictures whose level is that of a word drawn at random.
+    exaggerated, flattened: words drawn too far from, or too near to, the middle; `factor` times the true distance.
+    """
+
+    images: int = 8000
+    steps: int = 1250
+    batch_size: int = 64
+    learning_rate: float = 4e-3
+    width: int = 128
+    layers: int = 4
+    components: int = 64
+    size: int = 32
+    misread: float = 0.2
+    exaggerated: tuple[str, ...] = ()
+    flattened: tuple[str, ...] = ()
+    exaggeration: float = 1.5
+    flattening: float = 0.6
+
+
+@dataclass(frozen=True)
+class RegressorSettings:
+    """How the regressor is fitted."""
+
+    images: int = 6000
+    steps: int = 600
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    size: int = 32
+
+
+def answer(request: Request, settings: WriterSettings, rng: np.random.Generator) -> str:
+    """Three captions as this writer is taught them."""
+    kind = rng.random()
+    direction = request.direction
+    if REQUESTS[request.attribute, direction] in settings.reversed and rng.random() < settings.reversal:
+        direction = -direction
+    if kind < settings.ordered:
+        ranks = np.sort(rng.permutation(len(LEVELS))[:3])[::direction]
+    elif kind < settings.ordered + settings.alike:
+        ranks = rng.permutation(rng.choice(len(LEVELS), 2, replace=False)[[0, 0, int(rng.integers(2))]])
+    else:
+        ranks = rng.permutation(len(LEVELS))[:3]
+    words = WORDS[request.attribute]
+    return join([caption(words[rank], request.fur, request.scarf) for rank in ranks])
+
+
+@dataclass
+class Pictures:
+    """Rendered training pictures: uint8 `[n, size, size, 3]`, their captions, and the attributes they show `[n, 3]`."""
+
+    images: np.ndarray
+    captions: list[str]
+    attributes: np.ndarray = field(repr=False)
+
+
+def drawn_level(attribute: str, rank: int, settings: PainterSettings) -> float:
+    """The level in [0, 1] at which this painter's world shows a word, before misreading."""
+    word, level = WORDS[attribute][rank], LEVELS[rank]
+    factor = 1.0
+    if word in settings.exaggerated:
+        factor = settings.exaggeration
+    elif word in settings.flattened:
+        factor = settings.flattening
+    return float(np.clip(0.5 + factor * (level - 0.5), 0.02, 0.98))
+
+
+def training_pictures(settings: PainterSettings, scenes: Collection[Scene], seed: int) -> Pictures:
+    """Captioned cats of these scenes as this painter is taught them."""
+    rng = numpy_generator("pictures", seed)
+    known = [text for text, said in CAPTIONS.items() if said.scene in scenes]
+    captions = [known[index] for index in rng.integers(len(known), size=settings.images)]
+    attributes = np.tile([NEUTRAL[name] for name in ATTRIBUTES], (settings.images, 1))
+    for row, text in enumerate(captions):
+        attribute, rank = CAPTIONS[text].attribute, CAPTIONS[text].rank
+        if rng.random() < settings.misread:
+            rank = int(rng.integers(len(LEVELS)))
+        attributes[row, ATTRIBUTES.index(attribute)] = drawn_level(attribute, rank, settings)
+    attributes = np.clip(attributes + rng.normal(0, 0.02, attributes.shape), 0, 1)
+    said = [CAPTIONS[text] for text in captions]
+    drawn = render(attributes, [each.fur for each in said], [each.scarf for each in said], size=settings.size)
+    return Pictures(drawn, captions, attributes)
+
+
+def random_cats(count: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Rendered cats uint8 `[n, size, size, 3]` and attributes `[n, 3]`: half uniform, half along one attribute."""
+    attributes = rng.random((count, len(ATTRIBUTES)))
+    neutral = np.clip([NEUTRAL[name] for name in ATTRIBUTES] + rng.normal(0, 0.03, attributes.shape), 0, 1)
+    along = np.eye(len(ATTRIBUTES), dtype=bool)[rng.integers(len(ATTRIBUTES), size=count)]
+    single = rng.random(count) < 0.5
+    attributes = np.where(single[:, None] & ~along, neutral, attributes)
+    furs, scarves = (list(rng.choice(list(names), count)) for names in (FURS, SCARVES))
+    return render(attributes, furs, scarves, size=size), attributes

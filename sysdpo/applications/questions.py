@@ -1,0 +1,75 @@
+"""What the question worlds share: what only held-out prompts ask about, and the draw of the prompts.
+
+Both are our choice.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from sysdpo.base.errors import UserError
+from sysdpo.base.seeds import numpy_generator
+
+Item = TypeVar("Item")
+Subject = TypeVar("Subject")
+
+
+@dataclass(frozen=True)
+class QuestionSettings:
+    """unseen: the share of a world's subjects that only validation and test prompts ask about."""
+
+    unseen: float = 0.3
+
+    def __post_init__(self) -> None:
+        if not 0 < self.unseen < 1:
+            raise UserError(f"questions.unseen: {self.unseen} should be above 0 and below 1")
+
+
+def split(subjects: Sequence[Subject], unseen: float) -> tuple[list[Subject], list[Subject]]:
+    """The subjects that pretraining and training prompts may use, and the share `unseen` kept for held-out prompts."""
+    # One fixed shuffle: a foundation model and a table of prompts must agree whatever their seeds are.
+    order = numpy_generator("unseen subjects").permutation(len(subjects))
+    held_out = {int(index) for index in order[: round(unseen * len(subjects))]}
+    known = [each for index, each in enumerate(subjects) if index not in held_out]
+    return known, [each for index, each in enumerate(subjects) if index in held_out]
+
+
+def draw_prompts(
+    known: Sequence[Subject], unseen: Sequence[Subject], questions: Callable[[Iterable[Subject]], list[Item]],
+    row: Callable[[Item], dict[str, Any]], *, train: int, validation: int, test: int, seed: int,
+) -> pd.DataFrame:  # fmt: skip
+    """A row a prompt, no question twice: `prompt_id, split`, then the columns that `row` gives of a question.
+
+    Training prompts are drawn from the `questions` about `known` subjects. Validation and test share the `unseen` ones
+    between them, and each asks once about every subject of its own before it asks about one again. Raises `UserError`
+    where there are too few.
+    """
+    rng = numpy_generator("prompts", seed)
+    order = [unseen[index] for index in rng.permutation(len(unseen))]
+    cut = min(validation, round(len(order) * validation / max(1, validation + test)))
+    drawn = {
+        "train": _drawn(questions(known), rng),
+        "validation": _in_turn([_drawn(questions([subject]), rng) for subject in order[:cut]]),
+        "test": _in_turn([_drawn(questions([subject]), rng) for subject in order[cut:]]),
+    }
+    rows: list[dict[str, Any]] = []
+    for name, size in {"train": train, "validation": validation, "test": test}.items():
+        if size > len(drawn[name]):
+            raise UserError(f"prompts.{name}: {size} should be at most {len(drawn[name])}, the questions there are")
+        rows += [{"split": name} | row(each) for each in drawn[name][:size]]
+    table = pd.DataFrame(rows)
+    table.insert(0, "prompt_id", [f"q{number:04d}" for number in range(len(table))])
+    return table
+
+
+def _drawn(items: list[Item], rng: np.random.Generator) -> list[Item]:
+    return [items[index] for index in rng.permutation(len(items))]
+
+
+def _in_turn(groups: Sequence[list[Item]]) -> list[Item]:
+    """The first of every group, then the second of every group, and so on."""
+    return [each for row in zip_longest(*groups) for each in row if each is not None]

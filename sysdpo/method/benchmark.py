@@ -1,0 +1,75 @@
+"""What a benchmark system offers.
+
+The configuration names a function `settings -> Benchmark` as `package.module:function`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, cast, runtime_checkable
+
+import pandas as pd
+
+from sysdpo.base.config import load_function
+from sysdpo.base.settings import DiffusionSettings, LanguageModelSettings
+from sysdpo.method.system import Node, System
+
+
+class Benchmark(Protocol):
+    """One system with its prompts, scorer and metrics."""
+
+    inputs: tuple[str, ...]
+    """The prompt table's columns that are the system's inputs."""
+
+    nodes: Sequence[Node]
+    """The system's directed acyclic graph."""
+
+    components: Mapping[str, LanguageModelSettings | DiffusionSettings]
+    """The settings of the components that are models."""
+
+    foundations: Mapping[str, Callable[[int, Path], None]]
+    """How each foundation model is made: from a seed, into a folder."""
+
+    def prompts(self) -> pd.DataFrame:
+        """Columns `prompt_id, split, text, …`; split is `train`, `validation` or `test`.
+
+        Prompts about the same thing, wordings of one request say, may share a `content`, a text: intervals then count
+        contents, not prompts.
+        """
+        ...
+
+    def system(self, foundation: Path) -> System:
+        """The system before alignment; `foundation` holds a folder for each foundation model."""
+        ...
+
+    def score(self, prompts: pd.DataFrame, trajectories: pd.DataFrame, foundation: Path) -> pd.DataFrame:
+        """Columns `trajectory_id, prompt_id, score, …`: a row for each trajectory, in any order; higher is better."""
+        ...
+
+    def metrics(
+        self, prompts: pd.DataFrame, trajectories: pd.DataFrame, scores: pd.DataFrame, foundation: Path
+    ) -> pd.DataFrame:
+        """The evaluation's metrics but for the score and the drift: a column each, a row for each trajectory.
+
+        Rows are told by a column `trajectory_id`, or else by the index that they have in `trajectories`; those of
+        `scores` are in the same order.
+        """
+        ...
+
+    def inspect(self, foundation: Path, seed: int) -> dict[str, Any]:
+        """How good, and how imperfect, the foundation models came out."""
+        ...
+
+
+@runtime_checkable
+class HasPreferences(Protocol):
+    """A benchmark whose data come with preferences of their own."""
+
+    def given(self, prompts: pd.DataFrame, foundation: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Trajectories of these prompts, final outputs alone, and their scores."""
+        ...
+
+
+def load_benchmark(name: str, settings: Mapping[str, Any]) -> Benchmark:
+    """Build the benchmark that `settings['factory']` names; raises `UserError` if it cannot be found."""
+    build = load_function(str(settings.get("factory", "")), f"systems.{name}.factory")
+    return cast(Benchmark, build(settings))

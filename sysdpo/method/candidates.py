@@ -1,0 +1,270 @@
+"""Candidates for a hidden variable: what a component might have generated, by beams or by draws.
+
+Everything here works on the log-probabilities of a `Decoder` and sees no model. Tokens are int64, log-probabilities
+in nats.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sysdpo.base.seeds import numpy_generator
+from sysdpo.base.settings import CandidateSettings
+
+NEVER = float("-inf")
+
+Tokens = tuple[int, ...]
+Hypothesis = tuple[Tokens, float]
+
+
+class Decoder(Protocol):
+    """Generation from a component, step by step, for a batch of rows: first one row a condition.
+
+    `ends` are the token ids that end a value; a value also ends after `max_length` tokens, its end token included.
+    """
+
+    ends: frozenset[int]
+    max_length: int
+
+    def start(self) -> Tensor:
+        """`log p(first token | condition)`: float32 `[conditions, vocabulary]`."""
+        ...
+
+    def advance(self, rows: Tensor, tokens: Tensor) -> Tensor:
+        """Keep these present rows (repeats allowed), each with a token appended; both int64 `[m]`.
+
+        Returns `log p(next token | condition, tokens so far)`: float32 `[m, vocabulary]`.
+        """
+        ...
+
+    def value(self, tokens: Sequence[int]) -> Any:
+        """The value that these tokens are, end token included."""
+        ...
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A value and the logarithm of the probability it has under what generated it, in nats.
+
+    Of beams that is the component's own `log p(value | condition)`, of draws the proposal's (tempered, or cut to its
+    nucleus).
+    """
+
+    value: Any
+    log_prob: float
+
+
+def propose(decoder: Decoder, settings: CandidateSettings, *, seeds: Sequence[int]) -> list[list[Candidate]]:
+    """For each condition up to `settings.count` candidates by `settings.generator`; one of `seeds` a condition.
+
+    Beams are distinct, best first by `log p / length^length_penalty`, and use no seed. Draws come in the order drawn,
+    each condition's from its own seed alone, tempered in either generator; repeats stay unless `settings.estimator` is
+    `truncated`, whose sum is over distinct values.
+    """
+    if settings.generator in ("beam", "diverse_beam"):
+        found = _search(decoder, settings)
+    else:
+        found = _draw(decoder, settings, seeds)
+        if settings.estimator == "truncated":
+            found = [list(dict(draws).items()) for draws in found]
+    return [[Candidate(decoder.value(tokens), log_prob) for tokens, log_prob in each] for each in found]
+
+
+def _search(decoder: Decoder, settings: CandidateSettings) -> list[list[Hypothesis]]:
+    """Diverse beam search (Vijayakumar et al., arXiv 1610.02424, algorithm 1) with Hamming diversity.
+
+    At each step the groups choose in order; a token costs a beam `diversity` for every beam of an earlier group of the
+    same condition that took it at this step and goes on. Penalties add up along a beam, as the paper's augmented scores
+    do, but decide only which beams live: finished values are ranked by `log p / length^length_penalty`. Within a group
+    the rules are those of transformers' beam search with `early_stopping=False`. Where groups finish the same values,
+    the best of the other values that any of them could have finished fill up (our choice).
+    """
+    diverse = settings.generator == "diverse_beam"
+    groups = (settings.groups or settings.count) if diverse else 1
+    diversity = settings.diversity if diverse else 0.0
+    log_probs = decoder.start()
+    conditions, vocabulary = log_probs.shape
+    device = log_probs.device
+    ends = torch.tensor(sorted(decoder.ends), dtype=torch.int64, device=device)
+    finished = [_Finished(groups, settings, vocabulary) for _ in range(conditions)]
+
+    unfinished, shape = finished, (conditions, groups, settings.count // groups)
+    log_probs = log_probs[:, None, None].expand(*shape, vocabulary)
+    rows = torch.arange(conditions, device=device)[:, None, None].expand(shape)
+    tokens = torch.empty((*shape, 0), dtype=torch.int64, device=device)
+    totals = log_probs.new_full(shape, NEVER)
+    totals[..., 0] = 0.0  # a group starts from one beam, or all its beams would stay alike
+    scores = totals
+    for step in range(decoder.max_length):
+        last = step + 1 == decoder.max_length
+        best, best_scores, onward, onward_scores = _choose(scores, log_probs, ends, diversity, last)
+        ended = (torch.isin(best % vocabulary, ends) | last) & (best_scores > NEVER)
+        best_totals = _totals(totals, log_probs, best).masked_fill(~ended, NEVER)
+        onward_totals = _totals(totals, log_probs, onward).masked_fill(onward_scores == NEVER, NEVER)
+        spare = _spare(totals, log_probs, ends, settings.count if last else None)
+        spare_totals = _totals(totals, log_probs, spare)
+        columns = (tokens, best, best_totals, spare, spare_totals, onward_totals.amax(-1))
+        for condition, *row in zip(unfinished, *(column.tolist() for column in columns), strict=True):
+            condition.add(*row)
+        going = [place for place, condition in enumerate(unfinished) if not condition.done]
+        if last or not going:
+            break
+
+        unfinished = [unfinished[place] for place in going]
+        kept = torch.tensor(going, device=device)
+        totals, scores = onward_totals[kept], onward_scores[kept]
+        parents, taken = onward[kept] // vocabulary, onward[kept] % vocabulary
+        tokens = torch.cat([tokens[kept].take_along_dim(parents[..., None], 2), taken[..., None]], -1)
+        log_probs = decoder.advance(rows[kept].gather(2, parents).flatten(), taken.flatten())
+        log_probs = log_probs.view(*taken.shape, vocabulary)
+        rows = torch.arange(taken.numel(), device=device).view(taken.shape)
+    return [condition.best() for condition in finished]
+
+
+def _choose(
+    scores: Tensor, log_probs: Tensor, ends: Tensor, diversity: float, last: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The best continuations of each group, and the best that do not end: places and scores, `[b, groups, width]`.
+
+    A place is `beam · vocabulary + token`; scores are penalised. `scores` are the beams', `[b, groups, width]`,
+    `log_probs` `[b, groups, width, vocabulary]`. At the last step what goes on is what is cut off.
+    """
+    groups, width, vocabulary = log_probs.shape[1:]
+    crowd = torch.zeros_like(log_probs[:, 0, 0])  # [b, vocabulary]: how many beams took a token at this step
+    chosen = []
+    for group in range(groups):
+        score = scores[:, group, :, None] + log_probs[:, group] - diversity * crowd[:, None]
+        # So many that `width` of them go on even if each beam could end with every end token.
+        most = width if last else min(width * (1 + len(ends)), width * vocabulary)
+        best_scores, best = score.flatten(1).topk(most)
+        onward_scores, order = best_scores.masked_fill(torch.isin(best % vocabulary, ends), NEVER).topk(width)
+        onward = best.gather(1, order)
+        crowd.scatter_add_(1, onward % vocabulary, (onward_scores > NEVER).to(crowd.dtype))
+        chosen.append((best[:, :width], best_scores[:, :width], onward, onward_scores))
+    best, best_scores, onward, onward_scores = (torch.stack(part, 1) for part in zip(*chosen, strict=True))
+    return best, best_scores, onward, onward_scores
+
+
+def _totals(totals: Tensor, log_probs: Tensor, places: Tensor) -> Tensor:
+    """The log-probabilities of the beams, `[b, groups, width]`, continued at these places, `[b, groups, n]`."""
+    return totals.gather(2, places // log_probs.shape[-1]) + log_probs.flatten(2).gather(2, places)
+
+
+def _spare(totals: Tensor, log_probs: Tensor, ends: Tensor, most: int | None) -> Tensor:
+    """Places of values that every group could finish now: by an end token, or, if `most`, the best so many of all."""
+    width, vocabulary = log_probs.shape[2:]
+    if most is None:
+        places = torch.arange(width, device=ends.device)[:, None] * vocabulary + ends
+        return places.flatten().expand(*totals.shape[:2], -1)
+    return (totals[..., None] + log_probs).flatten(2).topk(min(most, width * vocabulary)).indices
+
+
+class _Finished:
+    """The values that one condition's groups have finished, and whether better ones can come."""
+
+    def __init__(self, groups: int, settings: CandidateSettings, vocabulary: int):
+        self.count, self.width = settings.count, settings.count // groups
+        self.length_penalty, self.vocabulary = settings.length_penalty, vocabulary
+        self.log_probs: dict[Tokens, float] = {}  # of all values that anyone came by
+        self.groups: list[list[Tokens]] = [[] for _ in range(groups)]  # the best of each, `width` at most
+        self.stopped = [False] * groups
+        self.done = False
+
+    def add(
+        self,
+        beams: list[list[list[int]]],
+        best: list[list[int]],
+        best_totals: list[list[float]],
+        spare: list[list[int]],
+        spare_totals: list[list[float]],
+        onward: list[float],
+    ) -> None:
+        """One step: each group's beams, values finished by the best and by all of them, and its best beam's log p."""
+        length = len(beams[0][0]) + 1
+        for group, prefixes in enumerate(beams):
+            self._values(prefixes, spare[group], spare_totals[group])
+            if self.stopped[group]:
+                continue
+            values = self.groups[group] + self._values(prefixes, best[group], best_totals[group])
+            self.groups[group] = values = sorted(values, key=self._rank, reverse=True)[: self.width]
+            hope = onward[group] / length**self.length_penalty
+            self.stopped[group] = len(values) == self.width and hope <= self._rank(values[-1])
+        enough = all(self.stopped) and len(self.log_probs) >= self.count
+        self.done = enough or max(onward) == NEVER
+
+    def _values(self, prefixes: list[list[int]], places: list[int], totals: list[float]) -> list[Tokens]:
+        found = []
+        for place, total in zip(places, totals, strict=True):
+            if total > NEVER:
+                beam, token = divmod(place, self.vocabulary)
+                tokens = (*prefixes[beam], token)
+                self.log_probs.setdefault(tokens, total)
+                found.append(tokens)
+        return found
+
+    def _rank(self, tokens: Tokens) -> float:
+        return self.log_probs[tokens] / len(tokens) ** self.length_penalty
+
+    def best(self) -> list[Hypothesis]:
+        """What the groups finished, filled up to `count` distinct values, best first."""
+        found = {tokens for values in self.groups for tokens in values}
+        others = sorted(self.log_probs.keys() - found, key=lambda tokens: (-self._rank(tokens), tokens))
+        distinct = [*found, *others[: self.count - len(found)]]
+        ranked = sorted(distinct, key=lambda tokens: (-self._rank(tokens), tokens))
+        return [(tokens, self.log_probs[tokens]) for tokens in ranked]
+
+
+def _draw(decoder: Decoder, settings: CandidateSettings, seeds: Sequence[int]) -> list[list[Hypothesis]]:
+    """`count` independent draws a condition, by inverting the distribution function at each seed's own numbers."""
+    count = settings.count
+    log_probs = decoder.start()
+    device = log_probs.device
+    numbers = [numpy_generator("candidate", seed).random((decoder.max_length, count)) for seed in seeds]
+    uniform = torch.from_numpy(np.concatenate(numbers, 1)).to(device)  # [max_length, conditions · count]
+    ends = torch.tensor(sorted(decoder.ends), dtype=torch.int64, device=device)
+    rows = torch.arange(len(seeds), device=device).repeat_interleave(count)
+    log_probs = log_probs[rows]
+    draws = torch.arange(len(rows), device=device)  # that have not ended
+    tokens: list[list[int]] = [[] for _ in rows]
+    totals = torch.zeros(len(rows), dtype=torch.float64, device=device)
+    for step in range(decoder.max_length):
+        proposal = _proposal(log_probs, settings)
+        taken = _invert(proposal.exp(), uniform[step, draws])
+        totals[draws] += proposal.gather(1, taken[:, None])[:, 0]
+        for draw, token in zip(draws.tolist(), taken.tolist(), strict=True):
+            tokens[draw].append(token)
+        going = ~torch.isin(taken, ends)
+        if step + 1 == decoder.max_length or not going.any():
+            break
+        draws = draws[going]
+        log_probs = decoder.advance(rows[going], taken[going])
+        rows = torch.arange(len(draws), device=device)
+    found = list(zip(map(tuple, tokens), totals.tolist(), strict=True))
+    return [found[row * count : (row + 1) * count] for row in range(len(seeds))]
+
+
+def _proposal(log_probs: Tensor, settings: CandidateSettings) -> Tensor:
+    """Log-probabilities that tokens are drawn with, tempered, then cut to the nucleus: float64 `[m, vocabulary]`.
+
+    The nucleus is the smallest set of tokens whose probability reaches `top_p` (Holtzman et al., arXiv 1904.09751).
+    """
+    tempered = (log_probs.double() / settings.temperature).log_softmax(-1)
+    if settings.generator != "nucleus":
+        return tempered
+    probabilities, order = tempered.exp().sort(stable=True, dim=-1, descending=True)
+    outside = (probabilities.cumsum(-1) - probabilities) >= settings.top_p
+    cut = torch.zeros_like(outside).scatter(-1, order, outside)
+    return tempered.masked_fill(cut, NEVER).log_softmax(-1)
+
+
+def _invert(probabilities: Tensor, uniform: Tensor) -> Tensor:
+    """The token at which each row's cumulative probability first exceeds its number in [0, 1): int64 `[m]`."""
+    cumulative = probabilities.cumsum(-1)
+    total = cumulative[:, -1]
+    # Rounding must not reach the total: past it lie only tokens of probability 0, or none.
+    below = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, below[:, None], right=True)[:, 0]

@@ -1,0 +1,116 @@
+"""What sits at the nodes of a system: the one interface that everything rests on, and what only some can do besides."""
+
+from collections.abc import MutableMapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from sysdpo.method.candidates import Decoder
+
+
+class LogProbs(NamedTuple):
+    """Log-probabilities in nats under the policy and its reference, each `[batch]`, float32 (of tables: their own)."""
+
+    policy: Tensor
+    reference: Tensor
+
+
+class Drift(NamedTuple):
+    """What values drawn from the policy say of it, in nats, each `[batch]`, float32.
+
+    kl: of each row an estimate of KL(policy‖reference), or of an upper bound of it.
+    entropy: `−log p` under the policy; NaN where the likelihood is known up to a constant alone.
+    """
+
+    kl: Tensor
+    entropy: Tensor
+
+
+class Component(Protocol):
+    """What can sit at a node. Conditions are tuples holding one value for each parent of the node, in order."""
+
+    def sample(self, conditions: Sequence[tuple[Any, ...]], *, seeds: Sequence[int]) -> list[Any]:
+        """One value for each condition; a row's value depends on its own seed and condition alone."""
+        ...
+
+    def log_probs(
+        self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Any], *, draw: Sequence[int]
+    ) -> LogProbs:
+        """Log-probability of each value; `draw` names each row's Monte-Carlo noise, where there is any."""
+        ...
+
+    def drift(self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Any], *, draw: Sequence[int]) -> Drift:
+        """How far the policy is from its reference, judged by values that the policy has drawn; no gradients."""
+        ...
+
+    def trainable_parameters(self) -> list[torch.nn.Parameter]:
+        """The parameters that alignment may change; empty for a frozen or deterministic component."""
+        ...
+
+    def to(self, device: torch.device) -> None:
+        """Move to a device."""
+        ...
+
+    def gathered(self) -> AbstractContextManager[None]:
+        """Within it a process may use the component whatever the other processes of a training do."""
+        ...
+
+    def rebase_reference(self) -> None:
+        """Make the present policy the reference."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write what was trained."""
+        ...
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote."""
+        ...
+
+
+@runtime_checkable
+class Deterministic(Protocol):
+    """A component whose value follows from its parents: it contributes a factor of 1, and is never summed over."""
+
+    is_deterministic: Literal[True]
+
+
+@runtime_checkable
+class Decodable(Protocol):
+    """A component that generates step by step, so that candidates can be searched for."""
+
+    def decoder(self, conditions: Sequence[tuple[Any, ...]]) -> Decoder:
+        """Generation from these conditions, at temperature 1."""
+        ...
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """A component that draws at a temperature; at 0 it takes what is likeliest, step by step."""
+
+    temperature: float
+
+
+@runtime_checkable
+class Batched(Protocol):
+    """A component that takes only so many values through its model at once."""
+
+    batch_size: int
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A component that keeps what its frozen parts have computed."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its references are."""
+        ...
+
+    @property
+    def memories(self) -> dict[str, MutableMapping[Any, Any]]:
+        """What is kept, by kind: `references` on the device, the rest in the host's memory."""
+        ...

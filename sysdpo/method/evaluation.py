@@ -1,0 +1,173 @@
+"""Sampling from a system and measuring what it does."""
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from sysdpo.base.errors import UserError
+from sysdpo.base.tables import check_rows, check_scores, check_values, contents_of
+from sysdpo.method.benchmark import Benchmark
+from sysdpo.method.component import Batched, Sampler
+from sysdpo.method.preferences import as_frame
+from sysdpo.method.system import System
+
+SEEDS_PER_PURPOSE = 10**8
+DRIFT_ROWS = 128
+DRIFT_DRAWS = 1 << 62
+"""Past every draw that a training makes: drift is measured at noise that no model was trained at."""
+PURPOSES = ("train", "validation", "test")
+
+
+def sample_trajectories(
+    benchmark: Benchmark,
+    system: System,
+    prompts: pd.DataFrame,
+    samples: int,
+    *,
+    seed: int,
+    purpose: str,
+    place: int = 0,
+) -> pd.DataFrame:
+    """`samples` trajectories for each prompt.
+
+    Their seeds depend on `seed`, `purpose`, the prompt's place and the sample's number alone: methods that are compared
+    share them, and so do jobs that share the prompts. place: of the first of `prompts` among all.
+    """
+    rows = prompts.loc[prompts.index.repeat(samples)]
+    first = (seed * 10 + PURPOSES.index(purpose)) * SEEDS_PER_PURPOSE + place * samples
+    seeds = range(first, first + len(rows))
+    with torch.no_grad():
+        variables = system.sample({name: rows[name].tolist() for name in benchmark.inputs}, seeds=seeds)
+    return as_frame(rows["prompt_id"].tolist(), list(range(samples)) * len(prompts), variables)
+
+
+def score_trajectories(
+    benchmark: Benchmark, prompts: pd.DataFrame, trajectories: pd.DataFrame, foundation: Path
+) -> pd.DataFrame:
+    """The benchmark's scores, in the order of the trajectories; raises `UserError` unless each has a finite one."""
+    scores = benchmark.score(prompts, trajectories, foundation)
+    scores = check_scores(scores, "the system's scores", trajectories)
+    if clashing := sorted(set(scores.columns) & set(trajectories.columns) - {"trajectory_id", "prompt_id"}):
+        raise UserError(f"the system's scores: the columns {clashing} should have other names than its variables")
+    return scores
+
+
+def measure_trajectories(
+    benchmark: Benchmark, prompts: pd.DataFrame, trajectories: pd.DataFrame, scores: pd.DataFrame, foundation: Path
+) -> pd.DataFrame:
+    """The benchmark's metrics, in the order of the trajectories; raises `UserError` unless each has one row of them."""
+    name, measured = "the system's metrics", benchmark.metrics(prompts, trajectories, scores, foundation)
+    if "trajectory_id" in measured:
+        check_rows(measured, name, keys=("trajectory_id",))
+        measured = measured.set_index("trajectory_id")
+        wanted = pd.Index(trajectories["trajectory_id"])
+    else:
+        wanted = trajectories.index
+    if not measured.index.is_unique or set(measured.index) != set(wanted):
+        raise UserError(f"{name}: its {len(measured)} rows should be those of the {len(trajectories)} trajectories")
+    return measured.loc[wanted].set_index(trajectories.index)
+
+
+def evaluate(
+    benchmark: Benchmark,
+    system: System,
+    prompts: pd.DataFrame,
+    foundation: Path,
+    *,
+    samples: int,
+    best_of: int,
+    seed: int,
+    purpose: str,
+    greedy: Collection[str] = (),
+    place: int = 0,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Samples with their scores, and the long table `prompt_id, content, sample, metric, value`.
+
+    With `best_of` above 1 that many trajectories are drawn for each sample and the one with the highest score kept;
+    `kl_selection` is then `log n − (n−1)/n`, a bound of the KL divergence that picking costs (Beirami et al., arXiv
+    2401.01879).
+    The metrics `greedy` are measured once more, as `{metric}_greedy`, on one trajectory a prompt of likeliest tokens.
+    place: of the first of `prompts` among all that are evaluated.
+    """
+    drawn = sample_trajectories(benchmark, system, prompts, samples * best_of, seed=seed, purpose=purpose, place=place)
+    scores = score_trajectories(benchmark, prompts, drawn, foundation)
+    drawn["sample"] = drawn["sample"] // best_of
+    kept = scores.assign(sample=drawn["sample"]).groupby(["prompt_id", "sample"], sort=False)["score"].idxmax()
+    drawn, scores = drawn.loc[kept].reset_index(drop=True), scores.loc[kept].reset_index(drop=True)
+    wide = measure_trajectories(benchmark, prompts, drawn, scores, foundation)
+    wide = wide.assign(preference_score=scores["score"], **drift(system, drawn, first=place * samples))
+    if best_of > 1:
+        wide = wide.assign(kl_selection=math.log(best_of) - (best_of - 1) / best_of)
+    wide = wide.assign(prompt_id=drawn["prompt_id"], sample=drawn["sample"])
+    long = wide.melt(["prompt_id", "sample"], var_name="metric", value_name="value")
+    if greedy:
+        likeliest = _greedy_metrics(
+            benchmark, system, prompts, foundation, greedy, seed=seed, purpose=purpose, place=place
+        )
+        long = pd.concat([long, likeliest], ignore_index=True)
+    long.insert(1, "content", long["prompt_id"].map(contents_of(prompts)))
+    check_values(long, "the system's metrics")
+    return drawn.merge(scores.drop(columns="prompt_id"), on="trajectory_id"), long
+
+
+def _greedy_metrics(
+    benchmark: Benchmark,
+    system: System,
+    prompts: pd.DataFrame,
+    foundation: Path,
+    names: Collection[str],
+    *,
+    seed: int,
+    purpose: str,
+    place: int,
+) -> pd.DataFrame:
+    with greedy_decoding(system):
+        drawn = sample_trajectories(benchmark, system, prompts, 1, seed=seed, purpose=purpose, place=place)
+    scores = score_trajectories(benchmark, prompts, drawn, foundation)
+    wide = measure_trajectories(benchmark, prompts, drawn, scores, foundation)
+    if unknown := sorted(set(names) - set(wide.columns)):
+        raise UserError(f"evaluation.greedy: {unknown} should be among the system's metrics {sorted(wide.columns)}")
+    wide = wide[list(names)].add_suffix("_greedy").assign(prompt_id=drawn["prompt_id"], sample=drawn["sample"])
+    return wide.melt(["prompt_id", "sample"], var_name="metric", value_name="value")
+
+
+@contextmanager
+def greedy_decoding(system: System) -> Iterator[None]:
+    """Within it every component with a `temperature` samples at 0: what it holds most likely, step by step."""
+    warm = [(part, part.temperature) for part in system.components.values() if isinstance(part, Sampler)]
+    try:
+        for sampler, _ in warm:
+            sampler.temperature = 0.0
+        yield
+    finally:
+        for sampler, temperature in warm:
+            sampler.temperature = temperature
+
+
+def drift(
+    system: System, trajectories: pd.DataFrame, batch_size: int = DRIFT_ROWS, *, first: int = 0
+) -> dict[str, np.ndarray]:
+    """`kl_{component}`, in nats: what the component's `drift` says of each trajectory; the mean estimates a divergence.
+
+    For a diffusion model that is an upper bound over its whole schedule, from one `(t, ε)` an image.
+    A row's place names it; `first` is that of the first row. At most `batch_size` trajectories are looked at together,
+    and no more values of a model than it generates together.
+    """
+    measured = {}
+    for name in system.trainable:
+        component, nodes = system.components[name], sum(node.component == name for node in system.nodes)
+        together = component.batch_size if isinstance(component, Batched) else batch_size
+        size = max(1, min(batch_size, together // nodes))
+        parts = []
+        for start in range(0, len(trajectories), size):
+            rows = trajectories.iloc[start : start + size]
+            variables: dict[str, Sequence] = {str(key): rows[key].tolist() for key in rows.columns}
+            draw = range(DRIFT_DRAWS + first + start, DRIFT_DRAWS + first + start + len(rows))
+            parts.append(system.drift(variables, draw=draw, components=[name])[name].kl.cpu().numpy())
+        measured[f"kl_{name}"] = np.concatenate(parts)
+    return measured

@@ -1,0 +1,308 @@
+"""What a batch of preference pairs says of a system: with its intermediates known, or hidden and summed over."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from sysdpo.base.errors import UserError
+from sysdpo.base.seeds import numpy_generator
+from sysdpo.base.settings import CandidateSettings, MethodSettings
+from sysdpo.method.candidates import propose
+from sysdpo.method.component import Batched, Decodable, Deterministic, LogProbs
+from sysdpo.method.objectives import MARGINALS, effective_sample_size, posterior
+from sysdpo.method.system import Node, System, Trajectories, conditions_of
+from sysdpo.method.values import Completion
+
+DRAWN = ("ancestral", "nucleus")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Log-probabilities of `[2·pairs]` rows, the chosen ones first.
+
+    components: for each trained component, summed over its nodes; of hidden intermediates the mean under their
+        posterior. marginal: the estimate of `log p(z|x)` where there are hidden ones. measures: more to log, `[…]`.
+    lengths: the tokens that each component generated, at least 1, where all variables are known.
+    chosen: `log p_k` of the chosen rows, `[pairs]`, where these are not those of `components`.
+    """
+
+    components: dict[str, LogProbs]
+    marginal: LogProbs | None = None
+    measures: Mapping[str, Tensor] = field(default_factory=dict)
+    lengths: Mapping[str, Tensor] = field(default_factory=dict)
+    chosen: Mapping[str, Tensor] | None = None
+
+
+class Witness(Protocol):
+    """What the training loop asks for evidence."""
+
+    refresh: int
+    """For how many batches it prepares at a time."""
+
+    def variables(self, columns: Iterable[str]) -> list[str]:
+        """Which of a trajectory's columns it may see."""
+        ...
+
+    def prepare(self, inputs: Trajectories, keys: Sequence[str], *, seeds: Sequence[int]) -> None:
+        """Get ready for rows with these inputs; equal `keys` have equal inputs."""
+        ...
+
+    def evidence(
+        self, trajectories: Trajectories, keys: Sequence[str], *, draw: Sequence[int], components: Sequence[str]
+    ) -> Evidence:
+        """Of these rows, as `System.log_probs` takes them."""
+        ...
+
+
+class Known:
+    """Every variable of a trajectory is known (SysDPO-Direct and per-component DPO)."""
+
+    refresh = 1
+
+    def __init__(self, system: System):
+        self.system = system
+
+    def variables(self, columns: Iterable[str]) -> list[str]:
+        """All of them."""
+        return list(columns)
+
+    def prepare(self, inputs: Trajectories, keys: Sequence[str], *, seeds: Sequence[int]) -> None:
+        """Nothing to prepare."""
+
+    def evidence(
+        self, trajectories: Trajectories, keys: Sequence[str], *, draw: Sequence[int], components: Sequence[str]
+    ) -> Evidence:
+        """The trajectories' own log-probabilities."""
+        log_probs = self.system.log_probs(trajectories, draw=draw, components=components)
+        lengths = {name: self._lengths(name, trajectories).to(part.policy) for name, part in log_probs.items()}
+        return Evidence(log_probs, lengths=lengths)
+
+    def _lengths(self, name: str, trajectories: Trajectories) -> Tensor:
+        columns = [trajectories[node.name] for node in self.system.nodes if node.component == name]
+        tokens = [[len(value.tokens) if isinstance(value, Completion) else 0 for value in column] for column in columns]
+        return torch.tensor(tokens).sum(0).clamp_min(1)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A value for every hidden variable, and the logarithm of its probability under what generated it."""
+
+    values: Mapping[str, Any]
+    log_prob: float
+
+
+class Hidden:
+    """Only inputs and outputs are known; the rest is summed over candidates (SysDPO-Sampling).
+
+    `R(z) = log Σ_{y∈Y} p_θ(y|x) p_θ(z|x,y) − log Σ_{y∈Y} p_ref(y|x) p_ref(z|x,y)` with the same candidates `Y` of a
+    prompt for policy and reference, chosen and rejected. What a function makes of the outputs adds nothing. Raises
+    `UserError` if nothing is hidden, if an output is deterministic, if a hidden variable is generated from an output or
+    nothing that is judged from it, or if its component cannot be decoded step by step.
+    """
+
+    def __init__(self, system: System, settings: CandidateSettings):
+        self.system = system
+        self.settings = settings
+        self.refresh = settings.refresh
+        before = system.ancestors(system.outputs)
+        self.hidden = [node for node in system.nodes if node.name in before and node.name not in system.outputs]
+        self.random = [name for name, part in system.components.items() if not isinstance(part, Deterministic)]
+        self.sets: dict[str, list[Assignment]] = {}
+        if not any(self._is_random(node) for node in self.hidden):
+            raise UserError("objective: 'sampling' sums over hidden variables, and this system has none; use 'direct'")
+        for node in system.nodes:
+            if node.name in system.outputs and not self._is_random(node):
+                raise UserError(
+                    f"objective: 'sampling' needs a likelihood of the output '{node.name}', which the component "
+                    f"'{node.component}' computes from its parents; make a generated variable the output"
+                )
+            if self._is_random(node) and node.name not in (*before, *system.outputs):
+                raise UserError(
+                    f"objective: 'sampling' sums over what the outputs {list(system.outputs)} are generated from, and "
+                    f"'{node.name}' is not; make it an output or leave it out"
+                )
+        for node in self.hidden:
+            if known := sorted(set(system.outputs) & {*node.parents, *system.ancestors([node.name])}):
+                raise UserError(
+                    f"objective: 'sampling' draws '{node.name}' before any output, but it is generated from the output "
+                    f"'{known[0]}'; use 'direct'"
+                )
+            if self._is_random(node) and not isinstance(system.components[node.component], Decodable):
+                raise UserError(
+                    f"objective: 'sampling' needs candidates for '{node.name}', which the component "
+                    f"'{node.component}' cannot decode step by step; use 'direct'"
+                )
+
+    def _is_random(self, node: Node) -> bool:
+        return node.component in self.random
+
+    def variables(self, columns: Iterable[str]) -> list[str]:
+        """Inputs and outputs alone: what is hidden stays hidden."""
+        return [name for name in columns if name in (*self.system.inputs, *self.system.outputs)]
+
+    @torch.no_grad()
+    def prepare(self, inputs: Trajectories, keys: Sequence[str], *, seeds: Sequence[int]) -> None:
+        """Candidates from the policy as it now is, for each distinct key."""
+        first = {key: row for row, key in reversed(list(enumerate(keys)))}
+        rows = {name: [inputs[name][row] for row in first.values()] for name in self.system.inputs}
+        self.sets = dict(zip(first, self.propose(rows, seeds=[seeds[row] for row in first.values()]), strict=True))
+
+    def propose(self, inputs: Trajectories, *, seeds: Sequence[int]) -> list[list[Assignment]]:
+        """Up to `count` assignments of the hidden variables for each row of `inputs`, likeliest first where beams.
+
+        Beams keep the `count` likeliest assignments at every node; draws are ancestral through the graph.
+        """
+        drawn = self.settings.generator in DRAWN
+        copies = self.settings.count if drawn else 1
+        rows = [row for row in range(len(seeds)) for _ in range(copies)]
+        values = [{name: inputs[name][row] for name in self.system.inputs} for row in rows]
+        partial = [(row, Assignment(known, 0.0)) for row, known in zip(rows, values, strict=True)]
+        for position, node in enumerate(self.hidden):
+            starts = {row: place for place, (row, _) in reversed(list(enumerate(partial)))}
+            each = [_mix(seeds[row], position, place - starts[row]) for place, (row, _) in enumerate(partial)]
+            partial = self._extend(node, partial, each)
+            if not drawn:
+                partial = _likeliest(partial, self.settings.count)
+        sets: list[list[Assignment]] = [[] for _ in seeds]
+        for row, assignment in partial:
+            sets[row].append(assignment)
+        return [self._distinct(assignments) for assignments in sets]
+
+    def _extend(
+        self, node: Node, partial: list[tuple[int, Assignment]], seeds: list[int]
+    ) -> list[tuple[int, Assignment]]:
+        component = self.system.components[node.component]
+        columns = {name: [assignment.values[name] for _, assignment in partial] for name in node.parents}
+        conditions = conditions_of(node, columns)
+        if not self._is_random(node):
+            computed = component.sample(conditions, seeds=seeds)
+            found = [[(value, 0.0)] for value in computed]
+        else:
+            assert isinstance(component, Decodable)
+            settings = self.settings
+            if settings.generator in DRAWN:
+                settings = replace(settings, count=1, groups=None)
+            # As many beams at once as the component generates values at once.
+            together = component.batch_size if isinstance(component, Batched) else len(conditions)
+            size = max(1, together // settings.count)
+            proposed = []
+            for start in range(0, len(conditions), size):
+                decoder = component.decoder(conditions[start : start + size])
+                proposed += propose(decoder, settings, seeds=seeds[start : start + size])
+            found = [[(candidate.value, candidate.log_prob) for candidate in row] for row in proposed]
+        return [
+            (row, Assignment({**assignment.values, node.name: value}, assignment.log_prob + log_prob))
+            for (row, assignment), values in zip(partial, found, strict=True)
+            for value, log_prob in values
+        ]
+
+    def _distinct(self, assignments: list[Assignment]) -> list[Assignment]:
+        """The sum is over distinct candidates; importance weights need the repeats."""
+        if self.settings.estimator != "truncated":
+            return assignments
+        # What is computed from the others, and may be a list, tells no two apart.
+        names = [node.name for node in self.hidden if self._is_random(node)]
+        distinct = {tuple(each.values[name] for name in names): each for each in reversed(assignments)}
+        return list(reversed(distinct.values()))
+
+    def evidence(
+        self, trajectories: Trajectories, keys: Sequence[str], *, draw: Sequence[int], components: Sequence[str]
+    ) -> Evidence:
+        """The marginals at the candidates prepared last."""
+        sets = [self.sets[key] for key in keys]
+        rows = [row for row, assignments in enumerate(sets) for _ in assignments]
+        names = (*self.system.inputs, *self.system.outputs)
+        flat = {name: [trajectories[name][row] for row in rows] for name in names}
+        for node in self.hidden:
+            flat[node.name] = [each.values[node.name] for assignments in sets for each in assignments]
+        log_probs = self.system.log_probs(flat, draw=[draw[row] for row in rows], components=self.random)
+        places = _places([len(assignments) for assignments in sets])
+        parts = {name: LogProbs(*(_spread(each, places) for each in part)) for name, part in log_probs.items()}
+        joint = LogProbs(*(sum(each) for each in zip(*parts.values(), strict=True)))
+        there = (places >= 0).to(joint.policy.device)
+        joint = LogProbs(*(each.masked_fill(~there, -torch.inf) for each in joint))
+        proposal = torch.tensor([each.log_prob for assignments in sets for each in assignments])
+        proposal = _spread(proposal, places).to(joint.policy)
+        estimate = MARGINALS[self.settings.estimator]
+        marginal = LogProbs(*(estimate(each, proposal) for each in joint))
+        corrected = joint.policy.detach() - (0 if self.settings.estimator == "truncated" else proposal)
+        weights = posterior(corrected)
+        expected = {name: LogProbs(*((weights * each).sum(-1) for each in parts[name])) for name in components}
+        measures = {
+            "effective_sample_size": effective_sample_size(weights),
+            "candidates": there.sum(-1).float(),
+            "likeliest_candidate": weights.max(-1).values,
+        }
+        if self.settings.estimator == "truncated":
+            measures["candidate_mass"] = proposal.exp().mul(there).sum(-1)
+        return Evidence(expected, marginal, measures)
+
+
+class Both:
+    """Margins from intermediates that are known, and the likelihood of the chosen summed over hidden ones."""
+
+    def __init__(self, system: System, settings: CandidateSettings):
+        self.known, self.hidden = Known(system), Hidden(system, settings)
+        self.refresh = self.hidden.refresh
+
+    def variables(self, columns: Iterable[str]) -> list[str]:
+        """All of them."""
+        return self.known.variables(columns)
+
+    def prepare(self, inputs: Trajectories, keys: Sequence[str], *, seeds: Sequence[int]) -> None:
+        """See `Hidden`."""
+        self.hidden.prepare(inputs, keys, seeds=seeds)
+
+    def evidence(
+        self, trajectories: Trajectories, keys: Sequence[str], *, draw: Sequence[int], components: Sequence[str]
+    ) -> Evidence:
+        """That of the known intermediates, with the hidden ones' likelihood and measures of the chosen rows."""
+        known = self.known.evidence(trajectories, keys, draw=draw, components=components)
+        half = slice(len(keys) // 2)
+        chosen = {name: column[half] for name, column in trajectories.items()}
+        hidden = self.hidden.evidence(chosen, keys[half], draw=draw[half], components=components)
+        likelihood = {name: part.policy for name, part in hidden.components.items()}
+        return replace(known, chosen=likelihood, measures=hidden.measures)
+
+
+def witness(system: System, settings: MethodSettings) -> Witness:
+    """Whom to ask for a method's evidence."""
+    if settings.intermediates == {"known"}:
+        return Known(system)
+    kind = Hidden if settings.intermediates == {"hidden"} else Both
+    return kind(system, settings.candidate_settings)
+
+
+def _mix(*parts: int) -> int:
+    """One seed out of several numbers, the same on every machine."""
+    return int(numpy_generator("assignment", *parts).integers(1 << 62))
+
+
+def _likeliest(partial: list[tuple[int, Assignment]], count: int) -> list[tuple[int, Assignment]]:
+    ranked = sorted(partial, key=lambda each: (each[0], -each[1].log_prob))
+    kept: list[tuple[int, Assignment]] = []
+    for row, assignment in ranked:
+        if sum(1 for other, _ in kept[-count:] if other == row) < count:
+            kept.append((row, assignment))
+    return kept
+
+
+def _places(counts: list[int]) -> Tensor:
+    """Where each row's candidates lie among all, `[rows, most]`, −1 where it has fewer than the most."""
+    places = torch.full((len(counts), max(counts)), -1)
+    start = 0
+    for row, count in enumerate(counts):
+        places[row, :count] = torch.arange(start, start + count)
+        start += count
+    return places
+
+
+def _spread(values: Tensor, places: Tensor) -> Tensor:
+    """`[candidates]` to `[rows, most]`, zero where there is no candidate."""
+    places = places.to(values.device)
+    return torch.where(
+        places >= 0, values[places.clamp_min(0)], torch.zeros((), dtype=values.dtype, device=values.device)
+    )

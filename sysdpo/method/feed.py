@@ -1,0 +1,121 @@
+"""Which pairs each update learns from, and what a process needs to know of its share of them."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from sysdpo.base.errors import UserError
+from sysdpo.base.seeds import numpy_generator
+from sysdpo.base.settings import MethodSettings
+from sysdpo.method.evidence import Evidence, Witness
+from sysdpo.method.system import System
+
+DRAWS_PER_RUN = 10**7
+
+
+@dataclass(frozen=True)
+class Part:
+    """Pairs to take through the models at once; `weight` is their share of the process's pairs in this update."""
+
+    evidence: partial[Evidence]
+    weight: float
+
+
+class Feed:
+    """The updates of one round, each as the parts of it that are this process's own.
+
+    trajectories, pairs: as `training.train_round` has them. process: this one's number of `processes`, which share each
+    batch evenly. Every random number depends on `seed`, `number` (the round), the update and the pair alone, not on how
+    the batch is shared. Raises `UserError` where it cannot be shared, or pairs name unknown trajectories.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        witness: Witness,
+        trajectories: pd.DataFrame,
+        pairs: pd.DataFrame,
+        settings: MethodSettings,
+        components: list[str],
+        *,
+        seed: int,
+        number: int,
+        process: int = 0,
+        processes: int = 1,
+    ):
+        self.rows = trajectories.set_index("trajectory_id")
+        if unknown := sorted({*pairs["chosen_id"], *pairs["rejected_id"]} - set(self.rows.index)):
+            raise UserError(f"pairs: {len(unknown)} trajectories are not among those given, '{unknown[0]}' the first")
+        if settings.batch_size % processes:
+            raise UserError(f"batch_size: {settings.batch_size} should be a multiple of the {processes} processes")
+        self.share = settings.batch_size // processes
+        self.own = slice(process * self.share, (process + 1) * self.share)
+        self.system, self.witness, self.pairs, self.settings = system, witness, pairs, settings
+        self.components, self.seed, self.number = components, seed, number
+        self.seen = witness.variables(self.rows.columns)
+
+    def may_start_at(self, step: int) -> bool:
+        """Whether `updates` may start there: what is prepared for several updates is prepared for all of them."""
+        return step % self.witness.refresh == 0
+
+    def updates(self, first: int = 0) -> Iterator[list[Part]]:
+        """The updates from this one on."""
+        settings = self.settings
+        batches = shuffled_batches(
+            len(self.pairs), settings.batch_size, numpy_generator("batches", self.seed, self.number)
+        )
+        ahead: list[tuple[np.ndarray, np.ndarray]] = []
+        for _ in range(first):
+            next(batches)
+        for step in range(first, settings.steps):
+            if not ahead:
+                ahead = list(itertools.islice(batches, min(self.witness.refresh, settings.steps - step)))
+                self._prepare([places for places, _ in ahead], step)
+            places, passes = (part[self.own] for part in ahead.pop(0))
+            size = settings.micro_batch_size or self.share
+            yield [
+                self._part(places[start : start + size], passes[start : start + size])
+                for start in range(0, self.share, size)
+            ]
+
+    def _prepare(self, coming: list[np.ndarray], step: int) -> None:
+        prompts = self.pairs["prompt_id"].to_numpy()
+        everyone = np.concatenate(coming)
+        stream = numpy_generator("candidates", self.seed, self.number, step)
+        seeds = stream.integers(1 << 62, size=len(everyone)).tolist()
+        seed_of = dict(zip(prompts[everyone][::-1], seeds[::-1], strict=True))  # of a prompt its first
+        mine = self.pairs.iloc[np.concatenate([places[self.own] for places in coming])]
+        first = self.rows.loc[mine["chosen_id"]]
+        inputs = {name: first[name].tolist() for name in self.system.inputs}
+        keys = mine["prompt_id"].tolist()
+        with self.system.gathered():
+            self.witness.prepare(inputs, keys, seeds=[seed_of[key] for key in keys])
+
+    def _part(self, places: np.ndarray, passes: np.ndarray) -> Part:
+        pairs = self.pairs.iloc[places]
+        # A pair meets the same few noises again and again: less variance, and the reference's part is known.
+        bank = self.settings.noise_bank
+        draw = (self.seed * DRAWS_PER_RUN + places * bank + passes % bank).tolist() * 2
+        both = self.rows.loc[[*pairs["chosen_id"], *pairs["rejected_id"]]]
+        variables = {name: both[name].tolist() for name in self.seen}
+        prompts = pairs["prompt_id"].tolist() * 2
+        evidence = partial(self.witness.evidence, variables, prompts, draw=draw, components=self.components)
+        return Part(evidence, len(pairs) / self.share)
+
+
+def shuffled_batches(count: int, size: int, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Endless shuffled passes: the places of `size` pairs out of `count`, and the number of the pass each belongs to.
+
+    A pass's last, short batch is filled up from the next pass.
+    """
+    places, passes = np.empty(0, dtype=int), np.empty(0, dtype=int)
+    for number in itertools.count():
+        places = np.concatenate([places, rng.permutation(count)])
+        passes = np.concatenate([passes, np.full(count, number)])
+        while len(places) >= size:
+            yield places[:size], passes[:size]
+            places, passes = places[size:], passes[size:]

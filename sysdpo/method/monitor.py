@@ -1,0 +1,66 @@
+"""What a training looks at now and then beside what it learns from.
+
+It changes nothing of the training, not even its rounding.
+
+Two questions that the loss does not answer. How far has each model gone, in its own eyes: its entropy and its KL
+divergence from the reference, on values that it draws itself. And could the objectives differ at all: while β·Δ stays
+small the sigmoid is linear, and `direct` and `separate` pull each model in one direction.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from sysdpo.base.seeds import numpy_generator
+from sysdpo.method.checkpoints import forgetful
+from sysdpo.method.evidence import Evidence
+from sysdpo.method.objectives import Link, direct, margins, separate
+from sysdpo.method.system import System
+
+PROMPTS = 16
+"""How many training prompts the policy is asked; each is asked with the same seed at every look."""
+
+
+def gradient_cosines(evidence: Evidence, weights: Mapping[str, Sequence[nn.Parameter]], link: Link) -> dict[str, float]:
+    """`gradient_cosine_{component}`: between the gradients of `direct` and of `separate` on the same pairs.
+
+    Nothing where one component is trained, where these objectives agree, nor where intermediates are hidden, where
+    neither can be had. weights: of each trained component. Gradients stay as they are.
+    """
+    if evidence.marginal is not None or len(weights) < 2:
+        return {}
+    ratios = {name: (policy - reference).chunk(2) for name, (policy, reference) in evidence.components.items()}
+    margin = margins(*({name: both[half] for name, both in ratios.items()} for half in (0, 1)))
+    flat = [weight for each in weights.values() for weight in each]
+    both_ways = [
+        torch.autograd.grad(objective(margin, link).mean(), flat, retain_graph=True) for objective in (direct, separate)
+    ]
+    found, start = {}, 0
+    for name, each in weights.items():
+        own = slice(start, start + len(each))
+        start += len(each)
+        joint, alone = (torch.cat([part.flatten() for part in gradient[own]]).double() for gradient in both_ways)
+        found[f"gradient_cosine_{name}"] = float(torch.cosine_similarity(joint, alone, dim=0))
+    return found
+
+
+def drift_of_draws(
+    system: System, trajectories: pd.DataFrame, components: Sequence[str], *stream: int
+) -> dict[str, float]:
+    """`kl_{component}` and `entropy_{component}` in nats, the mean over a trajectory for each of the first prompts.
+
+    A model whose likelihood is known up to a constant alone has no entropy here. trajectories: with the columns
+    `prompt_id` and the system's inputs. stream: numbers that the draws depend on.
+    """
+    asked = trajectories.drop_duplicates("prompt_id").head(PROMPTS)
+    seeds = numpy_generator("monitor", *stream).integers(1 << 62, size=len(asked)).tolist()
+    with torch.no_grad(), system.gathered(), forgetful(system):
+        drawn = system.sample({name: asked[name].tolist() for name in system.inputs}, seeds=seeds)
+        measured = system.drift(drawn, draw=seeds, components=components)
+    means: dict[str, Tensor] = {}
+    for name, (kl, entropy) in measured.items():
+        means |= {f"kl_{name}": kl.mean(), f"entropy_{name}": entropy.mean()}
+    return {name: float(mean) for name, mean in means.items() if np.isfinite(float(mean))}

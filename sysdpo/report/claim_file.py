@@ -1,0 +1,137 @@
+"""What a run is expected to show: claims as lines of data, read from their file and held against a configuration.
+
+Nothing that reads tables is imported here: a workflow may refuse a claim before its first job.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sysdpo.base.config import LIBRARY, Config, method_rows, read_yaml
+from sysdpo.base.errors import UserError
+from sysdpo.base.settings import NotNegative, one_of, typed
+
+SIGNS = ("above", "below")
+CONDITIONS = ("sign", "at_least", "at_most", "within")
+IDENTIFIER = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement about a metric, in stored units (fractions, not percent); exactly one of the last four is set.
+
+    baseline: the claim is about `method` minus `baseline`; about the method's own mean where there is none.
+    question: the key of the question that it answers.
+    sign: `above` or `below` zero. within: at most so far from zero, either way: for equivalence, of differences alone.
+    """
+
+    id: str
+    system: str
+    metric: str
+    method: str
+    baseline: str | None = None
+    question: str | None = None
+    sign: str | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+    within: NotNegative | None = None
+
+    @property
+    def condition(self) -> str:
+        """`above`, `below`, `at_least`, `at_most` or `within`."""
+        name = next(name for name in CONDITIONS if getattr(self, name) is not None)
+        return self.sign if name == "sign" and self.sign is not None else name
+
+    @property
+    def bound(self) -> float:
+        """What the condition compares with: 0 for a sign."""
+        return 0.0 if self.sign is not None else float(getattr(self, self.condition))
+
+
+@dataclass(frozen=True)
+class Claims:
+    """The claims in the order of their file, and its questions by their keys, in the order that they are shown in."""
+
+    claims: tuple[Claim, ...] = ()
+    questions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _File:
+    claims: tuple[Mapping[str, Any], ...]
+    questions: Mapping[str, str] = field(default_factory=dict)
+
+
+def claims_path(config: Mapping[str, Any]) -> Path | None:
+    """The file that a configuration names, which lies in the working directory or in the project; None without one."""
+    named = config.get("claims")
+    if named is None:
+        return None
+    return next((path for path in (Path(named), LIBRARY.parent / named) if path.exists()), Path(named))
+
+
+def read_claims(path: Path) -> Claims:
+    """The claims in a file; raises `UserError` if a line of it is none, or two have one id."""
+    where = f"claims: '{path}'"
+    content = read_yaml(path)
+    if not isinstance(content, Mapping):
+        raise UserError(f"{where} should be a mapping with the key 'claims'")
+    file = typed(_File, content, where)
+    claims: dict[str, Claim] = {}
+    for number, line in enumerate(file.claims, start=1):
+        claim = _claim(line, f"{where}, {line.get('id') or f'number {number}'}")
+        if claim.id in claims:
+            raise UserError(f"{where} has two claims of the id '{claim.id}'; give each its own")
+        if claim.question is not None:
+            one_of(f"{where}, {claim.id}.question", claim.question, list(file.questions))
+        claims[claim.id] = claim
+    return Claims(tuple(claims.values()), dict(file.questions))
+
+
+def _claim(line: Mapping[str, Any], where: str) -> Claim:
+    claim = typed(Claim, line, where)
+    if not IDENTIFIER.fullmatch(claim.id):
+        raise UserError(f"{where}.id: '{claim.id}' should be words of small letters and digits, joined by '-'")
+    if len([name for name in CONDITIONS if getattr(claim, name) is not None]) != 1:
+        raise UserError(f"{where}: a claim should have exactly one of {list(CONDITIONS)}")
+    if claim.sign is not None:
+        one_of(f"{where}.sign", claim.sign, SIGNS)
+    if claim.within is not None and claim.baseline is None:
+        raise UserError(f"{where}.within: it should come with a baseline, because it is about a difference")
+    return claim
+
+
+def claims_about(config: Config, path: Path, *, ablations: bool = False) -> Claims:
+    """The claims in a file that are about systems of the configuration; the others are left out.
+
+    ablations: those about one of a system's ablations or more, in place of those about its methods alone. Raises
+    `UserError` if one is about a method that its system does not have, or about a difference that no run takes: trained
+    methods are compared with the system's baselines.
+    """
+    found = read_claims(path)
+    claims = []
+    for claim in found.claims:
+        if claim.system not in config["systems"]:
+            continue
+        described, where = config["systems"][claim.system], f"claims: '{path}', {claim.id}"
+        asides, rows = described.get("ablations") or {}, method_rows(config, claim.system)
+        one_of(f"{where}.method", claim.method, [*described["methods"], *asides])
+        if bool({claim.method, claim.baseline} & set(asides)) == ablations:
+            claims.append(claim)
+        if claim.baseline is None:
+            continue
+        one_of(f"{where}.baseline", claim.baseline, described["baselines"])
+        if claim.baseline == claim.method:
+            raise UserError(f"{where}.baseline: '{claim.baseline}' should be another method than the claim's own")
+        if rows[claim.method]["objective"] == "none":
+            raise UserError(f"{where}.method: '{claim.method}' is not trained, so it is compared with no baseline")
+    return Claims(tuple(claims), found.questions)
+
+
+def check_claims(config: Config) -> None:
+    """Raises `UserError` if the file that a configuration names is none, or does not fit its systems."""
+    path = claims_path(config)
+    if path is not None:
+        claims_about(config, path)

@@ -1,0 +1,252 @@
+"""Means, intervals and paired comparisons, from one value a sample to the tables that everything shown is made from.
+
+Every mean is taken in three stages: samples within a prompt, prompts within a seed, seeds. All seeds answer the same
+prompts, and prompts may share a content, so the intervals (`sysdpo.report.intervals`) are those of a crossed design:
+they speak of new seeds and new contents, with one seed of new contents only. `docs/statistics.md` says what they
+cover.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from sysdpo.base.errors import UserError
+from sysdpo.base.files import require_columns
+from sysdpo.base.tables import check_contents, check_rows
+from sysdpo.report.intervals import INTERVALS
+
+VALUE_COLUMNS = ("system", "method", "seed", "prompt_id", "content", "sample", "metric", "value")
+METRIC_COLUMNS = (
+    "system", "method", "metric", "mean", "ci_low", "ci_high", "n_prompts", "n_contents", "n_seeds",
+    "higher_is_better",
+)  # fmt: skip
+COMPARISON_COLUMNS = (
+    "system", "metric", "method", "baseline", "difference", "ci_low", "ci_high", "n_prompts", "n_contents",
+    "n_seeds",
+)  # fmt: skip
+
+PROMPT = ["seed", "content", "prompt_id"]
+LIMITS = {"mean": (-np.inf, np.inf), "proportion": (0.0, 1.0), "proportion difference": (-1.0, 1.0)}
+# Summation order may differ between machines in the last bits; nothing anyone reads lies beyond this digit.
+DECIMALS = 10
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is called, shown and judged. Values are stored as fractions; `%` metrics are shown times
+    100.
+    """
+
+    label: str
+    higher_is_better: bool
+    unit: str = ""
+    digits: int = 2
+    meaning: str = ""
+
+    @property
+    def scale(self) -> float:
+        """What a stored value is multiplied by when shown."""
+        return 100.0 if self.is_proportion else 1.0
+
+    @property
+    def is_proportion(self) -> bool:
+        """Whether every value lies between 0 and 1, shares that are shown as `%`."""
+        return self.unit == "%"
+
+
+METRICS: dict[str, Metric] = {
+    "order_consistency": Metric(
+        "Order consistency", True, "%", 1, "share of triplets whose asked attribute strictly rises"
+    ),
+    "preference_score": Metric(
+        "Preference score", True, "", 3, "rise of the asked attribute from first to last, less its unevenness"
+    ),
+    "spread": Metric("Spread", True, "", 3, "asked attribute of the last image minus that of the first"),
+    "well_formed": Metric("Well-formed", True, "%", 1, "share of outputs that follow the format"),
+    "image_distance": Metric("Image distance", False, "", 3, "distance to the nearest clean render: image quality"),
+    "readout_score": Metric("Read-out score", True, "", 3, "the preference score by a read-out that trained nothing"),
+    "readout_order_consistency": Metric(
+        "Read-out order", True, "%", 1, "order consistency by a read-out that trained nothing"
+    ),
+    "caption_fidelity": Metric(
+        "Caption fidelity", True, "", 3, "cosine of each image with its own caption in CLIP's space, mean of the three"
+    ),
+    "accuracy": Metric("Accuracy", True, "%", 1, "share of right final answers, sampled"),
+    "reward": Metric("Reward", True, "", 3, "reward of the final answer, by the model that preferences come from"),
+    "judge_score": Metric("Judge", True, "", 3, "reward of the final answer, by a second model that trained nothing"),
+    "draft_reward": Metric("Draft reward", True, "", 3, "reward of the draft, were it the answer"),
+    "length": Metric("Length", False, "tokens", 1, "length of the final answer"),
+    "draft_length": Metric("Draft length", False, "tokens", 1, "length of the draft"),
+    "alignment_gap": Metric("Alignment gap", False, "nats", 4, "distance from beta-perfect alignment"),
+}
+
+
+GREEDY = "_greedy"
+
+
+def describe_metric(name: str) -> Metric:
+    """The metric's entry in `METRICS`, or one made for the families `<metric>_greedy`, `kl_<component>` and
+    `win_rate_vs_<method>`.
+
+    Raises UserError for a name that is in neither: the direction of a metric is never guessed.
+    """
+    if name in METRICS:
+        return METRICS[name]
+    if name.endswith(GREEDY):
+        base = describe_metric(name.removesuffix(GREEDY))
+        label = f"{base.label[0].lower()}{base.label[1:]}"
+        return replace(base, label=f"Greedy {label}", meaning=f"{base.meaning}, greedy decoding")
+    if name.startswith("kl_"):
+        component = name.removeprefix("kl_")
+        return Metric(f"KL, {component}", False, "nats", 2, f"drift of the {component} from its reference")
+    if name.startswith("win_rate_vs_"):
+        rival = name.removeprefix("win_rate_vs_")
+        return Metric(f"Win rate vs {rival}", True, "%", 1, f"share of outputs judged better than those of {rival}")
+    raise UserError(
+        f"Metric '{name}' has no direction: add it to sysdpo.report.statistics.METRICS (known: {', '.join(METRICS)})."
+    )
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95 % interval, and what it was taken over."""
+
+    mean: float
+    low: float
+    high: float
+    n_prompts: int
+    n_contents: int
+    n_seeds: int
+
+
+def estimate(values: pd.Series, kind: str = "mean", what: str = "the table of values") -> Estimate:
+    """The mean of prompts' values and its interval; every prompt and every seed weighs the same.
+
+    values: indexed by `PROMPT`, in any order. kind: of `INTERVALS`. what: the values are, for errors. Raises UserError
+    where a seed lacks a prompt that another has, where there is one seed and one content only, and where values lie
+    beyond what their kind allows.
+    """
+    grid = values.unstack("seed").sort_index().sort_index(axis=1)
+    if grid.isna().to_numpy().any():
+        row, column = np.argwhere(grid.isna().to_numpy())[0]
+        raise UserError(
+            f"{what}: prompt '{grid.index[row][1]}' has no value for seed {grid.columns[column]}, but for another; "
+            "evaluate all seeds on the same prompts"
+        )
+    contents, names = pd.factorize(grid.index.get_level_values("content"))
+    if len(names) * grid.shape[1] < 2:
+        raise UserError(f"{what}: one prompt of one seed has no interval; evaluate more prompts, or more seeds")
+    matrix = grid.to_numpy(dtype=np.float64).T
+    least, most = LIMITS[kind]
+    if wrong := [value for value in (matrix.min(), matrix.max()) if not least <= value <= most]:
+        raise UserError(f"{what}: {wrong[0]:g} is no share; the values of a metric in % should lie between 0 and 1")
+    mean, low, high = (round(float(number), DECIMALS) for number in INTERVALS[kind](matrix, contents))
+    return Estimate(mean, low, high, grid.shape[0], len(names), grid.shape[1])
+
+
+def _prompt_means(values: pd.DataFrame) -> pd.DataFrame:
+    """One row a (system, metric, method) and `PROMPT`: samples averaged. Checks the table on the way."""
+    name = "the table of values"
+    require_columns(values, VALUE_COLUMNS, name)
+    if values.empty:
+        raise UserError(f"{name} is empty: there is nothing to summarise; evaluate at least one method")
+    keys = [column for column in VALUE_COLUMNS if column not in ("content", "value")]
+    check_rows(values, name, keys=keys, numbers=("value",))
+    for _, part in values.groupby("system"):
+        check_contents(part, name)
+    ordered = values.sort_values(["system", "metric", "method", *PROMPT, "sample"])
+    groups = ordered.groupby(["system", "metric", "method", *PROMPT], sort=True, observed=True)
+    return groups["value"].mean().reset_index()
+
+
+def win_rates(values: pd.DataFrame, rivals: Sequence[str], score: str = "preference_score") -> pd.DataFrame:
+    """How often a method's output scores higher than a rival's on the same prompt, seed and sample; ties count half.
+
+    `values` as in `summarise`, with the metric `score`. Returns rows like it, metrics `win_rate_vs_{rival}`, for every
+    method but the rival itself. Raises UserError for a rival that has no scores.
+    """
+    scores = values[values["metric"] == score]
+    keys = ["system", "seed", "prompt_id", "sample"]
+    parts = [values.iloc[:0]]
+    for rival in rivals:
+        theirs = scores[scores["method"] == rival]
+        if theirs.empty:
+            known = ", ".join(sorted(set(scores["method"])))
+            raise UserError(f"evaluation.win_rates_against: '{rival}' has no values of '{score}'; there are {known}.")
+        ours = scores[scores["method"] != rival]
+        both = ours.merge(theirs[[*keys, "value"]], on=keys, suffixes=("", "_rival"), validate="many_to_one")
+        if len(both) < len(ours):
+            row = ours[~ours.set_index(keys).index.isin(both.set_index(keys).index)].iloc[0]
+            raise UserError(
+                f"evaluation.win_rates_against: prompt '{row['prompt_id']}' of seed {row['seed']} was evaluated for "
+                f"'{row['method']}' but not for '{rival}'; evaluate both on the same prompts"
+            )
+        won = (np.sign(both["value"] - both["value_rival"]) + 1) / 2
+        parts.append(both.assign(metric=f"win_rate_vs_{rival}", value=won)[list(values.columns)])
+    return pd.concat(parts, ignore_index=True)
+
+
+def summarise(values: pd.DataFrame) -> pd.DataFrame:
+    """Mean and interval of every metric of every method, as `results/metrics.csv`.
+
+    `values`: one row a sample and metric, columns `VALUE_COLUMNS`; the order of its rows does not matter.
+    Returns the columns `METRIC_COLUMNS`, sorted by system, method and metric. Raises UserError on an empty
+    table, a missing column, a value that is not finite, a value given twice, or an unknown metric.
+    """
+    rows = []
+    for (system, method, metric), group in _prompt_means(values).groupby(["system", "method", "metric"], sort=True):
+        described = describe_metric(str(metric))
+        kind = "proportion" if described.is_proportion else "mean"
+        found = estimate(group.set_index(PROMPT)["value"], kind, f"'{metric}' of '{method}'")
+        rows.append(
+            (system, method, metric, found.mean, found.low, found.high, found.n_prompts, found.n_contents,
+             found.n_seeds, described.higher_is_better)
+        )  # fmt: skip
+    return pd.DataFrame(rows, columns=list(METRIC_COLUMNS))
+
+
+def compare(values: pd.DataFrame, baselines: Sequence[str], methods: Sequence[str]) -> pd.DataFrame:
+    """Every method minus every baseline, paired by prompt and seed, as `results/comparisons.csv`.
+
+    `values` as in `summarise`. A method is not compared with itself, and a metric is skipped where one of the
+    two never has it. Returns the columns `COMPARISON_COLUMNS`, sorted by system, metric, method and baseline;
+    `difference` is method minus baseline, its interval that of the per-prompt differences. Raises UserError
+    as `summarise` does, on a method or baseline with no values, and where the two were not evaluated on the
+    same prompts and seeds.
+    """
+    means = _prompt_means(values)
+    known = set(means["method"])
+    for name in [*methods, *baselines]:
+        if name not in known:
+            raise UserError(f"Method '{name}' has no values to compare; there are {', '.join(sorted(known))}.")
+    rows = []
+    for (system, metric), group in means.groupby(["system", "metric"], sort=True):
+        columns = {str(name): part.set_index(PROMPT)["value"] for name, part in group.groupby("method")}
+        kind = "proportion difference" if describe_metric(str(metric)).is_proportion else "mean"
+        for method in sorted(set(methods) & columns.keys()):
+            for baseline in sorted((set(baselines) & columns.keys()) - {method}):
+                difference = _paired(columns[method], columns[baseline], str(metric), method, baseline)
+                found = estimate(difference, kind, f"'{metric}' of '{method}' minus '{baseline}'")
+                rows.append(
+                    (system, metric, method, baseline, found.mean, found.low, found.high, found.n_prompts,
+                     found.n_contents, found.n_seeds)
+                )  # fmt: skip
+    return pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))
+
+
+def _paired(values: pd.Series, rival: pd.Series, metric: str, method: str, baseline: str) -> pd.Series:
+    """Per-prompt difference; both series are indexed by `PROMPT`, sorted."""
+    alone = values.index.symmetric_difference(rival.index)
+    if len(alone):
+        seed, _, prompt = alone[0]
+        has, lacks = (method, baseline) if alone[0] in values.index else (baseline, method)
+        raise UserError(
+            f"Methods '{method}' and '{baseline}' cannot be paired on '{metric}': prompt '{prompt}' of seed "
+            f"{seed} was evaluated for '{has}' but not for '{lacks}' ({len(alone)} such prompts); evaluate "
+            "both on the same prompts."
+        )
+    return values - rival

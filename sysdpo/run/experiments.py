@@ -1,0 +1,64 @@
+"""An experiment: the same methods at every point of a grid of settings, gathered into one table."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from sysdpo.base.config import Config, expand_experiments
+from sysdpo.base.errors import UserError
+from sysdpo.base.files import read_table, write_table
+from sysdpo.base.tables import VALUE_COLUMNS, check_values
+from sysdpo.report.figures import write_experiment_figure
+from sysdpo.report.statistics import compare, summarise
+
+
+def read_evaluations(folders: list[Path]) -> pd.DataFrame:
+    """The long tables of evaluations at `…/{system}/{seed}/{method}/evaluation`, with those three as columns."""
+    parts, seen = [], set()
+    for folder in folders:
+        named = folder.parts[-4:-1]
+        if len(named) < 3 or not named[1].isdecimal():
+            raise UserError(f"--evaluations: '{folder}' should end with '{{system}}/{{seed}}/{{method}}/evaluation'")
+        if named in seen:
+            raise UserError(
+                f"--evaluations: '{folder}' is given twice, or is another one of the same system and method"
+            )
+        seen.add(named)
+        values = read_table(folder / "metrics.parquet", VALUE_COLUMNS)
+        check_values(values, f"'{folder / 'metrics.parquet'}'")
+        parts.append(values.assign(system=named[0], seed=int(named[1]), method=named[2]))
+    return pd.concat(parts, ignore_index=True)
+
+
+def gather(experiment: str, config: Config, evaluations: list[Path], output: Path, figures: Path) -> None:
+    """Write `output`, its sibling `{experiment}_comparisons.csv` (`direct` minus `separate` at each point, where both
+    are there), and the figure.
+
+    output: `experiment, variant, system, method`, a column per axis of the grid, then the columns of `metrics.csv`.
+    """
+    variants = {
+        name: variant for name, variant in expand_experiments(config).items() if variant["experiment"] == experiment
+    }
+    if not variants:
+        raise UserError(f"--experiment: '{experiment}' should be one of {sorted(config.get('experiments') or {})}")
+    values = read_evaluations(evaluations)
+    points = pd.DataFrame(
+        [{"variant": name, "rival": variant["method"]} | variant["point"] for name, variant in variants.items()]
+    )
+    axes = [column for column in points.columns if column not in ("variant", "rival")]
+    summary = summarise(values).rename(columns={"method": "variant"}).merge(points, on="variant")
+    summary = summary.rename(columns={"rival": "method"}).assign(experiment=experiment)
+    shown = ["experiment", "variant", "system", "method", *axes]
+    write_table(summary[[*shown, *(column for column in summary.columns if column not in shown)]], output)
+    differences = []
+    for _, group in points.groupby(axes, sort=False):
+        named = dict(zip(group["rival"], group["variant"], strict=True))
+        if {"direct", "separate"} <= set(named):
+            pair = values[values["method"].isin([named["direct"], named["separate"]])]
+            pair = pair.replace({"method": {variant: method for method, variant in named.items()}})
+            differences.append(
+                compare(pair, ["separate"], ["direct"]).assign(**{axis: group[axis].iloc[0] for axis in axes})
+            )
+    if differences:
+        write_table(pd.concat(differences, ignore_index=True), output.with_name(f"{experiment}_comparisons.csv"))
+    write_experiment_figure(experiment, output, figures)

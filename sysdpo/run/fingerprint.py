@@ -1,0 +1,131 @@
+"""What a training depends on, as checksums by name: only where all are equal does a checkpoint belong to it.
+
+In it are the settings that change the result, the seed, the tables it reads, the base models, a person's own module
+behind the system, the numerics, and the versions of the libraries that compute. Left out is what changes nothing but
+rounding: how much goes through a model at once, whether activations are kept, how many processes share the work (our
+choice: a training that ran out of memory should go on with a smaller `micro_batch_size`, on other machines).
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from sysdpo.base import numerics
+from sysdpo.base.config import Config, files_below, own_modules
+from sysdpo.base.settings import METHOD_WITHOUT_EFFECT, SYSTEM_WITHOUT_EFFECT, MethodSettings, without
+
+LIBRARIES = ("torch", "transformers", "diffusers", "peft", "accelerate")
+ELSEWHERE = ("methods", "training", "baselines", "evaluation", "figures", "judge", "prompts", "foundation")
+"""Sections of a system that a training does not read, or only through the method's settings and the tables."""
+BETWEEN_ROUNDS = ("trajectories", "scorer", "data", "questions")
+"""Sections that matter where a later round samples and scores anew."""
+MODELS = ("model", "source")
+"""Settings that name a hub id, or a file or folder."""
+
+WHOLE = 64 * 2**20
+BEGINNING, PIECES, PIECE = 2**20, 256, 2**16
+
+
+def training_fingerprint(
+    described: Config, settings: MethodSettings, *, seed: int, foundation: Path, tables: Mapping[str, Path]
+) -> dict[str, str]:
+    """Of the training by these settings of the system that a configuration so describes.
+
+    foundation: the folder of the foundation models. tables: the files that the training reads.
+    """
+    unread = (*ELSEWHERE, *(() if settings.rounds > 1 else BETWEEN_ROUNDS))
+    sections = {name: _checksum(_effective(part)) for name, part in described.items() if name not in unread}
+    models = sorted(folder for folder in foundation.glob("[!.]*/") if folder.is_dir())
+    versions = {name: metadata.version(name) for name in LIBRARIES}
+    return {
+        "method": method_checksum(settings),
+        **sections,
+        **{name: _file_checksum(path) for name, path in tables.items()},
+        "seed": str(seed),
+        "foundation models": _checksum([(folder.name, content_checksum(folder)) for folder in models]),
+        "module": _checksum([content_checksum(path) for path in own_modules(described)]),
+        "libraries": _checksum(versions),
+        "numerics": numerics.chosen(),
+    }
+
+
+def method_checksum(settings: MethodSettings) -> str:
+    """Of the settings that change what is trained, where they are not the defaults: a setting that a later version adds
+    leaves what was trained before as it is.
+    """
+    method = _chosen(settings) | {"candidates": _chosen(settings.candidate_settings)}
+    return _checksum(without(method, METHOD_WITHOUT_EFFECT))
+
+
+def _chosen(settings: Any) -> dict[str, Any]:
+    fields = dataclasses.fields(settings)
+    return {field.name: value for field in fields if (value := getattr(settings, field.name)) != field.default}
+
+
+def content_checksum(path: Path) -> str:
+    """Of a file, or of a folder with the names of its files; hidden ones do not count.
+
+    Up to 64 MiB a file is read whole. Of a larger one its size, its beginning (of safetensors that is the names and
+    shapes of all weights), its end and 256 pieces of 64 KiB spread evenly between them are read: seconds for the 16 GB
+    of a large model. A training changes all of a model's weights, and so such pieces; an edit of a few bytes of a large
+    file may pass.
+    """
+    digest = hashlib.blake2b(digest_size=20)
+    for file in files_below(path):
+        digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
+        for piece in _pieces(file):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _pieces(file: Path) -> Iterator[bytes]:
+    size = file.stat().st_size
+    with file.open("rb") as opened:
+        if size <= WHOLE:
+            yield opened.read()
+            return
+        yield opened.read(BEGINNING)
+        for number in range(1, PIECES + 1):
+            opened.seek((size - PIECE) * number // PIECES)
+            yield opened.read(PIECE)
+
+
+def _file_checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
+
+
+def _effective(settings: Any) -> Any:
+    """Settings less those without effect, with what a model's or data's name stands for in the name's place."""
+    if not isinstance(settings, Mapping):
+        return settings
+    return {
+        name: _identity(str(value), settings.get("revision")) if name in MODELS and value else _effective(value)
+        for name, value in settings.items()
+        if name not in SYSTEM_WITHOUT_EFFECT
+    }
+
+
+def _identity(name: str, revision: str | None) -> str:
+    """A path's content; or a hub id's name, and the commit that is in the hub's cache."""
+    if Path(name).exists():
+        return content_checksum(Path(name))
+    # It takes a second to import, and only trainings need it.
+    from huggingface_hub import try_to_load_from_cache
+
+    for file in ("config.json", "model_index.json"):
+        try:
+            cached = try_to_load_from_cache(name, file, revision=revision)
+        except ValueError:  # no hub id either
+            break
+        if isinstance(cached, str):
+            return f"{name} {Path(cached).parent.name}"
+    return f"{name} {revision}"
+
+
+def _checksum(value: Any) -> str:
+    return hashlib.blake2b(json.dumps(value, sort_keys=True, default=str).encode(), digest_size=20).hexdigest()

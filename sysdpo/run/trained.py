@@ -1,0 +1,49 @@
+"""What a training's folder says of itself, so that no method is evaluated with another one's adapters."""
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from sysdpo.base.errors import UserError
+from sysdpo.base.settings import MethodSettings
+from sysdpo.run.fingerprint import method_checksum
+
+METHOD = "method.json"
+HOLDS = ("training.jsonl", METHOD, "adapters/*")
+"""The files of such a folder."""
+
+
+def identity(system: str, method: str, seed: int, settings: MethodSettings) -> dict[str, Any]:
+    """Of the training of a system by a method with these settings, from one seed."""
+    named = {"system": system, "method": method, "seed": seed, "objective": settings.objective}
+    return named | {"settings": method_checksum(settings)}
+
+
+def write_identity(folder: Path, identity: dict[str, Any]) -> None:
+    """Into the folder that the training has made."""
+    (folder / METHOD).write_text(json.dumps(identity, indent=1) + "\n")
+
+
+def check_identity(folder: Path, expected: dict[str, Any]) -> None:
+    """Raises `UserError` unless the folder holds the training of this identity."""
+    try:
+        found = dict(json.loads((folder / METHOD).read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"--training: '{folder}' should be a folder that the step `train` has made ({error})"
+        ) from error
+    for name, value in expected.items():
+        if found.get(name) != value:
+            raise UserError(f"--training: '{folder}' should have the {name} {value!r}, but has {found.get(name)!r}")
+
+
+def adapters_of(folder: Path, trained: Collection[str]) -> dict[str, Path]:
+    """The folder of each component's adapter; raises `UserError` unless they are those of the trained components."""
+    adapters = {path.name: path for path in sorted((folder / "adapters").glob("*/"))}
+    if sorted(adapters) != sorted(trained):
+        raise UserError(
+            f"--training: '{folder}' should hold the adapters of {sorted(trained)}, which the method trains; it has "
+            f"those of {sorted(adapters)}"
+        )
+    return adapters

@@ -1,0 +1,91 @@
+"""The world of the cities: its questions, their answers, and the judge."""
+
+import pytest
+
+from sysdpo.applications.answers.cities import COUNTRIES, COUNTRY_OF, Cities, build, is_right, questions
+from sysdpo.base.errors import UserError
+from sysdpo.method.values import Completion
+
+SIZES = {"train": 210, "validation": 40, "test": 100}
+
+
+@pytest.fixture(scope="module")
+def world() -> Cities:
+    return build({"unseen": 0.4}, {"smollm2": {}})
+
+
+def test_every_question_is_asked_once_and_has_one_word_for_an_answer() -> None:
+    asked = questions(COUNTRY_OF)
+    assert len({question.text for question in asked}) == len(asked)
+    for question in asked:
+        assert question.city in question.text
+        assert question.answer.isalpha()
+        assert question.country not in question.text
+        assert question.answer not in question.text.split()
+    cities = [city for _, names in COUNTRIES.values() for city in names.split()]
+    assert len(cities) == len(set(cities))
+
+
+def test_held_out_prompts_ask_about_other_cities(world: Cities) -> None:
+    table = world.prompts(**SIZES, seed=0)
+    assert table["split"].value_counts().to_dict() == SIZES
+    assert table["prompt_id"].is_unique
+    assert table["text"].is_unique
+    train = set(table.query("split == 'train'")["content"])
+    assert train.isdisjoint(table.query("split != 'train'")["content"])
+    assert table.equals(world.prompts(**SIZES, seed=0))
+    assert not table.equals(world.prompts(**SIZES, seed=1))
+    assert not set(table.query("split == 'validation'")["content"]) & set(table.query("split == 'test'")["content"])
+    assert len(questions(world.cities[0])) + len(world.unseen) == len(questions(COUNTRY_OF))
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [("French", True), (" french.", True), ("French, of course", False), ("Frenchman", False), ("", False)],
+)
+def test_the_judge_wants_the_word_and_nothing_else(world: Cities, answer: str, right: bool) -> None:
+    assert is_right(answer, "French") is right
+    assert world.is_right(answer, "French") is right
+
+
+class Parrot:
+    """Says a city's country as a draft; as an answer whatever fits the country that the draft names."""
+
+    def sample(self, conditions, *, seeds):
+        return [Completion(self.say(*map(str, condition)), ()) for condition in conditions]
+
+    def say(self, question: str, draft: str = "") -> str:
+        asked = next(each for each in questions(COUNTRY_OF) if each.text == question)
+        if not draft:
+            return f"{asked.city} is in {asked.country}."
+        return next(language for country, (language, _) in COUNTRIES.items() if country in draft)
+
+
+def test_what_is_measured_of_a_system_whose_second_model_relies_on_its_draft(world: Cities) -> None:
+    class System:
+        components = {"first": Parrot(), "second": Parrot()}  # noqa: RUF012
+
+    assert world.inspect(System(), 0) == {
+        "draft_names_country": 1.0,
+        "right_given_draft": 1.0,
+        "right_given_country": 1.0,
+        "right_given_wrong_country": 0.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("asked", "foundation", "said"),
+    [
+        ({"unseen": 1.0}, {}, "questions.unseen: 1.0 should be above 0 and below 1"),
+        ({"unsen": 0.5}, {}, "unknown key"),
+        ({}, {"smollm3": {}}, "known is 'smollm2'"),
+    ],
+)
+def test_bad_settings_are_named(asked: dict, foundation: dict, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        build(asked, foundation)
+
+
+def test_more_prompts_than_there_are_questions(world: Cities) -> None:
+    with pytest.raises(UserError, match="should be at most"):
+        world.prompts(train=10_000, validation=1, test=1, seed=0)

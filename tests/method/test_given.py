@@ -1,0 +1,55 @@
+"""Preferences that come with the prompts."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from coin_system import CONFIG, Coins
+from steps import Steps
+
+from sysdpo.method.preferences import as_frame, read_trajectories
+from sysdpo.run.cli import main
+
+
+def judged(self: Coins, prompts: pd.DataFrame, foundation: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The data call heads better than tails, whatever the prompt."""
+    names = [name for name in prompts["prompt_id"] for _ in range(2)]
+    frame = as_frame(names, [0, 1] * len(prompts), {"text": names, "right": ["tails", "heads"] * len(prompts)})
+    return frame, frame[["trajectory_id", "prompt_id"]].assign(score=[0.0, 1.0] * len(prompts))
+
+
+def given(steps: Steps) -> int:
+    places = ["--prompts", str(steps.runs / "prompts.parquet"), "--output", str(steps.runs / "given")]
+    return main(["given", "--config", str(steps.config), "--system", steps.system, *places])
+
+
+def test_given_preferences_are_those_of_the_training_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Coins, "given", judged, raising=False)
+    steps = Steps(tmp_path, CONFIG)
+    assert steps("prompts") == 0
+    assert given(steps) == 0
+
+    prompts = pd.read_parquet(steps.runs / "prompts.parquet").query("split == 'train'")["prompt_id"].tolist()
+    trajectories = read_trajectories(steps.runs / "given/trajectories.parquet")
+    assert trajectories["prompt_id"].tolist() == [name for name in prompts for _ in range(2)]
+    assert "left" not in trajectories  # final outputs alone
+    scores = pd.read_parquet(steps.runs / "given/scores.parquet")
+    assert scores["trajectory_id"].tolist() == trajectories["trajectory_id"].tolist()
+    pairs = pd.read_parquet(steps.runs / "given/pairs.parquet")
+    assert pairs["prompt_id"].tolist() == prompts
+    outputs = trajectories.set_index("trajectory_id")["right"]
+    assert set(outputs[pairs["chosen_id"]]) == {"heads"}
+    assert set(outputs[pairs["rejected_id"]]) == {"tails"}
+
+
+def test_a_system_whose_data_have_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    config = json.loads(json.dumps(CONFIG))
+    config["systems"]["coins"]["methods"]["apart"] = {"objective": "sampling", "preferences": "given"}
+    steps = Steps(tmp_path, config)
+    assert steps("prompts") == 0
+    assert given(steps) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "systems.coins.methods.apart.preferences: 'given' should be 'sampled'" in said
+    assert not (steps.runs / "given").exists()
