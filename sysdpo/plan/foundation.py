@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from sysdpo.applications.answers.cities import Cities
 from sysdpo.applications.answers.solvers import STEP_WORDS, taught_answer, taught_draft
+from sysdpo.applications.answers.sums import Sums
 from sysdpo.applications.answers.sums_language import (
     FIRST_TEMPLATE,
     LARGEST,
@@ -23,7 +24,6 @@ from sysdpo.applications.answers.sums_language import (
     Question,
     SecondSettings,
     SolverSettings,
-    Sums,
     answer,
 )
 from sysdpo.applications.answers.sums_language import SEPARATOR as BETWEEN_TOTALS

@@ -22,7 +22,7 @@ from sysdpo.base.errors import UserError
 from sysdpo.base.settings import Evaluation, LanguageModelSettings, MethodSettings, typed
 from sysdpo.components.diffusion import Estimator
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 TRAINING = {"learning_rate": {"a": 0.1, "b": 0.2}, "chosen_weight": {"a": 0.0, "b": 0.0}, "beta": 0.5}
 
 

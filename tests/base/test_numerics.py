@@ -16,7 +16,7 @@ from sysdpo.__main__ import asked_numerics
 from sysdpo.base import numerics
 from sysdpo.base.errors import UserError
 
-SUPPORT = Path(__file__).parent / "support"
+SUPPORT = Path(__file__).parents[1] / "support"
 COMMITTED = (SUPPORT / "digests.txt").read_text()
 EMULATOR = shutil.which("qemu-x86_64")
 EMULATED = ("EPYC-v1", "Haswell-v4")  # of AMD and of Intel

@@ -19,7 +19,7 @@ from sysdpo.components.table import TableDecoder
 from sysdpo.method.system import System
 from sysdpo.run.cli import STEPS, main
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

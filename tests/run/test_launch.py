@@ -21,7 +21,7 @@ from sysdpo.run.cli import main
 @pytest.fixture
 def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Steps:
     """Everything before training; what is launched finds the coins too."""
-    support = Path(__file__).parent / "support"
+    support = Path(__file__).parents[1] / "support"
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(support), os.environ.get("PYTHONPATH", "")]))
     steps = Steps(tmp_path / "coins", CONFIG)
     steps.prepare()

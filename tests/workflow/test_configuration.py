@@ -20,9 +20,14 @@ from sysdpo.report.claim_file import read_claims
 SCHEMA = read_schema(REPOSITORY / "workflow/schemas/config.schema.yaml")
 SYSTEM = "systems.progressive_images"
 SETTINGS_MODULES = (
-    *("settings", "foundation.world", "foundation.sums", "foundation.questions", "foundation.smollm2"),
-    *("systems.progressive_images", "systems.picture_series", "systems.two_stage_qa", "systems.chat_refinement"),
-    *("scoring.series", "studies.theory", "studies.gradients", "studies.coverage"),
+    *("base.settings", "applications.images.world", "applications.answers.sums_language"),
+    *("applications.questions", "applications.smollm2", "applications.images.progressive_images"),
+    *(
+        "applications.images.picture_series",
+        "applications.answers.two_stage_qa",
+        "applications.answers.chat_refinement",
+    ),
+    *("applications.images.judge_settings", "studies.theory", "studies.gradients", "studies.coverage"),
 )
 EXPERIMENT = {
     "system": "progressive_images",
@@ -273,7 +278,7 @@ PROBES = (
 COUNTS = ("train", "validation", "test")
 OF_THEIR_OWN = {"samples_per_prompt", "model", "revision", "chat_template_kwargs"}
 """Pairs need two trajectories, an evaluation one; texts are no numbers, and a template may be told anything."""
-OTHERS = {"foundation.world", "scoring.series"}
+OTHERS = {"applications.images.world", "applications.images.judge_settings"}
 """Modules of which the schema alone knows the bounds; what is not finite they refuse all the same."""
 
 

@@ -24,7 +24,7 @@ from sysdpo.method.values import Completion
 from sysdpo.report.statistics import METRICS
 from sysdpo.run.cli import main
 
-SCHEMA = read_schema(Path(__file__).parents[2] / "workflow/schemas/config.schema.yaml")
+SCHEMA = read_schema(Path(__file__).parents[3] / "workflow/schemas/config.schema.yaml")
 LORA = {"r": 2, "lora_alpha": 4, "target_modules": ["q_proj", "v_proj"]}
 
 

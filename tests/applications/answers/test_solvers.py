@@ -6,7 +6,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sysdpo.applications.answers.sums_language import CARELESS, FIRST_TEMPLATE, SECOND_TEMPLATE, VERBS, build, draft
+from sysdpo.applications.answers.sums import build
+from sysdpo.applications.answers.sums_language import CARELESS, FIRST_TEMPLATE, SECOND_TEMPLATE, VERBS, draft
 from sysdpo.applications.small_llama import IGNORED, small_llama, tokenized
 
 TINY = {"examples": 20, "steps": 2, "batch_size": 4, "width": 16, "layers": 1}

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from sysdpo.applications.answers.solvers import taught_answer, taught_draft
+from sysdpo.applications.answers.sums import build
 from sysdpo.applications.answers.sums_language import (
     CARELESS,
     LARGEST,
@@ -18,7 +19,6 @@ from sysdpo.applications.answers.sums_language import (
     SecondSettings,
     Sum,
     answer,
-    build,
     dialect_of,
     draft,
     is_right,
@@ -138,7 +138,7 @@ def test_the_table_of_prompts() -> None:
 
 
 def test_each_test_prompt_of_the_shipped_configuration_asks_for_a_sum_that_nothing_else_has() -> None:
-    shipped = yaml.safe_load((Path(__file__).parents[2] / "config.yaml").read_text())["systems"]["two_stage_qa"]
+    shipped = yaml.safe_load((Path(__file__).parents[3] / "config.yaml").read_text())["systems"]["two_stage_qa"]
     unseen = shipped["questions"]["unseen"]
     asked = build({"unseen": unseen}, {}).prompts(**shipped["prompts"])
     contents = {name: set(part["content"]) for name, part in asked.groupby("split")}

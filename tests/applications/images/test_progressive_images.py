@@ -20,7 +20,7 @@ from sysdpo.base.errors import UserError
 from sysdpo.method.preferences import as_frame
 from sysdpo.method.values import Completion
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 SHIPPED = yaml.safe_load((REPOSITORY / "config.yaml").read_text())["systems"]["progressive_images"]
 
 
