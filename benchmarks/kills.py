@@ -22,7 +22,7 @@ from pathlib import Path
 
 import yaml
 
-from sysdpo.base.config import load_config, merged, system_config
+from sysdpo.method.config import load_config, merged, system_config
 
 REPOSITORY = Path(__file__).parents[1]
 SYSTEM = "progressive_images"

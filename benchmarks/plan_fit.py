@@ -22,7 +22,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from sysdpo.base.config import Config, load_config, without_dropped
+from sysdpo.method.config import Config, load_config, without_dropped
 from sysdpo.method.evaluation import evaluate, sample_trajectories
 from sysdpo.method.preferences import make_pairs
 from sysdpo.method.system import System

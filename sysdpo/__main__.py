@@ -36,7 +36,7 @@ def asked_numerics(arguments: Sequence[str]) -> str:
     file = after.get("--config") or next((each[9:] for each in arguments if each.startswith("--config=")), None)
     if file is None:
         return default
-    from sysdpo.base.config import read_yaml  # which imports no numpy: it would be too late to choose
+    from sysdpo.method.config import read_yaml  # which imports no numpy: it would be too late to choose
 
     try:
         config = read_yaml(Path(file))

@@ -20,8 +20,9 @@ from diffusers import DiffusionPipeline
 from tiny_system import tiny_system
 
 from sysdpo.applications.images.pipeline import SmallStableDiffusion3Pipeline
-from sysdpo.components.diffusion import DiffusionModel, Estimator
+from sysdpo.components.diffusion import DiffusionModel
 from sysdpo.components.language import LanguageModel
+from sysdpo.components.settings import Estimator
 
 
 @pytest.fixture(scope="session")

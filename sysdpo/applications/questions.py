@@ -4,7 +4,6 @@ Both are our choice.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, TypeVar
 
@@ -16,17 +15,6 @@ from sysdpo.base.seeds import numpy_generator
 
 Item = TypeVar("Item")
 Subject = TypeVar("Subject")
-
-
-@dataclass(frozen=True)
-class QuestionSettings:
-    """unseen: the share of a world's subjects that only validation and test prompts ask about."""
-
-    unseen: float = 0.3
-
-    def __post_init__(self) -> None:
-        if not 0 < self.unseen < 1:
-            raise UserError(f"questions.unseen: {self.unseen} should be above 0 and below 1")
 
 
 def split(subjects: Sequence[Subject], unseen: float) -> tuple[list[Subject], list[Subject]]:

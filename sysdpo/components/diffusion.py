@@ -4,8 +4,7 @@ A denoiser has no tractable likelihood; Diffusion-DPO (Wallace et al., arXiv 231
 its place: with the error `‖target − prediction‖²` at a sampled timestep `t` and noise `ε`, `log p ≈ −(ω_t/2)·error`.
 """
 
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, MutableMapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,40 +19,41 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sysdpo.base.seeds import numpy_generator, torch_generator
-from sysdpo.base.settings import Estimator
 from sysdpo.components.encoders import FrozenEncoders
 from sysdpo.components.loading import add_lora, check_same_weights, load_pretrained
-from sysdpo.components.lora import fold_into_small, merged, sort_metadata, without_adapter
+from sysdpo.components.lora import fold_into_small, merged, sort_metadata
+from sysdpo.components.lora_component import POLICY, REFERENCE, LoraComponent
 from sysdpo.components.noise import NoiseSchedule
 from sysdpo.components.pipelines import check_supported, load_pipeline
-from sysdpo.components.sharding import gathered, shard
+from sysdpo.components.settings import Estimator
+from sysdpo.components.sharding import shard
 from sysdpo.method.component import Drift, LogProbs
 from sysdpo.method.values import picture_key
 
 ADAPTER = "pytorch_lora_weights.safetensors"
-POLICY, REFERENCE = "default", "reference"
 
 
-class DiffusionModel:
+class DiffusionModel(LoraComponent):
     """`log p_θ(image | prompt)` of a diffusers text-to-image pipeline, up to a constant that θ does not move.
 
     Serves UNets and SD3-type transformers, with epsilon, v, sample or flow prediction; the pipeline must offer
-    `encode_prompt`. The condition's first value is the prompt. Only the denoiser's LoRA adapter is trained, in float32;
-    what the frozen encoders say of an image or a prompt is kept in the host's memory (`FrozenEncoders`).
-    `gradient_checkpointing` and `sharded` are as in `DiffusionSettings`.
+    `encode_prompt`. The condition's first value is the prompt. Only the denoiser's LoRA adapter is trained, in float32,
+    and nothing where `lora` is None; what the frozen encoders say of an image or a prompt is kept in the host's memory
+    (`FrozenEncoders`). `gradient_checkpointing` and `sharded` are as in `DiffusionSettings`.
     """
 
     def __init__(
         self,
         pipeline: DiffusionPipeline,
         *,
-        lora: Mapping[str, Any],
-        estimator: Estimator | None = None,
+        lora: Mapping[str, Any] | None,
+        estimator: Estimator | Mapping[str, Any] | None = None,
         sampling: Mapping[str, Any] | None = None,
         batch_size: int = 128,
         gradient_checkpointing: bool = False,
         sharded: bool = False,
     ):
+        super().__init__(is_trained=lora is not None)
         check_supported(pipeline, pipeline.config.get("_name_or_path") or type(pipeline).__name__)
         self.pipeline = pipeline
         self.pipeline.set_progress_bar_config(disable=True)
@@ -64,18 +64,19 @@ class DiffusionModel:
         self._part = "transformer" if self.is_transformer else "unet"
         self.denoiser = getattr(pipeline, self._part)
         self.dtype = self.denoiser.dtype  # looked for among all its modules at every question
-        add_lora(partial(self.denoiser.add_adapter, adapter_name=POLICY), LoraConfig(lora_dropout=0.0, **lora))
-        self._in_float32(POLICY)
-        fold_into_small(self.denoiser)
+        if lora is not None:
+            add_lora(partial(self.denoiser.add_adapter, adapter_name=POLICY), LoraConfig(lora_dropout=0.0, **lora))
+            self._in_float32(POLICY)
+            fold_into_small(self.denoiser)
+            self._remember_start()
         if gradient_checkpointing:
             self.denoiser.enable_gradient_checkpointing()
         self.sharded = sharded
         self.schedule = NoiseSchedule.of(pipeline.scheduler)
-        self.estimator = estimator or Estimator()
+        self.estimator = Estimator(**estimator) if isinstance(estimator, Mapping) else estimator or Estimator()
         self.sampling = dict(sampling or {})
         self.batch_size = batch_size
         self.encoders = FrozenEncoders(pipeline, batch_size=batch_size)
-        self._references: dict[tuple[bytes, str, int], Tensor] = {}
 
     @classmethod
     def from_pretrained(
@@ -95,27 +96,26 @@ class DiffusionModel:
         loaded = load_pipeline(
             model, revision=revision, variant=variant, pipeline=pipeline, dtype=getattr(torch, dtype)
         )
-        return cls(loaded, **settings)
+        made = cls(loaded, **settings)
+        loading = {"model": str(model), "revision": revision, "variant": variant, "pipeline": pipeline, "dtype": dtype}
+        made.made_from = loading | settings
+        return made
 
     @property
     def memories(self) -> dict[str, MutableMapping[Any, Any]]:
         """What has been computed once by parts that stand still, by kind; what is put there is not computed."""
-        return {"references": self._references, **self.encoders.memories}
+        return super().memories | self.encoders.memories
 
     @property
-    def device(self) -> torch.device:
-        """Where the denoiser lies."""
-        return next(self.denoiser.parameters()).device
+    def network(self) -> Any:
+        """The denoiser."""
+        return self.denoiser
 
     def to(self, device: torch.device) -> None:
         """Move the pipeline; where it is sharded, each process of a training keeps its part of the denoiser."""
         self.pipeline.to(device)
         if self.sharded:
             shard(self.denoiser, self.denoiser._no_split_modules)
-
-    def gathered(self) -> AbstractContextManager[None]:
-        """Within it each process has the whole denoiser and may use it without the others."""
-        return gathered(self.denoiser)
 
     @torch.no_grad()
     def sample(self, conditions: Sequence[tuple[Any, ...]], *, seeds: Sequence[int]) -> list[Image]:
@@ -146,7 +146,7 @@ class DiffusionModel:
                 computed = self._estimate(*rows)
             known.update(zip([keys[row] for row in new], computed, strict=True))
         reference = torch.stack([known[key] for key in keys])
-        return LogProbs(self._estimate(prompts, latents, draw), reference)
+        return LogProbs(self._estimate(prompts, latents, draw) if self.is_trained else reference, reference)
 
     def _estimate(self, prompts: Sequence[str], latents: Tensor, draw: Sequence[int]) -> Tensor:
         """The bound under the adapter that is active, averaged over each row's draws; shape `[batch]`."""
@@ -224,34 +224,12 @@ class DiffusionModel:
             if f".{adapter}." in name:
                 weight.data = weight.data.float()
 
-    def trainable_parameters(self) -> list[torch.nn.Parameter]:
-        """The policy adapter's weights."""
-        return [weight for _, weight in self._policy_weights()]
+    def _remove_reference(self) -> None:
+        self.denoiser.delete_adapters(REFERENCE)
 
-    def _policy_weights(self) -> list[tuple[str, torch.nn.Parameter]]:
-        return [(name, weight) for name, weight in self.denoiser.named_parameters() if f".{POLICY}." in name]
-
-    @contextmanager
-    def _as_reference(self) -> Iterator[None]:
-        if REFERENCE not in self.denoiser.peft_config:
-            with without_adapter(self.denoiser):
-                yield
-            return
-        self.denoiser.set_adapter(REFERENCE)
-        try:
-            yield
-        finally:
-            self.denoiser.set_adapter(POLICY)
-
-    def rebase_reference(self) -> None:
-        """Make the present policy the reference, at the cost of a second adapter."""
-        if REFERENCE not in self.denoiser.peft_config:
-            self.denoiser.add_adapter(self.denoiser.peft_config[POLICY], adapter_name=REFERENCE)
-            self._in_float32(REFERENCE)
-        weights = get_peft_model_state_dict(self.denoiser, adapter_name=POLICY)
-        set_peft_model_state_dict(self.denoiser, weights, adapter_name=REFERENCE)
-        self.denoiser.set_adapter(POLICY)
-        self._references.clear()
+    def _add_reference(self) -> None:
+        self.denoiser.add_adapter(self.denoiser.peft_config[POLICY], adapter_name=REFERENCE)
+        self._in_float32(REFERENCE)
 
     def save(self, folder: Path) -> None:
         """Write the policy's adapter in diffusers' LoRA format (safetensors), for `pipeline.load_lora_weights`."""
@@ -275,6 +253,3 @@ class DiffusionModel:
         weights = load_file(folder / ADAPTER)
         exact = {name.removeprefix(f"{self._part}."): weight for name, weight in weights.items()}
         set_peft_model_state_dict(self.denoiser, exact, adapter_name=POLICY)
-
-    def _policy_shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: tuple(weight.shape) for name, weight in self._policy_weights()}

@@ -1,15 +1,13 @@
 """A causal language model at a node: transformers for the model, PEFT for what is trained."""
 
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
@@ -33,21 +31,21 @@ from sysdpo.components.loading import (
     load_pretrained,
     load_tokenizer,
 )
-from sysdpo.components.lora import fold_into_small, without_adapter
+from sysdpo.components.lora import fold_into_small
+from sysdpo.components.lora_component import POLICY, REFERENCE, LoraComponent
 from sysdpo.components.prompting import PromptEncoder, end_token
 from sysdpo.components.recomputing import recomputed_layers, recomputing
-from sysdpo.components.sharding import gathered, shard
+from sysdpo.components.sharding import shard
 from sysdpo.method.component import Drift, LogProbs
 from sysdpo.method.values import Completion
 
-POLICY, REFERENCE = "default", "reference"
 WORTH_SHARING = 16  # tokens; encoding a shorter prefix apart costs more than it saves
 PADDING = 0  # any token will do: what is padding is never read
 SMALLEST = 2.0**-54  # half the smallest step of the noise, instead of a zero whose logarithm would always win
 
 
-class LanguageModel:
-    """`p_θ(completion | prompt)` of a causal language model with a LoRA adapter.
+class LanguageModel(LoraComponent):
+    """`p_θ(completion | prompt)` of a causal language model with a LoRA adapter, or frozen where `lora` is None.
 
     The prompt is `template.format(*condition)`, passed through the tokenizer's chat template where it has one, after
     the system message `system_prompt.format(*condition)` where that is not empty. The reference is the same network
@@ -63,7 +61,7 @@ class LanguageModel:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         *,
-        lora: Mapping[str, Any],
+        lora: Mapping[str, Any] | None,
         template: str = "{0}",
         system_prompt: str | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
@@ -73,14 +71,18 @@ class LanguageModel:
         gradient_checkpointing: bool = False,
         sharded: bool = False,
     ):
+        super().__init__(is_trained=lora is not None)
         self.name, self._vocabulary = model.name_or_path, model.get_input_embeddings().weight.shape[0]
         self.architecture = architecture_of(model)
         self._recomputed = recomputed_layers(model) if gradient_checkpointing else []
         model.requires_grad_(False)
-        config = LoraConfig(task_type="CAUSAL_LM", lora_dropout=0.0, **lora)
-        self.model: PeftModel = add_lora(partial(get_peft_model, model), config)
-        check_adapted(self.model, lora["target_modules"])
-        fold_into_small(self.model)
+        self.model: Any = model
+        if lora is not None:
+            config = LoraConfig(task_type="CAUSAL_LM", lora_dropout=0.0, **lora)
+            self.model = add_lora(partial(get_peft_model, model), config)
+            check_adapted(self.model, lora["target_modules"])
+            fold_into_small(self.model)
+            self._remember_start()
         self.model.eval()  # dropout stays off in the policy too, or its log-ratio to the reference would be noise
         self.tokenizer = tokenizer
         self.encode_prompt = PromptEncoder(tokenizer, template, system_prompt, chat_template_kwargs)
@@ -88,7 +90,6 @@ class LanguageModel:
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature
         self.batch_size = batch_size
-        self._references: dict[tuple[int, ...], Tensor] = {}
         self._end_token = end_token(tokenizer, chat_template_kwargs)
         if not self._end_tokens():
             raise UserError(
@@ -112,27 +113,21 @@ class LanguageModel:
         """
         number = getattr(torch, dtype)
         network = load_language_model(model, revision=revision, dtype=number, load_in_4bit=load_in_4bit)
-        return cls(network, load_tokenizer(model, revision=revision), **settings)
+        made = cls(network, load_tokenizer(model, revision=revision), **settings)
+        loading = {"model": str(model), "revision": revision, "dtype": dtype, "load_in_4bit": load_in_4bit}
+        made.made_from = loading | settings
+        return made
 
     @property
-    def memories(self) -> dict[str, MutableMapping[Any, Any]]:
-        """What has been computed once by parts that stand still, by kind; what is put there is not computed."""
-        return {"references": self._references}
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model lies."""
-        return self.model.device
+    def network(self) -> Any:
+        """The model."""
+        return self.model
 
     def to(self, device: torch.device) -> None:
         """Move the model; where it is sharded, each process of a training keeps its part of the frozen weights."""
         self.model.to(device)
         if self.sharded:
-            shard(self.model, self.model.get_base_model()._no_split_modules)
-
-    def gathered(self) -> AbstractContextManager[None]:
-        """Within it each process has the whole model and may use it without the others."""
-        return gathered(self.model)
+            shard(self.model, (self.model.get_base_model() if self.is_trained else self.model)._no_split_modules)
 
     @torch.no_grad()
     def sample(self, conditions: Sequence[tuple[Any, ...]], *, seeds: Sequence[int]) -> list[Completion]:
@@ -235,12 +230,20 @@ class LanguageModel:
         text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
         return Completion(text.strip(), tuple(tokens))
 
+    def value_of(self, text: str) -> Completion:
+        """The text as the model would have generated it, or as much of it as it could have."""
+        tokens = self.tokenizer(text.strip(), add_special_tokens=False)["input_ids"]
+        end = self._end_token if self._end_token is not None else self._end_tokens()[0]
+        tokens = [*tokens, end][: self.max_new_tokens]
+        return Completion(str(self.tokenizer.decode(tokens, skip_special_tokens=True)).strip(), tuple(tokens))
+
     def log_probs(
         self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Completion], *, draw: Sequence[int]
     ) -> LogProbs:
         """Sums over the completion's tokens, its end token included, in float32; exact, so `draw` changes nothing."""
         prompts = self._encode(conditions, values)
-        return LogProbs(self._completion_log_probs(prompts, values), self._reference_log_probs(prompts, values))
+        reference = self._reference_log_probs(prompts, values)
+        return LogProbs(self._completion_log_probs(prompts, values) if self.is_trained else reference, reference)
 
     @torch.no_grad()
     def _reference_log_probs(self, prompts: list[list[int]], values: Sequence[Completion]) -> Tensor:
@@ -308,33 +311,11 @@ class LanguageModel:
             reference = self._completion_log_probs(prompts, values)
         return Drift(policy - reference, -policy)
 
-    def trainable_parameters(self) -> list[torch.nn.Parameter]:
-        """The policy adapter's weights."""
-        return [weight for _, weight in self._policy_weights()]
+    def _remove_reference(self) -> None:
+        self.model.delete_adapter(REFERENCE)
 
-    def _policy_weights(self) -> list[tuple[str, torch.nn.Parameter]]:
-        return [(name, weight) for name, weight in self.model.named_parameters() if f".{POLICY}." in name]
-
-    @contextmanager
-    def _as_reference(self) -> Iterator[None]:
-        rebased = REFERENCE in self.model.peft_config
-        with nullcontext() if rebased else without_adapter(self.model):
-            if rebased:
-                self.model.set_adapter(REFERENCE)
-            try:
-                yield
-            finally:
-                if rebased:
-                    self.model.set_adapter(POLICY)
-
-    def rebase_reference(self) -> None:
-        """Make the present policy the reference, at the cost of a second adapter."""
-        if REFERENCE not in self.model.peft_config:
-            self.model.add_adapter(REFERENCE, self.model.peft_config[POLICY])
-        weights = get_peft_model_state_dict(self.model, adapter_name=POLICY)
-        set_peft_model_state_dict(self.model, weights, adapter_name=REFERENCE)
-        self.model.set_adapter(POLICY)
-        self._references.clear()
+    def _add_reference(self) -> None:
+        self.model.add_adapter(REFERENCE, self.model.peft_config[POLICY])
 
     def save(self, folder: Path) -> None:
         """Write the policy's adapter in PEFT's format (safetensors)."""
@@ -351,9 +332,6 @@ class LanguageModel:
         load_pretrained(self.model.load_adapter, folder, adapter_name=POLICY, is_trainable=True, what="adapter")
         self.model.set_adapter(POLICY)
         check_same_weights(before, self._policy_shapes(), folder)
-
-    def _policy_shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: tuple(weight.shape) for name, weight in self._policy_weights()}
 
 
 def _shared_prefix(prompts: list[list[int]]) -> int:

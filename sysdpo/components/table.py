@@ -52,7 +52,12 @@ class Table:
             )
         reference = logits.detach().log_softmax(-1)
         self.logits = torch.nn.Parameter(reference.clone())
-        self._reference = reference
+        self._reference = self._initial = reference
+
+    def reset(self) -> None:
+        """Policy and reference as they were when the table was made."""
+        self._reference = self._initial.to(self.logits.device)
+        self.logits.data.copy_(self._reference)
 
     @classmethod
     def from_probabilities(

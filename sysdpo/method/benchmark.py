@@ -9,8 +9,9 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import pandas as pd
 
-from sysdpo.base.config import load_function
-from sysdpo.base.settings import DiffusionSettings, LanguageModelSettings
+from sysdpo.base.functions import load_function
+from sysdpo.base.settings import Settings
+from sysdpo.method.config import SystemSettings
 from sysdpo.method.system import Node, System
 
 
@@ -23,7 +24,7 @@ class Benchmark(Protocol):
     nodes: Sequence[Node]
     """The system's directed acyclic graph."""
 
-    components: Mapping[str, LanguageModelSettings | DiffusionSettings]
+    components: Mapping[str, Settings]
     """The settings of the components that are models."""
 
     foundations: Mapping[str, Callable[[int, Path], None]]
@@ -71,5 +72,10 @@ class HasPreferences(Protocol):
 
 def load_benchmark(name: str, settings: Mapping[str, Any]) -> Benchmark:
     """Build the benchmark that `settings['factory']` names; raises `UserError` if it cannot be found."""
-    build = load_function(str(settings.get("factory", "")), f"systems.{name}.factory")
-    return cast(Benchmark, build(settings))
+    where = f"systems.{name}"
+    found: Any = load_function(str(settings.get("factory", "")), f"{where}.factory")
+    if isinstance(found, type) and issubclass(found, SystemSettings):
+        build = load_function(found.benchmark, f"{found.__name__}.benchmark")
+        return cast(Benchmark, build(found.read(settings, where), where))
+    SystemSettings.read(settings, where)
+    return cast(Benchmark, found(settings))

@@ -1,19 +1,24 @@
 """Candidates for a hidden variable: what a component might have generated, by beams or by draws.
 
 Everything here works on the log-probabilities of a `Decoder` and sees no model. Tokens are int64, log-probabilities
-in nats.
+in nats. A generator registers itself under the name that a configuration gives it. Torch is imported where it computes:
+to check a configuration takes the names alone.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self
 
-import numpy as np
-import torch
-from torch import Tensor
+from pydantic import Field, model_validator
 
-from sysdpo.base.seeds import numpy_generator
-from sysdpo.base.settings import CandidateSettings
+from sysdpo.base.registry import Registry
+from sysdpo.base.settings import Count, NotNegative, Positive, Settings, WrongSetting, one_of
+from sysdpo.method.objectives import MARGINALS
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NEVER = float("-inf")
 
@@ -46,6 +51,68 @@ class Decoder(Protocol):
         ...
 
 
+GENERATORS: Registry[Generator] = Registry("candidate generator")
+
+
+@dataclass(frozen=True)
+class Generator:
+    """Where candidates come from.
+
+    find: `(decoder, settings, seeds) -> for each condition the tokens of up to settings.count values, with the
+        logarithm of the probability each has under what generated it`. draws: whether each comes from its own seed,
+        repeats included; beams are distinct and use none.
+    """
+
+    find: Callable[[Decoder, CandidateSettings, Sequence[int]], list[list[Hypothesis]]]
+    draws: bool
+
+
+def _known_generators(schema: dict[str, Any]) -> None:
+    schema["examples"] = list(GENERATORS)  # they register themselves below
+
+
+class CandidateSettings(Settings):
+    """How the sum over hidden intermediates is approximated (Wang et al., arXiv 2502.17721, SysDPO-Sampling)."""
+
+    estimator: Annotated[str, Field(examples=list(MARGINALS))] = "truncated"
+    """`truncated`, the paper's sum of `p(y|x) p(z|x,y)` over distinct candidates, a lower bound of the marginal;
+    `importance`, the mean of `p(y|x) p(z|x,y) / g(y|x)` over draws from `g`, unbiased for the marginal but not for its
+    logarithm; `single`, `p(z|x,y)` at one ancestral draw."""
+    count: Count = 4
+    """Candidates a prompt."""
+    generator: Annotated[str, Field(json_schema_extra=_known_generators)] = "diverse_beam"
+    """`diverse_beam` (Vijayakumar et al., arXiv 1610.02424), `beam`, `ancestral` (draws at `temperature`) or `nucleus`
+    (draws at `temperature` from the smallest set of tokens whose probability reaches `top_p`)."""
+    groups: Count | None = None
+    """Groups of diverse beams, a divisor of `count`; null is a group for each candidate."""
+    diversity: NotNegative = 0.5
+    """What a token costs a beam for each earlier group that took it at the same step, in nats."""
+    length_penalty: Annotated[float, Field(ge=-100, le=100)] = 0.0
+    """Finished beams are ranked by `log p / length^length_penalty`; 0 ranks by probability."""
+    temperature: Positive = 1.0
+    """Temperature of draws."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """The probability that a nucleus holds."""
+    refresh: Count = 4
+    """Updates between two generations of candidates, which come from the policy as it then is."""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        one_of("estimator", self.estimator, list(MARGINALS))
+        one_of("generator", self.generator, list(GENERATORS))
+        if self.groups is not None and self.count % self.groups:
+            raise WrongSetting(("groups",), f"{self.groups} should be a divisor of count, {self.count}")
+        if self.estimator != "truncated" and self.generator != "ancestral":
+            raise WrongSetting(
+                ("generator",),
+                f"'{self.generator}' should be 'ancestral' where the estimator is '{self.estimator}', which divides "
+                "by the probability of a draw that any intermediate can be",
+            )
+        if self.estimator == "single" and (self.count != 1 or self.temperature != 1):
+            raise WrongSetting(("count",), f"{self.count} should be 1, at temperature 1, for the estimator 'single'")
+        return self
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A value and the logarithm of the probability it has under what generated it, in nats.
@@ -65,16 +132,16 @@ def propose(decoder: Decoder, settings: CandidateSettings, *, seeds: Sequence[in
     each condition's from its own seed alone, tempered in either generator; repeats stay unless `settings.estimator` is
     `truncated`, whose sum is over distinct values.
     """
-    if settings.generator in ("beam", "diverse_beam"):
-        found = _search(decoder, settings)
-    else:
-        found = _draw(decoder, settings, seeds)
-        if settings.estimator == "truncated":
-            found = [list(dict(draws).items()) for draws in found]
+    generator = GENERATORS[settings.generator]
+    found = generator.find(decoder, settings, seeds)
+    if generator.draws and settings.estimator == "truncated":
+        found = [list(dict(draws).items()) for draws in found]
     return [[Candidate(decoder.value(tokens), log_prob) for tokens, log_prob in each] for each in found]
 
 
-def _search(decoder: Decoder, settings: CandidateSettings) -> list[list[Hypothesis]]:
+def beam_search(
+    decoder: Decoder, settings: CandidateSettings, *, groups: int = 1, diversity: float = 0.0
+) -> list[list[Hypothesis]]:
     """Diverse beam search (Vijayakumar et al., arXiv 1610.02424, algorithm 1) with Hamming diversity.
 
     At each step the groups choose in order; a token costs a beam `diversity` for every beam of an earlier group of the
@@ -83,9 +150,8 @@ def _search(decoder: Decoder, settings: CandidateSettings) -> list[list[Hypothes
     the rules are those of transformers' beam search with `early_stopping=False`. Where groups finish the same values,
     the best of the other values that any of them could have finished fill up (our choice).
     """
-    diverse = settings.generator == "diverse_beam"
-    groups = (settings.groups or settings.count) if diverse else 1
-    diversity = settings.diversity if diverse else 0.0
+    import torch
+
     log_probs = decoder.start()
     conditions, vocabulary = log_probs.shape
     device = log_probs.device
@@ -133,6 +199,8 @@ def _choose(
     A place is `beam · vocabulary + token`; scores are penalised. `scores` are the beams', `[b, groups, width]`,
     `log_probs` `[b, groups, width, vocabulary]`. At the last step what goes on is what is cut off.
     """
+    import torch
+
     groups, width, vocabulary = log_probs.shape[1:]
     crowd = torch.zeros_like(log_probs[:, 0, 0])  # [b, vocabulary]: how many beams took a token at this step
     chosen = []
@@ -156,6 +224,8 @@ def _totals(totals: Tensor, log_probs: Tensor, places: Tensor) -> Tensor:
 
 def _spare(totals: Tensor, log_probs: Tensor, ends: Tensor, most: int | None) -> Tensor:
     """Places of values that every group could finish now: by an end token, or, if `most`, the best so many of all."""
+    import torch
+
     width, vocabulary = log_probs.shape[2:]
     if most is None:
         places = torch.arange(width, device=ends.device)[:, None] * vocabulary + ends
@@ -218,8 +288,18 @@ class _Finished:
         return [(tokens, self.log_probs[tokens]) for tokens in ranked]
 
 
-def _draw(decoder: Decoder, settings: CandidateSettings, seeds: Sequence[int]) -> list[list[Hypothesis]]:
-    """`count` independent draws a condition, by inverting the distribution function at each seed's own numbers."""
+def draw(
+    decoder: Decoder, settings: CandidateSettings, seeds: Sequence[int], *, top_p: float = 1.0
+) -> list[list[Hypothesis]]:
+    """`count` independent draws a condition, by inverting the distribution function at each seed's own numbers.
+
+    They are tempered, and where `top_p` is below 1 cut to the nucleus that holds it.
+    """
+    import numpy as np
+    import torch
+
+    from sysdpo.base.seeds import numpy_generator
+
     count = settings.count
     log_probs = decoder.start()
     device = log_probs.device
@@ -232,7 +312,7 @@ def _draw(decoder: Decoder, settings: CandidateSettings, seeds: Sequence[int]) -
     tokens: list[list[int]] = [[] for _ in rows]
     totals = torch.zeros(len(rows), dtype=torch.float64, device=device)
     for step in range(decoder.max_length):
-        proposal = _proposal(log_probs, settings)
+        proposal = _proposal(log_probs, settings.temperature, top_p)
         taken = _invert(proposal.exp(), uniform[step, draws])
         totals[draws] += proposal.gather(1, taken[:, None])[:, 0]
         for draw, token in zip(draws.tolist(), taken.tolist(), strict=True):
@@ -247,24 +327,46 @@ def _draw(decoder: Decoder, settings: CandidateSettings, seeds: Sequence[int]) -
     return [found[row * count : (row + 1) * count] for row in range(len(seeds))]
 
 
-def _proposal(log_probs: Tensor, settings: CandidateSettings) -> Tensor:
+def _proposal(log_probs: Tensor, temperature: float, top_p: float) -> Tensor:
     """Log-probabilities that tokens are drawn with, tempered, then cut to the nucleus: float64 `[m, vocabulary]`.
 
     The nucleus is the smallest set of tokens whose probability reaches `top_p` (Holtzman et al., arXiv 1904.09751).
     """
-    tempered = (log_probs.double() / settings.temperature).log_softmax(-1)
-    if settings.generator != "nucleus":
+    import torch
+
+    tempered = (log_probs.double() / temperature).log_softmax(-1)
+    if top_p == 1:
         return tempered
     probabilities, order = tempered.exp().sort(stable=True, dim=-1, descending=True)
-    outside = (probabilities.cumsum(-1) - probabilities) >= settings.top_p
+    outside = (probabilities.cumsum(-1) - probabilities) >= top_p
     cut = torch.zeros_like(outside).scatter(-1, order, outside)
     return tempered.masked_fill(cut, NEVER).log_softmax(-1)
 
 
 def _invert(probabilities: Tensor, uniform: Tensor) -> Tensor:
     """The token at which each row's cumulative probability first exceeds its number in [0, 1): int64 `[m]`."""
+    import torch
+
     cumulative = probabilities.cumsum(-1)
     total = cumulative[:, -1]
     # Rounding must not reach the total: past it lie only tokens of probability 0, or none.
     below = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
     return torch.searchsorted(cumulative, below[:, None], right=True)[:, 0]
+
+
+def _diverse_beam(decoder: Decoder, settings: CandidateSettings, seeds: Sequence[int]) -> list[list[Hypothesis]]:
+    return beam_search(decoder, settings, groups=settings.groups or settings.count, diversity=settings.diversity)
+
+
+def _beam(decoder: Decoder, settings: CandidateSettings, seeds: Sequence[int]) -> list[list[Hypothesis]]:
+    return beam_search(decoder, settings)
+
+
+def _nucleus(decoder: Decoder, settings: CandidateSettings, seeds: Sequence[int]) -> list[list[Hypothesis]]:
+    return draw(decoder, settings, seeds, top_p=settings.top_p)
+
+
+GENERATORS.register("diverse_beam")(Generator(_diverse_beam, draws=False))
+GENERATORS.register("beam")(Generator(_beam, draws=False))
+GENERATORS.register("ancestral")(Generator(draw, draws=True))
+GENERATORS.register("nucleus")(Generator(_nucleus, draws=True))

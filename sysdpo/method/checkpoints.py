@@ -23,8 +23,8 @@ from sysdpo.base.devices import process_state
 from sysdpo.base.errors import UserError, tell
 from sysdpo.base.files import unused_name, whole
 from sysdpo.base.packing import pack, unpack
-from sysdpo.base.settings import MethodSettings
 from sysdpo.method.component import Remembering
+from sysdpo.method.settings import MethodSettings
 from sysdpo.method.system import System
 
 EVERY = 600.0

@@ -29,6 +29,7 @@ class Drift(NamedTuple):
     entropy: Tensor
 
 
+@runtime_checkable
 class Component(Protocol):
     """What can sit at a node. Conditions are tuples holding one value for each parent of the node, in order."""
 
@@ -71,6 +72,10 @@ class Component(Protocol):
         ...
 
 
+METHODS = sorted(name for name in vars(Component) if not name.startswith("_"))
+"""What every component has."""
+
+
 @runtime_checkable
 class Deterministic(Protocol):
     """A component whose value follows from its parents: it contributes a factor of 1, and is never summed over."""
@@ -99,6 +104,32 @@ class Batched(Protocol):
     """A component that takes only so many values through its model at once."""
 
     batch_size: int
+
+
+@runtime_checkable
+class Resettable(Protocol):
+    """A component that can be what it was before it was trained."""
+
+    def reset(self) -> None:
+        """Policy and reference as they were when the component was made."""
+        ...
+
+
+@runtime_checkable
+class Reloadable(Protocol):
+    """A component that can be made again from what a folder says of it, by its class's `from_pretrained`."""
+
+    made_from: dict[str, Any] | None
+    """The arguments of `from_pretrained`; None where it was made otherwise."""
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """A component whose values may be given as texts."""
+
+    def value_of(self, text: str) -> Any:
+        """The value that this text is, as the component would have generated it."""
+        ...
 
 
 @runtime_checkable

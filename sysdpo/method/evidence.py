@@ -9,14 +9,12 @@ from torch import Tensor
 
 from sysdpo.base.errors import UserError
 from sysdpo.base.seeds import numpy_generator
-from sysdpo.base.settings import CandidateSettings, MethodSettings
-from sysdpo.method.candidates import propose
+from sysdpo.method.candidates import GENERATORS, CandidateSettings, propose
 from sysdpo.method.component import Batched, Decodable, Deterministic, LogProbs
 from sysdpo.method.objectives import MARGINALS, effective_sample_size, posterior
+from sysdpo.method.settings import MethodSettings
 from sysdpo.method.system import Node, System, Trajectories, conditions_of
 from sysdpo.method.values import Completion
-
-DRAWN = ("ancestral", "nucleus")
 
 
 @dataclass(frozen=True)
@@ -155,7 +153,7 @@ class Hidden:
 
         Beams keep the `count` likeliest assignments at every node; draws are ancestral through the graph.
         """
-        drawn = self.settings.generator in DRAWN
+        drawn = GENERATORS[self.settings.generator].draws
         copies = self.settings.count if drawn else 1
         rows = [row for row in range(len(seeds)) for _ in range(copies)]
         values = [{name: inputs[name][row] for name in self.system.inputs} for row in rows]
@@ -183,8 +181,8 @@ class Hidden:
         else:
             assert isinstance(component, Decodable)
             settings = self.settings
-            if settings.generator in DRAWN:
-                settings = replace(settings, count=1, groups=None)
+            if GENERATORS[settings.generator].draws:
+                settings = settings.changed(count=1, groups=None)
             # As many beams at once as the component generates values at once.
             together = component.batch_size if isinstance(component, Batched) else len(conditions)
             size = max(1, together // settings.count)
@@ -273,7 +271,7 @@ def witness(system: System, settings: MethodSettings) -> Witness:
     if settings.intermediates == {"known"}:
         return Known(system)
     kind = Hidden if settings.intermediates == {"hidden"} else Both
-    return kind(system, settings.candidate_settings)
+    return kind(system, settings.candidates)
 
 
 def _mix(*parts: int) -> int:

@@ -10,8 +10,8 @@ import pandas as pd
 
 from sysdpo.base.errors import UserError
 from sysdpo.base.seeds import numpy_generator
-from sysdpo.base.settings import MethodSettings
 from sysdpo.method.evidence import Evidence, Witness
+from sysdpo.method.settings import MethodSettings
 from sysdpo.method.system import System
 
 DRAWS_PER_RUN = 10**7

@@ -3,43 +3,102 @@
 For a chosen trajectory `w` and a rejected one `l`, component `k` has the margin `Δ_k = r_k(w) − r_k(l)`, where `r_k`
 is its log-ratio to the reference. A *link* turns a margin into a loss; an *objective* says which margins it is applied
 to. All tensors have the shape `[batch]`; no function here averages over the batch.
+
+Each registers itself under the name that a configuration gives it. Torch is imported where it computes: to check a
+configuration takes the names alone.
 """
 
+from __future__ import annotations
+
+import inspect
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid
+from sysdpo.base.registry import Registry
 
-Margins = Mapping[str, Tensor]
-Marginal = Callable[[Tensor, Tensor], Tensor]
-Link = Callable[[Tensor], Tensor]
-Objective = Callable[[Margins, Link], Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Margins = Mapping[str, "Tensor"]
+Marginal = Callable[["Tensor", "Tensor"], "Tensor"]
+Link = Callable[["Tensor"], "Tensor"]
+
+ONLY = "only_"
+"""Before a component's name: the objective that trains that component alone."""
+
+LINKS: Registry[Callable[..., Tensor]] = Registry("link")
+"""Functions `(margin, *, beta, …) -> loss`; one that takes `label_smoothing` is given it."""
+
+MARGINALS: Registry[Marginal] = Registry("estimator of the marginal")
+"""Functions `(joint, proposal) -> log p(z|x)`, as `truncated` has them."""
+
+OBJECTIVES: Registry[Objective] = Registry("objective")
 
 
+@dataclass(frozen=True)
+class Objective:
+    """How margins become a loss, and what a training needs for it.
+
+    loss: from the margins of the trained components, or the one margin `marginal` where intermediates are hidden.
+    intermediates: `known`, or `hidden` and summed over. has_preference: False for a null row, which learns from the
+        likelihood of the chosen alone. label, meaning: for people.
+    """
+
+    loss: Callable[[Margins, Link], Tensor]
+    label: str
+    meaning: str
+    intermediates: Literal["known", "hidden"] = "known"
+    has_preference: bool = True
+
+
+def objective(
+    name: str,
+    *,
+    label: str,
+    meaning: str,
+    intermediates: Literal["known", "hidden"] = "known",
+    has_preference: bool = True,
+) -> Callable[[Callable[[Margins, Link], Tensor]], Callable[[Margins, Link], Tensor]]:
+    """Registers the loss that it decorates as an `Objective`, under the name that a method's row gives it."""
+
+    def put(loss: Callable[[Margins, Link], Tensor]) -> Callable[[Margins, Link], Tensor]:
+        OBJECTIVES.register(name)(Objective(loss, label, meaning, intermediates, has_preference))
+        return loss
+
+    return put
+
+
+@LINKS.register("sigmoid")
 def sigmoid(margin: Tensor, *, beta: float) -> Tensor:
     """`−log σ(β m)`: DPO (Rafailov et al., arXiv 2305.18290, equation 7)."""
+    from torch.nn.functional import logsigmoid
+
     return -logsigmoid(beta * margin)
 
 
+@LINKS.register("ipo")
 def ipo(margin: Tensor, *, beta: float) -> Tensor:
     """`(m − 1/(2β))²`: IPO (Azar et al., arXiv 2310.12036, equation 17)."""
     return (margin - 1 / (2 * beta)) ** 2
 
 
+@LINKS.register("hinge")
 def hinge(margin: Tensor, *, beta: float) -> Tensor:
     """`max(0, 1 − β m)`: SLiC (Zhao et al., arXiv 2305.10425) with the reference-normalised margin."""
-    return torch.relu(1 - beta * margin)
+    return (1 - beta * margin).relu()
 
 
+@LINKS.register("conservative")
 def conservative(margin: Tensor, *, beta: float, label_smoothing: float) -> Tensor:
     """`(1−ε) ℓ(m) + ε ℓ(−m)`: conservative DPO, for labels that are wrong with probability ε."""
     flipped = sigmoid(-margin, beta=beta)
     return (1 - label_smoothing) * sigmoid(margin, beta=beta) + label_smoothing * flipped
 
 
+@LINKS.register("robust")
 def robust(margin: Tensor, *, beta: float, label_smoothing: float) -> Tensor:
     """`[(1−ε) ℓ(m) − ε ℓ(−m)] / (1−2ε)`: robust DPO (Chowdhury et al., arXiv 2403.00409, equation 5)."""
     flipped = sigmoid(-margin, beta=beta)
@@ -47,19 +106,11 @@ def robust(margin: Tensor, *, beta: float, label_smoothing: float) -> Tensor:
     return unscaled / (1 - 2 * label_smoothing)
 
 
-LINKS: dict[str, Callable[..., Tensor]] = {
-    "sigmoid": sigmoid,
-    "ipo": ipo,
-    "hinge": hinge,
-    "conservative": conservative,
-    "robust": robust,
-}
-
-
 def make_link(name: str, *, beta: float, label_smoothing: float = 0.0) -> Link:
-    """The link `name` of `LINKS` with its parameters bound."""
-    smoothed = {"label_smoothing": label_smoothing} if name in ("conservative", "robust") else {}
-    return partial(LINKS[name], beta=beta, **smoothed)
+    """The link of this name with its parameters bound."""
+    link = LINKS[name]
+    smoothed = {"label_smoothing": label_smoothing} if "label_smoothing" in inspect.signature(link).parameters else {}
+    return partial(link, beta=beta, **smoothed)
 
 
 def margins(chosen: Mapping[str, Tensor], rejected: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -67,26 +118,46 @@ def margins(chosen: Mapping[str, Tensor], rejected: Mapping[str, Tensor]) -> dic
     return {name: chosen[name] - rejected[name] for name in chosen}
 
 
+@objective("direct", label="SysDPO-Direct", meaning="One loss on the sum of all components' log-ratios.")
 def direct(margins: Margins, link: Link) -> Tensor:
     """`ℓ(Σ_k Δ_k)`: SysDPO-Direct (Wang et al., arXiv 2502.17721)."""
     return link(_stack(margins).sum(0))
 
 
+@objective(
+    "separate",
+    label="Separate DPO",
+    meaning="DPO on every component, each as if it alone explained the preference.",
+)
 def separate(margins: Margins, link: Link) -> Tensor:
     """`Σ_k ℓ(Δ_k)`: every component explains the preference as if alone (per-component DPO)."""
     return _stack({name: link(margin) for name, margin in margins.items()}).sum(0)
 
 
+@objective(
+    "sampling",
+    label="SysDPO-Sampling",
+    meaning="One loss on the final output: what lies between input and output is hidden, and summed over candidates.",
+    intermediates="hidden",
+)
 def sampling(margins: Margins, link: Link) -> Tensor:
     """`ℓ(R(w) − R(l))` of the one margin `marginal`, from estimates of `log p(z|x)`: SysDPO-Sampling."""
     return link(margins["marginal"])
 
 
+@objective(
+    "likelihood",
+    label="Likelihood alone",
+    meaning="The likelihood of the preferred outputs, and no preference: a null row.",
+    has_preference=False,
+)
 def likelihood(margins: Margins, link: Link) -> Tensor:
     """`0`: no preference term, which leaves the likelihood of the chosen alone (a null row, our choice)."""
-    return torch.zeros_like(_stack(margins)[0])
+    first = _stack(margins)[0]
+    return first.new_zeros(first.shape)
 
 
+@MARGINALS.register("truncated")
 def truncated(joint: Tensor, proposal: Tensor) -> Tensor:
     """`log Σ_{y∈Y} p(y|x) p(z|x,y)` over distinct candidates: a lower bound of `log p(z|x)` (SysDPO-Sampling).
 
@@ -96,6 +167,8 @@ def truncated(joint: Tensor, proposal: Tensor) -> Tensor:
     return joint.logsumexp(-1)
 
 
+@MARGINALS.register("single")  # of one ancestral draw: `K = 1` and `g = p`
+@MARGINALS.register("importance")
 def importance(joint: Tensor, proposal: Tensor) -> Tensor:
     """`log (1/K) Σ_k p(y_k|x) p(z|x,y_k) / g(y_k|x)` for draws `y_k ~ g`, repeats included (Burda et al., 1509.00519).
 
@@ -103,10 +176,6 @@ def importance(joint: Tensor, proposal: Tensor) -> Tensor:
     less so the larger `K`. joint: `[batch, K]`; proposal: `log g(y_k|x)`, `[batch, K]`. Returns `[batch]`.
     """
     return (joint - proposal).logsumexp(-1) - math.log(joint.shape[-1])
-
-
-MARGINALS: dict[str, Marginal] = {"truncated": truncated, "importance": importance, "single": importance}
-"""The estimators of `log p(z|x)`; one ancestral draw, `single`, is importance sampling with `K = 1` and `g = p`."""
 
 
 def posterior(joint: Tensor) -> Tensor:
@@ -119,23 +188,17 @@ def effective_sample_size(weights: Tensor) -> Tensor:
     return 1 / weights.square().sum(-1)
 
 
-OBJECTIVES: dict[str, Objective] = {
-    "direct": direct,
-    "separate": separate,
-    "sampling": sampling,
-    "likelihood": likelihood,
-}
-
-
 def trained_components(objective: str, components: list[str]) -> list[str]:
     """Which of the system's trainable components an objective trains: `only_<component>` one, the others all."""
-    return [objective.removeprefix("only_")] if objective.startswith("only_") else components
+    return [objective.removeprefix(ONLY)] if objective.startswith(ONLY) else components
 
 
-def make_objective(name: str) -> Objective:
-    """The objective `name`. `only_<component>` is DPO on the one margin it is given, where all objectives agree."""
-    return direct if name.startswith("only_") else OBJECTIVES[name]
+def make_objective(name: str) -> Callable[[Margins, Link], Tensor]:
+    """The loss of an objective. `only_<component>` is DPO on the one margin it is given, where all objectives agree."""
+    return direct if name.startswith(ONLY) else OBJECTIVES[name].loss
 
 
 def _stack(margins: Margins) -> Tensor:
+    import torch
+
     return torch.stack(list(margins.values()))

@@ -21,13 +21,13 @@ from transformers import get_cosine_schedule_with_warmup
 
 from sysdpo.base.errors import UserError
 from sysdpo.base.progress import Progress
-from sysdpo.base.settings import MethodSettings
 from sysdpo.method.checkpoints import Checkpoint, Moment, memories_of, set_memories, set_weights, weights_of
 from sysdpo.method.evidence import Evidence, witness
 from sysdpo.method.feed import Feed, Part
 from sysdpo.method.monitor import drift_of_draws, gradient_cosines
 from sysdpo.method.objectives import make_link, make_objective, margins, trained_components
 from sysdpo.method.preferences import label_pairs, select_pairs
+from sysdpo.method.settings import MethodSettings
 from sysdpo.method.system import System
 
 Collect = Callable[[int], tuple[pd.DataFrame, pd.DataFrame]]

@@ -6,8 +6,8 @@ import os
 from functools import reduce
 from pathlib import Path
 
-from sysdpo.base.config import Config, load_config, merged, without_dropped
 from sysdpo.base.settings import at_least
+from sysdpo.method.config import Config, load_config, merged, without_dropped
 
 BASE = Path("config.yaml")
 DESCRIPTION = """\

@@ -8,8 +8,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from sysdpo.base.errors import UserError
-from sysdpo.base.settings import DiffusionSettings, LanguageModelSettings
 from sysdpo.components.loading import add_lora
+from sysdpo.components.settings import DiffusionSettings, LanguageModelSettings
 from sysdpo.plan.diffusion import DiffusionPlan, image_size
 from sysdpo.plan.foundation import Made
 from sysdpo.plan.language import LanguagePlan

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sysdpo.base.settings import DiffusionSettings, Estimator, typed
+from sysdpo.base.settings import typed
+from sysdpo.components.settings import DiffusionSettings, Estimator
 from sysdpo.plan.language import Pass
 from sysdpo.plan.meter import NOTHING, Meter, Usage, reserve_gradients
 from sysdpo.plan.models import Pipeline, parameters, sharded_bytes, trainable, weight_bytes

@@ -14,26 +14,26 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from sysdpo.applications.answers.cities import Cities
+from sysdpo.applications.answers.settings import FirstSettings, SecondSettings, SolverSettings
 from sysdpo.applications.answers.solvers import STEP_WORDS, taught_answer, taught_draft
 from sysdpo.applications.answers.sums import Sums
-from sysdpo.applications.answers.sums_language import (
-    FIRST_TEMPLATE,
-    LARGEST,
-    SECOND_TEMPLATE,
-    FirstSettings,
-    Question,
-    SecondSettings,
-    SolverSettings,
-    answer,
-)
+from sysdpo.applications.answers.sums_language import FIRST_TEMPLATE, LARGEST, SECOND_TEMPLATE, Question, answer
 from sysdpo.applications.answers.sums_language import SEPARATOR as BETWEEN_TOTALS
 from sysdpo.applications.images.autoencoder import PatchAutoencoder
-from sysdpo.applications.images.grammar import CAPTIONS, PROMPT_END, SCENES, SEPARATOR, contents, nth_caption, requests
+from sysdpo.applications.images.grammar import (
+    ATTRIBUTES,
+    CAPTIONS,
+    PROMPT_END,
+    SCENES,
+    SEPARATOR,
+    contents,
+    nth_caption,
+    requests,
+)
 from sysdpo.applications.images.painter import CAPTION_LENGTH, _untrained_pipeline
 from sysdpo.applications.images.progressive_images import ProgressiveImages
 from sysdpo.applications.images.regressor import AttributeRegressor
-from sysdpo.applications.images.renderer import ATTRIBUTES
-from sysdpo.applications.images.world import PainterSettings, RegressorSettings, WriterSettings
+from sysdpo.applications.images.settings import PainterSettings, RegressorSettings, WriterSettings
 from sysdpo.applications.images.world import answer as written
 from sysdpo.applications.small_llama import MAX_LENGTH, small_llama
 from sysdpo.applications.tokenizer import make_tokenizer

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from sysdpo.base.settings import LanguageModelSettings
 from sysdpo.components.architectures import architecture_of
+from sysdpo.components.settings import LanguageModelSettings
 from sysdpo.plan.depth import of_all_layers
 from sysdpo.plan.meter import NOTHING, Meter, Usage, extended, reserve_gradients
 from sysdpo.plan.models import parameters, sharded_bytes, trainable, unpacked_bytes, weight_bytes

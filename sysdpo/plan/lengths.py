@@ -12,7 +12,7 @@ import pandas as pd
 from sysdpo.applications.images.grammar import PROMPT_END
 from sysdpo.applications.images.picture_series import SYSTEM_PROMPT, PictureSeries
 from sysdpo.applications.images.progressive_images import ProgressiveImages
-from sysdpo.base.settings import LanguageModelSettings
+from sysdpo.components.settings import LanguageModelSettings
 from sysdpo.method.system import Node
 from sysdpo.plan.foundation import Made
 from sysdpo.plan.language import Lengths

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sysdpo.base.config import Config, evaluation_settings, method_settings, system_config
-from sysdpo.base.settings import MethodSettings, Sampling, typed
+from sysdpo.base.settings import typed
 from sysdpo.method.benchmark import load_benchmark
+from sysdpo.method.config import Config, evaluation_settings, method_settings, system_config
+from sysdpo.method.settings import MethodSettings, Sampling
 from sysdpo.plan.components import component_plans
 from sysdpo.plan.diffusion import DiffusionPlan
 from sysdpo.plan.foundation import made_models, says_of

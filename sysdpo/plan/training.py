@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sysdpo.base.errors import UserError
-from sysdpo.base.settings import MethodSettings
 from sysdpo.method.objectives import trained_components
+from sysdpo.method.settings import MethodSettings
 from sysdpo.method.system import Node
 from sysdpo.plan.components import ComponentPlan
 from sysdpo.plan.diffusion import DiffusionPlan

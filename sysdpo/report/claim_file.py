@@ -3,40 +3,53 @@
 Nothing that reads tables is imported here: a workflow may refuse a claim before its first job.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
-from sysdpo.base.config import LIBRARY, Config, method_rows, read_yaml
+from pydantic import Field, model_validator
+
 from sysdpo.base.errors import UserError
-from sysdpo.base.settings import NotNegative, one_of, typed
+from sysdpo.base.functions import LIBRARY
+from sysdpo.base.settings import ListOf, NotNegative, Number, Settings, WrongSetting, one_of
+from sysdpo.base.yaml_files import read_yaml
+from sysdpo.method.config import Config, method_rows
 
-SIGNS = ("above", "below")
 CONDITIONS = ("sign", "at_least", "at_most", "within")
-IDENTIFIER = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
-@dataclass(frozen=True)
-class Claim:
-    """One statement about a metric, in stored units (fractions, not percent); exactly one of the last four is set.
+class Claim(Settings):
+    """One statement about a metric, in stored units (fractions, not percent); exactly one of the last four is given."""
 
-    baseline: the claim is about `method` minus `baseline`; about the method's own mean where there is none.
-    question: the key of the question that it answers.
-    sign: `above` or `below` zero. within: at most so far from zero, either way: for equivalence, of differences alone.
-    """
-
-    id: str
+    id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")]
+    """Words of small letters and digits, joined by `-`."""
     system: str
+    """The system it is about."""
     metric: str
+    """The metric it is about."""
     method: str
+    """The method it is about."""
     baseline: str | None = None
+    """The claim is about `method` minus `baseline`; about the method's own mean where there is none."""
     question: str | None = None
-    sign: str | None = None
-    at_least: float | None = None
-    at_most: float | None = None
+    """The key of the question that it answers."""
+    sign: Literal["above", "below"] | None = None
+    """On which side of zero."""
+    at_least: Number | None = None
+    """Its least value."""
+    at_most: Number | None = None
+    """Its greatest value."""
     within: NotNegative | None = None
+    """At most so far from zero, either way: for equivalence, of differences alone."""
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Self:
+        if len([name for name in CONDITIONS if getattr(self, name) is not None]) != 1:
+            raise WrongSetting((), f"a claim should have exactly one of {list(CONDITIONS)}")
+        if self.within is not None and self.baseline is None:
+            raise WrongSetting(("within",), "it should come with a baseline, because it is about a difference")
+        return self
 
     @property
     def condition(self) -> str:
@@ -58,10 +71,13 @@ class Claims:
     questions: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _File:
-    claims: tuple[Mapping[str, Any], ...]
-    questions: Mapping[str, str] = field(default_factory=dict)
+class ClaimFile(Settings):
+    """The content of a file of claims."""
+
+    claims: ListOf[Mapping[str, Any]]
+    """A mapping each, as `Claim` has it."""
+    questions: Mapping[str, str] = Field(default_factory=dict)
+    """The questions that claims answer, by their keys."""
 
 
 def claims_path(config: Mapping[str, Any]) -> Path | None:
@@ -78,29 +94,16 @@ def read_claims(path: Path) -> Claims:
     content = read_yaml(path)
     if not isinstance(content, Mapping):
         raise UserError(f"{where} should be a mapping with the key 'claims'")
-    file = typed(_File, content, where)
+    file = ClaimFile.read(content, where)
     claims: dict[str, Claim] = {}
     for number, line in enumerate(file.claims, start=1):
-        claim = _claim(line, f"{where}, {line.get('id') or f'number {number}'}")
+        claim = Claim.read(line, f"{where}, {line.get('id') or f'number {number}'}")
         if claim.id in claims:
             raise UserError(f"{where} has two claims of the id '{claim.id}'; give each its own")
         if claim.question is not None:
             one_of(f"{where}, {claim.id}.question", claim.question, list(file.questions))
         claims[claim.id] = claim
     return Claims(tuple(claims.values()), dict(file.questions))
-
-
-def _claim(line: Mapping[str, Any], where: str) -> Claim:
-    claim = typed(Claim, line, where)
-    if not IDENTIFIER.fullmatch(claim.id):
-        raise UserError(f"{where}.id: '{claim.id}' should be words of small letters and digits, joined by '-'")
-    if len([name for name in CONDITIONS if getattr(claim, name) is not None]) != 1:
-        raise UserError(f"{where}: a claim should have exactly one of {list(CONDITIONS)}")
-    if claim.sign is not None:
-        one_of(f"{where}.sign", claim.sign, SIGNS)
-    if claim.within is not None and claim.baseline is None:
-        raise UserError(f"{where}.within: it should come with a baseline, because it is about a difference")
-    return claim
 
 
 def claims_about(config: Config, path: Path, *, ablations: bool = False) -> Claims:

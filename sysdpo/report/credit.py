@@ -14,14 +14,7 @@ from sysdpo.base.errors import UserError
 from sysdpo.report import files
 from sysdpo.report.curves import mark_rounds, smoothed
 from sysdpo.report.style import INK, SOFT, legend_of, look, series_style, styled
-from sysdpo.report.views import (
-    SINGLE_MODELS,
-    SUBJECTS,
-    component_name,
-    method_view,
-    order_components,
-    order_methods,
-)
+from sysdpo.report.views import SINGLE_MODELS, SUBJECTS, component_name, method_view, order_components, order_methods
 
 PARTS = ("margin", "chosen", "rejected")
 END = 0.1

@@ -4,19 +4,18 @@ import argparse
 import gc
 import os
 import sys
-import typing
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from sysdpo.base import numerics
-from sysdpo.base.config import load_config
 from sysdpo.base.errors import UserError
 from sysdpo.base.files import check_outputs
-from sysdpo.base.settings import NotNegative, Seed, check_value
+from sysdpo.base.settings import NotNegative, Seed, WrongSetting, read
+from sysdpo.method.config import load_config
 from sysdpo.plan.command import add_options, plan
-from sysdpo.run import steps
+from sysdpo.run import settings_page, steps
 from sysdpo.run.launch import tell_launcher
 
 ENVIRONMENT = {
@@ -92,6 +91,8 @@ def parser() -> argparse.ArgumentParser:
         for option in options:
             _add_option(step, option.removesuffix("?"), required=not option.endswith("?"))
     add_options(commands.add_parser("plan", help=(plan.__doc__ or "").splitlines()[0]))
+    help_of = (settings_page.write_settings.__doc__ or "").splitlines()[0]
+    settings_page.add_options(commands.add_parser("settings", help=help_of))
     return top
 
 
@@ -137,15 +138,15 @@ def check_paths(options: argparse.Namespace) -> None:
 def number(kind: type, hint: Any) -> Callable[[str], Any]:
     """Reads a number of this type, such as `Seed`, from the command line."""
 
-    def read(text: str) -> Any:
+    def parse(text: str) -> Any:
         try:
-            check_value(value := kind(text), hint, "number")
+            return read(hint, kind(text), "number")
+        except WrongSetting as error:
+            raise argparse.ArgumentTypeError(error.what) from error
         except ValueError as error:
-            wanted = typing.get_args(hint)[1]
-            raise argparse.ArgumentTypeError(f"'{text}' should be a number, {wanted}") from error
-        return value
+            raise argparse.ArgumentTypeError(f"'{text}' should be a number") from error
 
-    return read
+    return parse
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -155,8 +156,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.arguments = arguments
     prepare()
     try:
-        if options.step == "plan":
-            plan(options)
+        if options.step in ("plan", "settings"):
+            {"plan": plan, "settings": settings_page.write_settings}[options.step](options)
         else:
             config = load_config(options.config)
             numerics.choose(config.get("numerics", numerics.chosen()))

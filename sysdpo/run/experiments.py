@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from sysdpo.base.config import Config, expand_experiments
 from sysdpo.base.errors import UserError
 from sysdpo.base.files import read_table, write_table
 from sysdpo.base.tables import VALUE_COLUMNS, check_values
+from sysdpo.method.config import Config, expand_experiments
 from sysdpo.report.figures import write_experiment_figure
 from sysdpo.report.statistics import compare, summarise
 

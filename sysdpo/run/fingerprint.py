@@ -6,7 +6,6 @@ rounding: how much goes through a model at once, whether activations are kept, h
 choice: a training that ran out of memory should go on with a smaller `micro_batch_size`, on other machines).
 """
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -15,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from sysdpo.base import numerics
-from sysdpo.base.config import Config, files_below, own_modules
-from sysdpo.base.settings import METHOD_WITHOUT_EFFECT, SYSTEM_WITHOUT_EFFECT, MethodSettings, without
+from sysdpo.base.functions import files_below, own_modules
+from sysdpo.base.settings import without
+from sysdpo.method.config import Config
+from sysdpo.method.settings import METHOD_WITHOUT_EFFECT, SYSTEM_WITHOUT_EFFECT, MethodSettings
 
 LIBRARIES = ("torch", "transformers", "diffusers", "peft", "accelerate")
 ELSEWHERE = ("methods", "training", "baselines", "evaluation", "figures", "judge", "prompts", "foundation")
@@ -57,13 +58,14 @@ def method_checksum(settings: MethodSettings) -> str:
     """Of the settings that change what is trained, where they are not the defaults: a setting that a later version adds
     leaves what was trained before as it is.
     """
-    method = _chosen(settings) | {"candidates": _chosen(settings.candidate_settings)}
+    method = _chosen(settings) | {"candidates": _chosen(settings.candidates)}
     return _checksum(without(method, METHOD_WITHOUT_EFFECT))
 
 
 def _chosen(settings: Any) -> dict[str, Any]:
-    fields = dataclasses.fields(settings)
-    return {field.name: value for field in fields if (value := getattr(settings, field.name)) != field.default}
+    fields = type(settings).model_fields
+    defaults = {name: field.get_default(call_default_factory=True) for name, field in fields.items()}
+    return {name: value for name, value in settings.fields.items() if value != defaults[name]}
 
 
 def content_checksum(path: Path) -> str:

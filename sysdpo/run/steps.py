@@ -9,19 +9,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sysdpo.base.config import (
-    Config,
-    evaluation_settings,
-    load_function,
-    method_rows,
-    method_settings,
-    study_config,
-    system_config,
-)
 from sysdpo.base.devices import is_worker, process_state
 from sysdpo.base.errors import UserError
 from sysdpo.base.files import read_table, whole, write_table
-from sysdpo.base.settings import one_of
+from sysdpo.base.functions import load_function
+from sysdpo.base.settings import one_of, without
 from sysdpo.base.tables import (
     PAIR_COLUMNS,
     PROMPT_COLUMNS,
@@ -30,6 +22,16 @@ from sysdpo.base.tables import (
     check_prompts,
     check_scores,
     check_trajectories,
+)
+from sysdpo.method.config import (
+    Config,
+    Study,
+    check,
+    evaluation_settings,
+    method_rows,
+    method_settings,
+    study_config,
+    system_config,
 )
 from sysdpo.report.claim_file import check_claims, claims_about
 from sysdpo.run.launch import launch
@@ -70,12 +72,11 @@ def generated_variables(benchmark: Any) -> list[str]:
 
 
 def validate(options: argparse.Namespace, config: Config) -> None:
-    """Check every system, every method's settings and every claim, building no model."""
+    """Check every setting, every system's prompts and every claim, building no model."""
+    check(config)
     for system in config["systems"]:
         options.system = system
         benchmark_of(options, config).prompts()
-        for method in method_rows(config, system):
-            method_settings(config, system, method)
     check_claims(config)
 
 
@@ -350,8 +351,13 @@ def quote(options: argparse.Namespace, config: Config) -> None:
 def study(options: argparse.Namespace, config: Config) -> None:
     """Compute a study on systems small enough to enumerate."""
     settings = study_config(config, options.study)
-    run = load_function(str(settings.pop("factory", "")), f"studies.{options.study}.factory")
-    write_table(run(settings), options.output)
+    where = f"studies.{options.study}"
+    found: Any = load_function(str(settings.get("factory", "")), f"{where}.factory")
+    if isinstance(found, type) and issubclass(found, Study):
+        table = load_function(found.table, f"{found.__name__}.table")(found.read(settings, where))
+    else:
+        table = found(without(settings, ["factory"]))
+    write_table(table, options.output)
 
 
 def draw(options: argparse.Namespace, config: Config) -> None:

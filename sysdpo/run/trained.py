@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sysdpo.base.errors import UserError
-from sysdpo.base.settings import MethodSettings
+from sysdpo.method.settings import MethodSettings
 from sysdpo.run.fingerprint import method_checksum
 
 METHOD = "method.json"

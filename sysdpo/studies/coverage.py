@@ -8,10 +8,10 @@ tie. Two methods that are compared meet the same contents, and what a seed adds 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from sysdpo.base.errors import UserError
 from sysdpo.base.seeds import numpy_generator
-from sysdpo.base.settings import Count, NotNegative, Range, Seed, typed
 from sysdpo.report.intervals import INTERVALS
+from sysdpo.studies.settings import Coverage
 
 COLUMNS = (
     *("kind", "interval", "rate", "rival_rate", "prompts", "contents", "seed_variance", "seeds"),
@@ -31,30 +31,6 @@ NORMAL = NormalDist()
 X, MASS = np.polynomial.hermite_e.hermegauss(100)
 MASS = MASS / MASS.sum()
 """Expectations over a standard normal, by Gauss-Hermite."""
-
-
-@dataclass(frozen=True)
-class CoverageSettings:
-    """`studies.coverage`.
-
-    seeds: how many a run has. seed_variances: the variance between seeds' true means, as a multiple of what the choice
-        of prompts adds to the variance of one seed's mean; at 1 both count alike.
-    prompts: of a run. contents: how many different ones they have, each as often as the others.
-    replicates: simulated runs. seed: of all that is drawn.
-    """
-
-    seeds: tuple[Count, ...] = (1, 3, 5, 6, 11)
-    seed_variances: tuple[NotNegative, ...] = (0.0, 1.0, 5.0, 25.0)
-    prompts: Annotated[int, Range(2, 10**5)] = 200
-    contents: tuple[Annotated[int, Range(2, 10**5)], ...] = (200, 50)
-    replicates: Annotated[int, Range(2, 10**7)] = 2000
-    seed: Seed = 0
-
-    def __post_init__(self) -> None:
-        if wrong := [number for number in self.contents if self.prompts % number]:
-            raise UserError(f"studies.coverage.contents: {wrong} should divide the number of prompts, {self.prompts}")
-        if not (self.seeds and self.seed_variances and self.contents):
-            raise UserError("studies.coverage: seeds, seed_variances and contents should each have at least one entry")
 
 
 @dataclass(frozen=True)
@@ -89,13 +65,12 @@ KINDS = (
 )
 
 
-def run(section: Mapping[str, Any]) -> pd.DataFrame:
+def run(settings: Coverage) -> pd.DataFrame:
     """A row a kind of interval, number of contents, seed variance and number of seeds, with the columns `COLUMNS`.
 
     `coverage` is the share of replicates whose interval holds the true mean, `coverage_se` its Monte-Carlo standard
     error, `width` the intervals' mean width. Rows that differ in the number of seeds alone share their draws.
     """
-    settings = typed(CoverageSettings, section, "studies.coverage")
     rows = []
     for number, kind in enumerate(KINDS):
         for contents in settings.contents:
@@ -130,7 +105,7 @@ def seed_share(kind: Kind, variance: float, prompts: int, contents: int) -> floa
 
 
 def _simulate(
-    kind: Kind, share: float, contents: int, settings: CoverageSettings, generator: np.random.Generator
+    kind: Kind, share: float, contents: int, settings: Coverage, generator: np.random.Generator
 ) -> list[tuple[int, float, float, float]]:
     """Seeds, coverage, its standard error and the mean width, for each number of seeds."""
     numbers = np.repeat(np.arange(contents), settings.prompts // contents)

@@ -8,7 +8,7 @@ rows `∇joint_y`, computed once, serve them all; the candidates come from the c
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,41 +18,16 @@ from torch import Tensor
 from sysdpo.applications import tabular
 from sysdpo.applications.small_llama import small_llama
 from sysdpo.applications.tokenizer import make_tokenizer
-from sysdpo.base.errors import UserError
 from sysdpo.base.seeds import seed_torch
-from sysdpo.base.settings import CandidateSettings, Count, NotNegative, Positive, Range, Seed, typed
 from sysdpo.components.language import LanguageModel
-from sysdpo.method.candidates import Decoder
-from sysdpo.method.evidence import DRAWN, Hidden
+from sysdpo.method.candidates import GENERATORS, CandidateSettings, Decoder
+from sysdpo.method.evidence import Hidden
 from sysdpo.method.objectives import MARGINALS, posterior
 from sysdpo.method.system import Node, System
+from sysdpo.studies.settings import Gradients
 
 LANGUAGE = "language"
 WORDS = ("red", "blue", "green", "cat", "dog")
-
-
-@dataclass(frozen=True)
-class GradientSettings:
-    """`studies.gradients`.
-
-    systems: of `sysdpo.applications.tabular.SYSTEMS`, or `language`, a chain of two tiny language models.
-    counts: candidates. diversities: of diverse beams. temperatures: of importance sampling's proposal.
-    replicates: independent sets of draws; beams need one. spread: how far the policy is from its reference (standard
-        deviation added to each weight). seed: of all that is drawn.
-    """
-
-    systems: tuple[str, ...] = ("chain", "diamond", LANGUAGE)
-    counts: tuple[Count, ...] = (1, 2, 4, 8)
-    diversities: tuple[NotNegative, ...] = (0.5, 2.0)
-    temperatures: tuple[Positive, ...] = (1.0, 2.0)
-    replicates: Annotated[int, Range(2, 10**7)] = 200
-    spread: NotNegative = 0.5
-    seed: Seed = 0
-
-    def __post_init__(self) -> None:
-        known = (*tabular.SYSTEMS, LANGUAGE)
-        if unknown := sorted(set(self.systems) - set(known)):
-            raise UserError(f"studies.gradients.systems: {unknown} should be among {list(known)}")
 
 
 @dataclass(frozen=True)
@@ -68,14 +43,13 @@ class Exact:
     gradients: Tensor
 
 
-def run(section: Mapping[str, Any]) -> pd.DataFrame:
+def run(settings: Gradients) -> pd.DataFrame:
     """The study's table, a row for each system, generator, estimator and number of candidates.
 
     bias: `‖E ĝ − g‖ / ‖g‖` over all prompts and outputs, the replicates' own noise taken off; bias_se: that noise;
     spread: `sqrt(E‖ĝ − E ĝ‖²) / ‖g‖`; value_bias: mean of the estimate of `log p(z|x)` minus its true value, in nats;
     mass: share of `p(y|x)` that distinct candidates hold.
     """
-    settings = typed(GradientSettings, section, "studies.gradients")
     rows = []
     for name in settings.systems:
         system, exact = _enumerate(name, settings)
@@ -84,12 +58,10 @@ def run(section: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def measure(
-    system: System, exact: list[Exact], candidates: CandidateSettings, settings: GradientSettings
-) -> dict[str, float]:
+def measure(system: System, exact: list[Exact], candidates: CandidateSettings, settings: Gradients) -> dict[str, float]:
     """The errors of one way to sum over candidates."""
     hidden = Hidden(system, candidates)
-    replicates = settings.replicates if candidates.generator in DRAWN else 1
+    replicates = settings.replicates if GENERATORS[candidates.generator].draws else 1
     squared = {"exact": 0.0, "bias": 0.0, "noise": 0.0, "spread": 0.0}
     values, masses = [], []
     for number, each in enumerate(exact):
@@ -125,7 +97,7 @@ def measure(
     }
 
 
-def _grid(settings: GradientSettings, most: int) -> Iterator[CandidateSettings]:
+def _grid(settings: Gradients, most: int) -> Iterator[CandidateSettings]:
     for count in settings.counts:
         if count > most:
             continue
@@ -133,7 +105,7 @@ def _grid(settings: GradientSettings, most: int) -> Iterator[CandidateSettings]:
         if count > 1:
             for diversity in settings.diversities:
                 yield CandidateSettings(count=count, generator="diverse_beam", diversity=diversity)
-        for generator in DRAWN:
+        for generator in (name for name, each in GENERATORS.items() if each.draws):
             yield CandidateSettings(count=count, generator=generator)
         for temperature in settings.temperatures:
             yield CandidateSettings(count=count, generator="ancestral", estimator="importance", temperature=temperature)
@@ -150,7 +122,7 @@ def _described(candidates: CandidateSettings) -> dict[str, Any]:
     }
 
 
-def _enumerate(name: str, settings: GradientSettings) -> tuple[System, list[Exact]]:
+def _enumerate(name: str, settings: Gradients) -> tuple[System, list[Exact]]:
     seed_torch("study", settings.seed)
     if name == LANGUAGE:
         system = _language_chain()

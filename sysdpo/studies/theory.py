@@ -5,7 +5,7 @@ There is no sampling noise: for every prompt all ordered pairs count, weighted b
 compares outputs. What they reach is the alignment gap of `sysdpo.applications.tabular`, which also says what to expect.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,9 +16,8 @@ from torch import Tensor
 
 from sysdpo.applications import tabular
 from sysdpo.applications.tabular import Tabular
-from sysdpo.base.errors import UserError
-from sysdpo.base.settings import Count, Positive, Seed, Share, typed
 from sysdpo.method.objectives import direct, make_link, margins, separate, truncated
+from sysdpo.studies.settings import Theory
 
 COLUMNS = (
     *("system", "shared", "method", "candidates", "refreshed", "coverage"),
@@ -26,37 +25,6 @@ COLUMNS = (
 )
 MOMENTS = 30
 OBJECTIVES = {"direct": direct, "separate": separate}
-
-
-@dataclass(frozen=True)
-class TheorySettings:
-    """`studies.theory`.
-
-    beta: inverse temperature of the preference. steps, learning_rate: updates of Adam, on a cosine to 0.
-    systems: which of `sysdpo.applications.tabular.SYSTEMS`; shared: whether two nodes share a component, one value or
-        both.
-    coverages: shares of the reference's hidden assignments that the preference data of `direct` contain (its
-        Assumption 1 asks for all of them): the fewest, likeliest ones that reach the share.
-    refresh: updates between two choices of the likeliest candidates of `sampling` under the policy.
-    seed: of the systems' tables and rewards.
-    """
-
-    beta: Positive = 0.5
-    steps: Count = 300
-    learning_rate: Positive = 0.1
-    systems: tuple[str, ...] = tuple(tabular.SYSTEMS)
-    shared: tuple[bool, ...] = (False, True)
-    coverages: tuple[Share, ...] = (1.0, 0.9, 0.75, 0.5)
-    refresh: Count = 5
-    seed: Seed = 0
-
-    def __post_init__(self) -> None:
-        if unknown := sorted(set(self.systems) - set(tabular.SYSTEMS)):
-            raise UserError(f"studies.theory.systems: {unknown} should be among {list(tabular.SYSTEMS)}")
-        if not self.systems or not self.shared or not self.coverages:
-            raise UserError("studies.theory: systems, shared and coverages should each have at least one entry")
-        if wrong := [share for share in self.coverages if not 0 < share <= 1]:
-            raise UserError(f"studies.theory.coverages: {wrong} should be above 0 and at most 1")
 
 
 @dataclass(frozen=True)
@@ -72,13 +40,12 @@ class Run:
     refreshed: bool = False
 
 
-def run(section: Mapping[str, Any]) -> pd.DataFrame:
+def run(settings: Theory) -> pd.DataFrame:
     """Trains every method on every system: a row a run and recorded step, with the columns `COLUMNS`.
 
     `candidates` is empty for methods without; `coverage` is the share of `p_ref(y|x)` that the hidden assignments seen
     at the start hold, the mean over prompts; gaps are in units of the preference's logit.
     """
-    settings = typed(TheorySettings, section, "studies.theory")
     rows: list[dict[str, Any]] = []
     for name in settings.systems:
         for shared in settings.shared:
@@ -88,7 +55,7 @@ def run(section: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"candidates": "Int64"})
 
 
-def train(system: Tabular, described: Run, settings: TheorySettings) -> list[dict[str, Any]]:
+def train(system: Tabular, described: Run, settings: Theory) -> list[dict[str, Any]]:
     """Full-batch training from the reference; returns a row for each of about `MOMENTS` log-spaced steps."""
     parameters = [each for table in system.tables.values() for each in table.trainable_parameters()]
     optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate, betas=(0.9, 0.99), fused=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sysdpo.applications.questions import QuestionSettings, draw_prompts, split
+from sysdpo.applications.questions import draw_prompts, split
 from sysdpo.base.errors import UserError
 
 SIZES = {"train": 4, "validation": 2, "test": 3, "seed": 0}
@@ -48,9 +48,3 @@ def test_held_out_splits_share_no_subject_and_ask_about_each_before_one_again() 
 def test_too_many_prompts_are_refused(sizes: dict[str, int], most: str) -> None:
     with pytest.raises(UserError, match=rf"prompts\.{most}"):
         draw_prompts(range(10), range(4), told, row, **SIZES | sizes)
-
-
-@pytest.mark.parametrize("unseen", [0.0, 1.0, -0.1])
-def test_a_share_out_of_range_is_refused(unseen: float) -> None:
-    with pytest.raises(UserError, match=rf"questions\.unseen: {unseen} should be above 0 and below 1"):
-        QuestionSettings(unseen)

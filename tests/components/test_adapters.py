@@ -1,7 +1,6 @@
 """Adapters: saved in the ecosystem's own formats, loaded only where they fit, and made the new reference."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -136,7 +135,7 @@ def test_adapters_of_other_denoisers_are_refused(make_diffusion, painter_folder:
 
 
 def test_an_adapter_of_a_wider_painter_is_refused(painter: DiffusionModel, tmp_path: Path) -> None:
-    make_painter(replace(PAINTER, width=64), set(SCENES), 0, tmp_path / "wider")
+    make_painter(PAINTER.changed(width=64), set(SCENES), 0, tmp_path / "wider")
     wider = SmallStableDiffusion3Pipeline.from_pretrained(tmp_path / "wider")
     DiffusionModel(wider, lora=DIFFUSION_LORA).save(tmp_path / "adapter")
     with pytest.raises(UserError, match="adapter"):

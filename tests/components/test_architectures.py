@@ -8,10 +8,9 @@ from torch import Tensor
 from transformers import DynamicCache, Gemma3TextConfig, LlamaConfig, Phi3Config, Qwen2Config
 
 from sysdpo.base.errors import UserError
-from sysdpo.base.settings import CandidateSettings
 from sysdpo.components.architectures import context_length
 from sysdpo.components.language import LanguageModel, _GumbelNoise
-from sysdpo.method.candidates import propose
+from sysdpo.method.candidates import CandidateSettings, propose
 from sysdpo.method.values import Completion
 
 # Longer than the windows, and of different lengths, which completions of up to 12 tokens carry on.

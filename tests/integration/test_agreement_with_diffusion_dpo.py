@@ -12,9 +12,9 @@ from diffusers import UNet2DConditionModel
 from tiny_models import perturb, picture
 from torch.nn.functional import logsigmoid, mse_loss
 
-from sysdpo.base.settings import MethodSettings
 from sysdpo.components.diffusion import DiffusionModel
 from sysdpo.method.evidence import Evidence
+from sysdpo.method.settings import MethodSettings
 from sysdpo.method.training import pair_loss
 
 BETA, OMEGA = 0.5, 4000.0

@@ -10,10 +10,10 @@ from tiny_models import LANGUAGE_LORA, perturb
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 
-from sysdpo.base.settings import MethodSettings
 from sysdpo.components.language import LanguageModel
 from sysdpo.method.component import LogProbs
 from sysdpo.method.evidence import Evidence
+from sysdpo.method.settings import MethodSettings
 from sysdpo.method.training import pair_loss
 from sysdpo.method.values import Completion
 

@@ -83,7 +83,7 @@ def overlay(data: Path) -> dict[str, Any]:
     rates = {"learning_rate": {"drafter": 1.0e-3, "refiner": 1.0e-3}, "chosen_weight": {"drafter": 0.0, "refiner": 0.0}}
     given = {"objective": "sampling", "preferences": "given", "candidates": {"count": 2}}
     chat = few | {
-        "factory": "sysdpo.applications.answers.chat_refinement:build",
+        "factory": "sysdpo.applications.answers.settings:ChatRefinement",
         "data": {"source": str(tiny_chat.save_orca_pairs(data / "pairs"))},
         "prompts": {"train": 6, "validation": 2, "test": 4},
         "scorer": {"model": str(tiny_chat.save_pair_reward_model(data / "reward"))},

@@ -29,7 +29,7 @@ def configuration(folder: Path, *, sharded: bool = False, **training: Any) -> di
         "seeds": [0],
         "systems": {
             "picture_series": {
-                "factory": "sysdpo.applications.images.picture_series:build",
+                "factory": "sysdpo.applications.images.settings:PictureSeries",
                 "prompts": {"train": 8, "validation": 1, "test": 2},
                 "components": {"writer": writer, "painter": painter},
                 "scorer": {"kind": "clip", "model": str(folder / "clip")},

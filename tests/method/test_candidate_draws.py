@@ -8,9 +8,8 @@ import pytest
 from table_decoder import TableDecoder
 from tiny_models import perturb
 
-from sysdpo.base.settings import CandidateSettings
 from sysdpo.components.language import LanguageModel
-from sysdpo.method.candidates import propose
+from sysdpo.method.candidates import CandidateSettings, propose
 
 A, B, END = 0, 1, 2
 CONDITIONS = [("cat",), ("big red cat runs",), ("dog sleeps",), ("small blue dog sleeps big red cat",)]

@@ -9,9 +9,8 @@ from table_decoder import TableDecoder
 from tiny_models import perturb
 from transformers import GenerationConfig
 
-from sysdpo.base.settings import CandidateSettings
 from sysdpo.components.language import LanguageModel
-from sysdpo.method.candidates import propose
+from sysdpo.method.candidates import CandidateSettings, propose
 from sysdpo.method.values import Completion
 
 A, B, END = 0, 1, 2

@@ -21,10 +21,10 @@ from steps import Steps
 from tiny_models import weights
 from tiny_system import preference_data
 
-from sysdpo.base.settings import MethodSettings
 from sysdpo.method import checkpoints, training
 from sysdpo.method.checkpoints import Checkpoint, memories_of, weights_of
 from sysdpo.method.evaluation import sample_trajectories
+from sysdpo.method.settings import MethodSettings
 from sysdpo.method.system import System
 from sysdpo.method.training import align
 

@@ -11,9 +11,10 @@ from tiny_system import preference_data
 
 from sysdpo.applications import tabular
 from sysdpo.base.errors import UserError
-from sysdpo.base.settings import CandidateSettings, MethodSettings
-from sysdpo.components.function import Function
+from sysdpo.method.candidates import CandidateSettings
 from sysdpo.method.evidence import Both, Hidden, Known, witness
+from sysdpo.method.function import Function
+from sysdpo.method.settings import MethodSettings
 from sysdpo.method.system import Node, System
 from sysdpo.method.training import pair_loss
 
@@ -217,7 +218,9 @@ def test_real_models_start_at_a_margin_of_zero_and_ln_2(make_system, estimator: 
     generator = "diverse_beam" if estimator == "truncated" else "ancestral"
     candidates = {"estimator": estimator, "count": count, "generator": generator}
     rates = dict.fromkeys(("writer", "painter"), 0.01)
-    method = MethodSettings("sampling", rates, dict.fromkeys(rates, 0.0), candidates=candidates)
+    method = MethodSettings(
+        objective="sampling", learning_rate=rates, chosen_weight=dict.fromkeys(rates, 0.0), candidates=candidates
+    )
     asked = witness(system, method)
     rows = {"text": ["cat", "dog"] * 2, "image": [picture(row) for row in range(4)]}
     keys = rows["text"]
@@ -309,7 +312,8 @@ def test_known_values_have_their_lengths_in_tokens(make_system) -> None:
 
 def likelihood_settings(objective: str, weight: float, **over) -> MethodSettings:
     names = ("first", "second")
-    return MethodSettings(objective, dict.fromkeys(names, 0.01), dict.fromkeys(names, weight), **over)
+    rates, weights = dict.fromkeys(names, 0.01), dict.fromkeys(names, weight)
+    return MethodSettings(objective=objective, learning_rate=rates, chosen_weight=weights, **over)
 
 
 @pytest.mark.parametrize(
@@ -348,10 +352,9 @@ def test_margins_from_known_intermediates_beside_a_likelihood_from_hidden_ones()
         torch.testing.assert_close(asked["both"].chosen[name], asked["hidden"].components[name].policy[:half])
     assert asked["both"].marginal is None
     # The loss is direct's, with the hidden likelihood of the chosen.
-    rates = dict.fromkeys(names, 0.01)
-    settings = MethodSettings("direct", rates, dict.fromkeys(names, 0.5), chosen_intermediates="hidden")
+    settings = likelihood_settings("direct", 0.5, chosen_intermediates="hidden")
     loss, record = pair_loss(asked["both"], settings)
-    plain, _ = pair_loss(asked["known"], MethodSettings("direct", rates, dict.fromkeys(names, 0.0)))
+    plain, _ = pair_loss(asked["known"], likelihood_settings("direct", 0.0))
     anchors = sum(0.5 * -asked["hidden"].components[name].policy[:half].mean() for name in names)
     assert loss.item() == pytest.approx((plain + anchors).item(), rel=1e-6)
     assert record["loss"] == pytest.approx(plain.item(), rel=1e-6)

@@ -6,10 +6,10 @@ import pytest
 from coin_system import coins
 
 from sysdpo.base.errors import UserError
-from sysdpo.base.settings import MethodSettings
 from sysdpo.method.evidence import witness
 from sysdpo.method.feed import Feed, shuffled_batches
 from sysdpo.method.preferences import as_frame
+from sysdpo.method.settings import MethodSettings
 
 SIDES = ("heads", "tails")
 PROMPTS = [f"p{row}" for row in range(5)]

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import coin_system
 import pandas as pd
 import pytest
 from coin_system import CONFIG, Coins
@@ -12,8 +13,14 @@ from sysdpo.method.preferences import as_frame, read_trajectories
 from sysdpo.run.cli import main
 
 
-def judged(self: Coins, prompts: pd.DataFrame, foundation: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+class Judged(Coins):
     """The data call heads better than tails, whatever the prompt."""
+
+    def given(self, prompts: pd.DataFrame, foundation: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+        return judged(prompts)
+
+
+def judged(prompts: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     names = [name for name in prompts["prompt_id"] for _ in range(2)]
     frame = as_frame(names, [0, 1] * len(prompts), {"text": names, "right": ["tails", "heads"] * len(prompts)})
     return frame, frame[["trajectory_id", "prompt_id"]].assign(score=[0.0, 1.0] * len(prompts))
@@ -25,7 +32,7 @@ def given(steps: Steps) -> int:
 
 
 def test_given_preferences_are_those_of_the_training_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Coins, "given", judged, raising=False)
+    monkeypatch.setattr(coin_system, "build", Judged)
     steps = Steps(tmp_path, CONFIG)
     assert steps("prompts") == 0
     assert given(steps) == 0

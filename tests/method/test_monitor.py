@@ -9,13 +9,13 @@ from coin_system import coins
 from tiny_models import perturb, weights
 from tiny_system import preference_data
 
-from sysdpo.base.settings import MethodSettings
 from sysdpo.method.checkpoints import memories_of
 from sysdpo.method.component import LogProbs
 from sysdpo.method.evidence import Evidence, Known
 from sysdpo.method.monitor import PROMPTS, drift_of_draws, gradient_cosines
 from sysdpo.method.objectives import make_link
 from sysdpo.method.preferences import as_frame
+from sysdpo.method.settings import MethodSettings
 from sysdpo.method.training import align
 
 COINS = ("first", "second")
@@ -97,7 +97,9 @@ def test_looking_changes_nothing_of_a_training(make_system, tmp_path: Path) -> N
         system = make_system()
         frame, pairs = preference_data(system)
         common = {name: dict.fromkeys(("writer", "painter"), 0.01) for name in ("learning_rate", "chosen_weight")}
-        method = MethodSettings("direct", **common, steps=3, batch_size=2, warmup_steps=1, monitor_every=every)
+        method = MethodSettings(
+            objective="direct", **common, steps=3, batch_size=2, warmup_steps=1, monitor_every=every
+        )
         output = tmp_path / str(every)
         align(system, lambda number, known=(frame, pairs): known, method, seed=0, output=output)
         logs[every] = [json.loads(line) for line in (output / "training.jsonl").read_text().splitlines()]

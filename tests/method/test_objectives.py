@@ -3,9 +3,7 @@
 import pytest
 import torch
 
-from sysdpo.base import settings
 from sysdpo.method.objectives import (
-    LINKS,
     MARGINALS,
     OBJECTIVES,
     effective_sample_size,
@@ -120,11 +118,6 @@ def test_which_components_an_objective_trains() -> None:
     assert trained_components("only_b", ["a", "b"]) == ["b"]
     for objective in OBJECTIVES:
         assert trained_components(objective, ["a", "b"]) == ["a", "b"]
-
-
-def test_configuration_and_objectives_know_the_same_links() -> None:
-    assert set(settings.LINKS) == set(LINKS)
-    assert set(settings.MARGINALS) == set(MARGINALS)
 
 
 def test_marginals_by_hand() -> None:

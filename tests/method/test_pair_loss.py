@@ -6,9 +6,9 @@ from tiny_models import perturb
 from tiny_system import preference_data
 
 from sysdpo.base.errors import UserError
-from sysdpo.base.settings import MethodSettings
 from sysdpo.method.component import LogProbs
 from sysdpo.method.evidence import Evidence, Known
+from sysdpo.method.settings import MethodSettings
 from sysdpo.method.system import System
 from sysdpo.method.training import pair_loss
 

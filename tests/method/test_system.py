@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from sysdpo.base.errors import UserError
-from sysdpo.components.function import Function
 from sysdpo.method.component import LogProbs
+from sysdpo.method.function import Function
 from sysdpo.method.system import Node, System
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import tiny_models
 import torch
+from sysdpo.base.config import load_config, merged, without_dropped
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.plan_fit import Jobs, alive_bytes, measured_flops, measured_peak
 from sysdpo.applications.tokenizer import make_tokenizer
-from sysdpo.base.config import load_config, merged, without_dropped
 from sysdpo.base.settings import DiffusionSettings, Estimator, LanguageModelSettings, MethodSettings
 from sysdpo.components.diffusion import DiffusionModel
 from sysdpo.components.language import LanguageModel

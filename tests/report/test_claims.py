@@ -150,7 +150,7 @@ def write(path: Path, *lines: dict[str, Any], **questions: str) -> Path:
         ({"sign": None, "within": 0.1, "baseline": None}, "one.within: it should come with a baseline"),
         ({"sign": None, "within": -0.1}, "one.within: -0.1 should be at least 0"),
         ({"sign": None, "at_least": "1e-2"}, "one.at_least: '1e-2' should be of type float"),
-        ({"metrc": "accuracy"}, "one: unknown key ['metrc']"),
+        ({"metrc": "accuracy"}, "one: unknown key 'metrc'"),
     ],
 )
 def test_a_line_that_is_no_claim_is_one_sentence(tmp_path: Path, change: dict[str, Any], said: str) -> None:

@@ -14,8 +14,8 @@ from coin_system import CONFIG, Coin, Coins
 from safetensors.torch import load_file
 from steps import Steps
 
-from sysdpo.components.function import Function
 from sysdpo.components.table import TableDecoder
+from sysdpo.method.function import Function
 from sysdpo.method.system import System
 from sysdpo.run.cli import STEPS, main
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from sysdpo.base.settings import MethodSettings
+from sysdpo.method.settings import MethodSettings
 from sysdpo.run import fingerprint
 from sysdpo.run.fingerprint import content_checksum, training_fingerprint
 
 DESCRIBED: dict[str, Any] = {
-    "factory": "sysdpo.applications.answers.chat_refinement:build",
+    "factory": "sysdpo.applications.answers.settings:ChatRefinement",
     "components": {"drafter": {"model": "hub/drafter", "lora": {"r": 2}, "batch_size": 3}},
     "trajectories": {"samples_per_prompt": 2},
     "scorer": {"model": "hub/judge", "batch_size": 2},

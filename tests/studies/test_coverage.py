@@ -1,6 +1,7 @@
 """The coverage study: its runs are what it says they are, and its numbers are those of the page on statistics."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,11 +11,20 @@ import yaml
 from sysdpo.base.errors import UserError
 from sysdpo.base.seeds import numpy_generator
 from sysdpo.report.coverage import coverage_ranges, coverage_table
-from sysdpo.studies.coverage import COLUMNS, KINDS, CoverageSettings, Kind, _draw, run, seed_share
+from sysdpo.studies.coverage import COLUMNS, KINDS, Kind, _draw, seed_share
+from sysdpo.studies.coverage import run as run_study
+from sysdpo.studies.settings import Coverage
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = {"replicates": 50, "prompts": 40, "contents": [40, 10], "seeds": [1, 5], "seed_variances": [0.0, 1.0]}
 NAMES = [f"{kind.name} {kind.rates}" for kind in KINDS]
+
+FACTORY = "sysdpo.studies.settings:Coverage"
+
+
+def run(section: dict[str, Any]) -> pd.DataFrame:
+    """The study's table by the settings in this section."""
+    return run_study(Coverage.read({"factory": FACTORY} | section, "studies.coverage"))
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +65,9 @@ def test_simulated_runs_have_the_mean_and_the_variances_that_are_named(kind: Kin
 
 def test_settings_that_cannot_be_are_refused() -> None:
     with pytest.raises(UserError, match=r"studies.coverage.contents: \[30\] should divide the number of prompts, 200"):
-        CoverageSettings(contents=(30,))
-    with pytest.raises(UserError, match="seeds, seed_variances and contents should each have at least one entry"):
-        CoverageSettings(seeds=())
+        run({"contents": [30]})
+    with pytest.raises(UserError, match=r"studies.coverage.seeds: \[\] should be not empty"):
+        run({"seeds": []})
     with pytest.raises(UserError, match=r"seed_variances: 1000\.0 is more than a mean score can vary"):
         run(QUICK | {"seed_variances": [1000.0]})
 

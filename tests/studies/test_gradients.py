@@ -1,11 +1,22 @@
 """The gradient's errors, where they are known."""
 
+from typing import Any
+
 import pandas as pd
 import pytest
 import torch
 
 from sysdpo.base.errors import UserError
-from sysdpo.studies.gradients import LANGUAGE, GradientSettings, _enumerate, run
+from sysdpo.studies.gradients import LANGUAGE, _enumerate
+from sysdpo.studies.gradients import run as run_study
+from sysdpo.studies.settings import Gradients
+
+FACTORY = "sysdpo.studies.settings:Gradients"
+
+
+def run(section: dict[str, Any]) -> pd.DataFrame:
+    """The study's table by the settings in this section."""
+    return run_study(Gradients.read({"factory": FACTORY} | section, "studies.gradients"))
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +51,7 @@ def test_fewer_candidates_cost_bias_and_mass(table: pd.DataFrame) -> None:
 
 def test_the_exact_rows_are_the_system_s_own() -> None:
     for name in ("diamond", LANGUAGE):
-        system, exact = _enumerate(name, GradientSettings())
+        system, exact = _enumerate(name, Gradients(factory=FACTORY))
         parameters = [weight for part in system.components.values() for weight in part.trainable_parameters()]
         for each in exact:
             assert each.priors.sum().item() == pytest.approx(1, abs=1e-5)
@@ -53,7 +64,10 @@ def test_the_exact_rows_are_the_system_s_own() -> None:
 
 @pytest.mark.parametrize(
     ("section", "said"),
-    [({"systems": ["chian"]}, r"'chian'\] should be among"), ({"replicates": 1}, "replicates: 1 should be at least 2")],
+    [
+        ({"systems": ["chian"]}, r"systems.0: 'chian' should be one of"),
+        ({"replicates": 1}, "replicates: 1 should be at least 2"),
+    ],
 )
 def test_bad_settings_are_named(section: dict, said: str) -> None:
     with pytest.raises(UserError, match=said):

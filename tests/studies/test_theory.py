@@ -1,6 +1,7 @@
 """The theory experiment: which method reaches perfect alignment, on systems small enough for a test."""
 
 import math
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -8,7 +9,16 @@ import torch
 
 from sysdpo.applications.tabular import build
 from sysdpo.base.errors import UserError
-from sysdpo.studies.theory import COLUMNS, Run, TheorySettings, covering, likeliest, make_loss, run, train
+from sysdpo.studies.settings import Theory
+from sysdpo.studies.theory import COLUMNS, Run, covering, likeliest, make_loss, train
+from sysdpo.studies.theory import run as run_study
+
+FACTORY = "sysdpo.studies.settings:Theory"
+
+
+def run(section: dict[str, Any]) -> pd.DataFrame:
+    """The study's table by the settings in this section."""
+    return run_study(Theory.read({"factory": FACTORY} | section, "studies.theory"))
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +47,7 @@ def test_fewer_intermediates_than_all_leave_a_gap(table: pd.DataFrame) -> None:
 
 
 def test_where_the_tilt_cannot_be_formed_only_the_marginal_objective_gets_there() -> None:
-    settings = TheorySettings(steps=150)
+    settings = Theory(factory=FACTORY, steps=150)
     everything = torch.ones(build("entangled").shape[:2], dtype=torch.bool)
     by_pairs = train(build("entangled"), Run("direct", everything), settings)
     by_outputs = train(build("entangled"), Run("sampling", candidates=4), settings)
@@ -100,7 +110,7 @@ def test_the_table_is_complete_and_the_same_again() -> None:
         ({"beta": 0}, "beta"),
         ({"coverages": [1.5]}, "coverages"),
         ({"steps": "many"}, "steps"),
-        ({"systems": []}, "at least one"),
+        ({"systems": []}, "should be not empty"),
         ({"epochs": 3}, "epochs"),
     ],
 )

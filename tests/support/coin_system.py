@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import logsigmoid
 
 from sysdpo.base.errors import UserError
-from sysdpo.components.function import Function
 from sysdpo.method.component import Drift, LogProbs
+from sysdpo.method.function import Function
 from sysdpo.method.system import Node, System
 
 

@@ -22,7 +22,7 @@ from transformers import (
 
 from sysdpo.applications.images.grammar import SCENES
 from sysdpo.applications.images.painter import make_painter
-from sysdpo.applications.images.world import PainterSettings
+from sysdpo.applications.images.settings import PainterSettings
 from sysdpo.applications.tokenizer import make_tokenizer
 from sysdpo.method.values import Completion
 

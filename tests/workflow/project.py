@@ -107,10 +107,7 @@ def make_project(folder: Path, over: dict[str, Any] | None = None) -> Project:
     for name in ("workflow", "envs"):
         (folder / name).symlink_to(REPOSITORY / name)
     library = folder / "sysdpo"
-    library.mkdir()
-    (library / "__init__.py").touch()
-    for name in ("claims.py", "config.py", "errors.py", "settings.py"):
-        shutil.copy(REPOSITORY / "sysdpo" / name, library)
+    shutil.copytree(REPOSITORY / "sysdpo", library, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(STUB, library)
     project = Project(folder)
     project.config = yaml.safe_load((REPOSITORY / "config.yaml").read_text()) | (over or {})

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from project import REPOSITORY, Job, Project, changed_profile, make_project, profile, training_on_several_nodes
 
-from sysdpo.base.config import without_dropped
+from sysdpo.method.config import without_dropped
 
 RULES = sorted((REPOSITORY / "workflow/rules").glob("*.smk"))
 GIVEN = {"objective": "sampling", "preferences": "given"}

@@ -15,13 +15,26 @@ sys.path.insert(0, str(WORKFLOW.parent))
 # The steps choose their numerics; this process computes nothing, and its plugins may have imported numpy before.
 os.environ.pop("SYSDPO_NUMERICS", None)
 
-from config_check import stop_if_wrong
-from sysdpo.report.claim_file import claims_path
-from sysdpo.base.config import expand_experiments, local_data, method_rows, own_modules, without_dropped
-from sysdpo.base.settings import METHOD_WITHOUT_EFFECT, without
+from sysdpo.base.errors import UserError
+from sysdpo.base.functions import local_data, own_modules
+from sysdpo.base.results_folder import check_results
+from sysdpo.base.settings import without
+from sysdpo.base.yaml_files import read_yaml
+from sysdpo.method.config import check, expand_experiments, method_rows, without_dropped
+from sysdpo.method.settings import METHOD_WITHOUT_EFFECT
+from sysdpo.report.claim_file import check_claims, claims_path
 
-config.update(without_dropped(config))
-stop_if_wrong(config, WORKFLOW / "schemas" / "config.schema.yaml", [Path(path) for path in workflow.configfiles])
+try:
+    CONFIG_FILES = [Path(path) for path in workflow.configfiles]
+    for path in CONFIG_FILES:  # Snakemake keeps the last of a key that is given twice
+        read_yaml(path)
+    config.update(without_dropped(config))
+    COMPARISON = check(config)
+    check_claims(config)
+    check_results(COMPARISON.results, CONFIG_FILES)
+except UserError as error:
+    print(f"Error in the configuration: {error}", file=sys.stderr)
+    sys.exit(2)
 
 # The library is used where it stands: the environments hold only what it needs, so a change of its code
 # asks for no new one. Snakemake clears PYTHONPATH inside conda environments, hence the shell's prefix.
@@ -30,10 +43,10 @@ stop_if_wrong(config, WORKFLOW / "schemas" / "config.schema.yaml", [Path(path) f
 OWN_ENVIRONMENTS = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 PROGRAMS = '"$CONDA_PREFIX/bin"' if OWN_ENVIRONMENTS else shlex.quote(str(Path(sys.executable).parent))
 shell.prefix(f'set -euo pipefail; export PYTHONPATH={shlex.quote(str(WORKFLOW.parent))} PATH={PROGRAMS}:"$PATH"; ')
-NUMERICS = config.get("numerics", "portable")
+NUMERICS = COMPARISON.numerics
 os.environ.update(OMP_WAIT_POLICY="PASSIVE", SYSDPO_NUMERICS=NUMERICS)
 
-RESULTS = config["results"]
+RESULTS = COMPARISON.results
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 RUN = f"{RESULTS}/runs/{{system}}/{{seed}}"
@@ -46,7 +59,7 @@ STUDY_TABLE = f"{RESULTS}/studies/{{study}}.csv"
 STUDY_FIGURE = f"{RESULTS}/figures/study_{{study}}"
 
 SYSTEMS = config["systems"]
-SEEDS = config["seeds"]
+SEEDS = COMPARISON.seeds
 ABLATIONS = {name: system["ablations"] for name, system in SYSTEMS.items() if system.get("ablations")}
 EXPERIMENTS = config.get("experiments") or {}
 STUDIES = config.get("studies") or {}
@@ -67,7 +80,7 @@ wildcard_constraints:
     seed=r"\d+",
     model=one_of(model for system in SYSTEMS.values() for model in system.get("foundation", {})),
     method=one_of(method for methods in METHODS.values() for method in methods),
-    figure=one_of(figure for system in SYSTEMS.values() for figure in system["figures"]),
+    figure=one_of(figure for system in SYSTEMS.values() for figure in system.get("figures", [])),
     experiment=one_of(EXPERIMENTS),
     study=one_of(STUDIES),
     part=r"\d+",
@@ -210,7 +223,7 @@ def results_shown(wildcards):
         *[
             f"{RESULTS}/figures/{system}_{figure}.{kind}"
             for system in SYSTEMS
-            for figure in SYSTEMS[system]["figures"]
+            for figure in SYSTEMS[system].get("figures", [])
             for kind in ("png", "svg")
         ],
         *study_files("theory"),

@@ -5,8 +5,7 @@ preferences come from a data set in the layout of Intel/orca_dpo_pairs, and a re
 Which data, models and prompts is our choice.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,11 @@ import numpy as np
 import pandas as pd
 
 from sysdpo.applications.answers.orca_pairs import read_orca_pairs
-from sysdpo.base.config import SECTIONS
+from sysdpo.applications.answers.settings import ChatRefinement, RewardModelSettings
 from sysdpo.base.errors import UserError
 from sysdpo.base.files import require_columns
 from sysdpo.base.seeds import numpy_generator
-from sysdpo.base.settings import DTYPES, Count, LanguageModelSettings, Seed, one_of, typed
+from sysdpo.components.settings import LanguageModelSettings
 from sysdpo.method.component import Component
 from sysdpo.method.preferences import as_frame
 from sysdpo.method.system import Node, System
@@ -42,60 +41,16 @@ PROMPTS = {"drafter": ("{0}", "{1}"), "refiner": (REFINER_TEMPLATE, "{2}")}
 """Each component's template and system prompt where the configuration gives none."""
 
 
-@dataclass(frozen=True)
-class DataSettings:
-    """The data set: a folder or file, or a hub id, as `read_orca_pairs` has it.
-
-    revision: of the hub id. max_prompt_characters: questions that are longer with their system prompts are left out.
-    """
-
-    source: str
-    revision: str | None = None
-    max_prompt_characters: Count = 2000
-
-
-@dataclass(frozen=True)
-class PromptSettings:
-    """How many questions each split has; `seed` draws them."""
-
-    train: Count = 4000
-    validation: Count = 200
-    test: Count = 500
-    seed: Seed = 0
-
-
-@dataclass(frozen=True)
-class RewardModelSettings:
-    """A reward model, as `RewardModel` has it. max_length: in tokens."""
-
-    model: str
-    revision: str | None = None
-    batch_size: Count = 16
-    dtype: str = "float32"
-    max_length: Count = 2048
-
-    def __post_init__(self) -> None:
-        one_of("dtype", self.dtype, DTYPES)
-
-
-class ChatRefinement:
+class ChatRefinementBenchmark:
     """Question -> drafter -> draft; question and draft -> refiner -> answer."""
 
     inputs = ("text", "system")
     nodes = (Node("draft", "drafter", ("text", "system")), Node("answer", "refiner", ("text", "draft", "system")))
 
-    def __init__(self, settings: Mapping[str, Any]):
-        known = [name for name in SECTIONS if name not in UNUSED_SECTIONS]
-        if unknown := sorted(set(settings) - set(known)):
-            raise UserError(f"{WHERE}: unknown key {unknown}; known are {known}")
-        self.data = typed(DataSettings, settings.get("data"), f"{WHERE}.data")
-        self.prompt_settings = typed(PromptSettings, settings.get("prompts"), f"{WHERE}.prompts")
-        self.scorer = typed(RewardModelSettings, settings.get("scorer"), f"{WHERE}.scorer")
-        judge = settings.get("judge")
-        self.judge = None if judge is None else typed(RewardModelSettings, judge, f"{WHERE}.judge")
-        if sorted(settings["components"]) != sorted(PROMPTS):
-            raise UserError(f"{WHERE}.components: {sorted(settings['components'])} should be {list(PROMPTS)}")
-        self.components = {name: _component(name, settings["components"][name]) for name in PROMPTS}
+    def __init__(self, settings: ChatRefinement, where: str):
+        self.settings, self.where = settings, where
+        self.data, self.scorer, self.judge = settings.data, settings.scorer, settings.judge
+        self.components = {name: _with_prompts(name, part) for name, part in settings.components.fields.items()}
         self.foundations: dict[str, Callable[[int, Path], None]] = {}
 
     def prompts(self) -> pd.DataFrame:
@@ -103,15 +58,15 @@ class ChatRefinement:
 
         The test split does not depend on the sizes of the others, nor the validation split on that of `train`.
         """
-        most, settings = self.data.max_prompt_characters, self.prompt_settings
-        pairs = read_orca_pairs(self.data.source, self.data.revision, where=f"{WHERE}.data")
+        most, settings = self.data.max_prompt_characters, self.settings.prompts
+        pairs = read_orca_pairs(self.data.source, self.data.revision, where=f"{self.where}.data")
         pairs = pairs[pairs["system"].str.len() + pairs["question"].str.len() <= most]
         sizes = {"test": settings.test, "validation": settings.validation, "train": settings.train}
         if sum(sizes.values()) > len(pairs):
             raise UserError(
-                f"{WHERE}.prompts: train, validation and test should be {len(pairs)} together at most, the questions "
-                f"that have no more than {most} characters with their system prompts "
-                f"({WHERE}.data.max_prompt_characters); here they are {settings.train}, {settings.validation} and "
+                f"{self.where}.prompts: train, validation and test should be {len(pairs)} together at most, the "
+                f"questions that have no more than {most} characters with their system prompts "
+                f"({self.where}.data.max_prompt_characters); here they are {settings.train}, {settings.validation} and "
                 f"{settings.test}"
             )
         order = numpy_generator("prompts", settings.seed).permutation(len(pairs))[: sum(sizes.values())]
@@ -136,8 +91,8 @@ class ChatRefinement:
         end = end_token(tokenizer, refiner.chat_template_kwargs)
         if end is None:
             raise UserError(
-                f"{WHERE}.components.refiner.model: '{refiner.model}' should have a tokenizer with an end token, which "
-                "given answers end with"
+                f"{self.where}.components.refiner.model: '{refiner.model}' should have a tokenizer with an end token, "
+                "which given answers end with"
             )
         rows = []
         for asked in prompts.to_dict("records"):
@@ -146,7 +101,7 @@ class ChatRefinement:
                 rows += [(asked, place, answer) for place, answer in enumerate(answers)]
         if not rows:
             raise UserError(
-                f"{WHERE}.components.refiner.max_new_tokens: {refiner.max_new_tokens} should reach to where some "
+                f"{self.where}.components.refiner.max_new_tokens: {refiner.max_new_tokens} should reach to where some "
                 "prompt's chosen and rejected answers differ"
             )
         variables: dict[str, list[Any]] = {name: [asked[name] for asked, *_ in rows] for name in self.inputs}
@@ -160,7 +115,7 @@ class ChatRefinement:
 
         components: dict[str, Component] = {}
         for name, part in self.components.items():
-            settings = dict(vars(part))
+            settings = part.arguments
             components[name] = LanguageModel.from_pretrained(settings.pop("model"), **settings)
         return System(self.inputs, self.nodes, components)
 
@@ -193,19 +148,12 @@ class ChatRefinement:
         return {name: float(reward.mean()) for name, reward in rewards.items()}
 
 
-def build(settings: Mapping[str, Any]) -> ChatRefinement:
-    """The factory that the configuration names."""
-    return ChatRefinement(settings)
-
-
-def _component(name: str, given: Mapping[str, Any]) -> LanguageModelSettings:
-    settings = typed(LanguageModelSettings, given, f"{WHERE}.components.{name}")
-    if settings.model is None:
-        raise UserError(f"{WHERE}.components.{name}.model: null should be a hub id or a folder")
+def _with_prompts(name: str, settings: LanguageModelSettings) -> LanguageModelSettings:
+    """The settings of a component, with the prompts of this system where they give none."""
     template, system_prompt = PROMPTS[name]
     if settings.system_prompt is not None:
         system_prompt = settings.system_prompt
-    return replace(settings, template=settings.template or template, system_prompt=system_prompt)
+    return settings.changed(template=settings.template or template, system_prompt=system_prompt)
 
 
 def _completion(text: str, tokenizer: Any, most: int, end: int) -> Completion:
@@ -220,9 +168,9 @@ def _rewards(
     """The reward of each of these variables as an answer to its prompt: `[n]`, rows as in `trajectories`."""
     from sysdpo.applications.answers.reward_model import reward_model
 
-    require_columns(prompts, ChatRefinement.inputs, "the table of prompts")
+    require_columns(prompts, ChatRefinementBenchmark.inputs, "the table of prompts")
     require_columns(trajectories, names, "the table of trajectories")
     asked = trajectories[["prompt_id"]].merge(prompts, on="prompt_id", how="left")
     given: tuple[Sequence[str], Sequence[str]] = asked["system"].tolist(), asked["text"].tolist()
-    with reward_model(**vars(settings)) as judge:
+    with reward_model(**settings.fields) as judge:
         return {name: judge.score(*given, [str(value) for value in trajectories[name]]) for name in names}

@@ -14,11 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sysdpo.applications.questions import QuestionSettings, draw_prompts, split
-from sysdpo.applications.smollm2 import SmolLM2Settings
-from sysdpo.base.errors import UserError
+from sysdpo.applications.answers.settings import Cities, CitiesFoundation, SmolLM2Settings
+from sysdpo.applications.questions import draw_prompts, split
 from sysdpo.base.seeds import numpy_generator
-from sysdpo.base.settings import typed
 from sysdpo.method.system import System
 
 COUNTRIES = {
@@ -107,7 +105,7 @@ def is_right(answer: str, expected: str) -> bool:
     return re.findall(r"\w+", answer.lower()) == [expected.lower()]
 
 
-class Cities:
+class CitiesWorld:
     """The world of the cities, as a two-stage system asks for one."""
 
     default_components: Mapping[str, tuple[str, str]] = {
@@ -115,14 +113,14 @@ class Cities:
         "second": ("smollm2", SECOND_TEMPLATE),
     }
 
-    def __init__(self, settings: QuestionSettings, model: SmolLM2Settings):
-        self.foundations = {"smollm2": partial(self._make_model, model)}
+    def __init__(self, settings: Cities, foundation: CitiesFoundation):
+        self.foundations = {"smollm2": partial(self._make_model, foundation.smollm2)}
         self.cities = split(list(COUNTRY_OF), settings.unseen)
         self.unseen = questions(self.cities[1])
 
     def _make_model(self, settings: SmolLM2Settings, seed: int, folder: Path) -> None:
         # Nothing is drawn: the model is the same for every seed.
-        from sysdpo.applications.smollm2 import make_smollm2
+        from sysdpo.applications.answers.smollm2 import make_smollm2
 
         make_smollm2(settings, folder)
 
@@ -165,13 +163,3 @@ class Cities:
             right = [is_right(str(each), question.answer) for each, question in zip(answers, asked, strict=True)]
             quality[f"right_given_{name}"] = float(np.mean(right))
         return quality
-
-
-def build(questions: Mapping[str, Any], foundation: Mapping[str, Any]) -> Cities:
-    """The world that the configuration names; raises `UserError` on a setting that is unknown or out of range."""
-    if unknown := sorted(set(foundation) - {"smollm2"}):
-        raise UserError(f"foundation: unknown key {unknown}; known is 'smollm2'")
-    return Cities(
-        typed(QuestionSettings, questions, "questions"),
-        typed(SmolLM2Settings, foundation.get("smollm2"), "foundation.smollm2"),
-    )

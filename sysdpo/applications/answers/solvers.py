@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sysdpo.applications.answers.settings import FirstSettings, SecondSettings
 from sysdpo.applications.answers.sums_language import (
     CARELESS,
     FIRST_TEMPLATE,
@@ -15,9 +16,7 @@ from sysdpo.applications.answers.sums_language import (
     SECOND_TEMPLATE,
     SEPARATOR,
     SIGNS,
-    FirstSettings,
     Question,
-    SecondSettings,
     answer,
     dialect_of,
     draft,

@@ -1,6 +1,5 @@
 """The world of the sums: its prompts, its models, and who is right. Its language is in `sums_language`."""
 
-from collections.abc import Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -8,13 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sysdpo.applications.answers.settings import FirstSettings, SecondSettings, Sums, SumsFoundation
 from sysdpo.applications.answers.sums_language import (
     FIRST_TEMPLATE,
     SECOND_TEMPLATE,
     SIGNS,
-    FirstSettings,
     Question,
-    SecondSettings,
     answer,
     dialect_of,
     draft,
@@ -23,19 +21,18 @@ from sysdpo.applications.answers.sums_language import (
     readings,
     sums,
 )
-from sysdpo.applications.questions import QuestionSettings, draw_prompts, split
-from sysdpo.base.errors import UserError
+from sysdpo.applications.questions import draw_prompts, split
 from sysdpo.base.seeds import numpy_generator
-from sysdpo.base.settings import typed
 from sysdpo.method.system import System
 
 
-class Sums:
+class SumsWorld:
     """The world of the sums, as a two-stage system asks for one."""
 
-    def __init__(self, settings: QuestionSettings, first: FirstSettings, second: SecondSettings):
+    def __init__(self, settings: Sums, foundation: SumsFoundation):
         self.settings = settings
         self.default_components = {"first": ("first", FIRST_TEMPLATE), "second": ("second", SECOND_TEMPLATE)}
+        first, second = foundation.first, foundation.second
         self.foundations = {"first": partial(self._make_first, first), "second": partial(self._make_second, second)}
 
     @cached_property
@@ -104,14 +101,3 @@ class Sums:
             quality[f"right_given_{dialect.lower()}"] = float(np.mean(right))
             quality[f"arithmetic_given_{dialect.lower()}"] = float(np.mean(computed))
         return quality
-
-
-def build(questions: Mapping[str, Any], foundation: Mapping[str, Any]) -> Sums:
-    """The world that the configuration names; raises `UserError` on a setting that is unknown or out of range."""
-    if unknown := sorted(set(foundation) - {"first", "second"}):
-        raise UserError(f"foundation: unknown key {unknown}; known are ['first', 'second']")
-    return Sums(
-        typed(QuestionSettings, questions, "questions"),
-        typed(FirstSettings, foundation.get("first"), "foundation.first"),
-        typed(SecondSettings, foundation.get("second"), "foundation.second"),
-    )

@@ -9,11 +9,8 @@ The world is our choice.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
-from typing import ClassVar
 
 import numpy as np
-
-from sysdpo.base.errors import UserError
 
 VERBS = dict.fromkeys(("finds", "buys", "wins", "picks"), 1) | dict.fromkeys(("loses", "eats", "sells", "drops"), -1)
 """Each verb's sign."""
@@ -31,64 +28,6 @@ SEPARATOR = " , "
 FIRST_TEMPLATE = "{0} :"
 SECOND_TEMPLATE = "{0} : {1} ="
 LARGEST = 15
-
-
-@dataclass(frozen=True)
-class SolverSettings:
-    """How a small model is pretrained."""
-
-    examples: int = 8000
-    steps: int = 400
-    batch_size: int = 64
-    learning_rate: float = 4e-3
-    width: int = 64
-    layers: int = 2
-    initializer_range: float = 0.08
-
-    name: ClassVar[str]
-    shares: ClassVar[tuple[str, ...]]
-
-    def __post_init__(self) -> None:
-        where = f"foundation.{self.name}"
-        for name in ("examples", "steps", "batch_size", "width", "layers"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{where}.{name}: {getattr(self, name)} should be at least 1")
-        if self.width % 16:
-            raise UserError(f"{where}.width: {self.width} should be a multiple of 16")
-        for name in self.shares:
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"{where}.{name}: {getattr(self, name)} should be in [0, 1]")
-
-
-@dataclass(frozen=True)
-class FirstSettings(SolverSettings):
-    """How the model that writes the steps is made, and in what it is imperfect.
-
-    dialect_b: the share of its training drafts in dialect B.
-    dropped: the share that leave a step out, where a verb is careless.
-    """
-
-    dialect_b: float = 0.5
-    dropped: float = 0.5
-
-    name = "first"
-    shares = ("dialect_b", "dropped")
-
-
-@dataclass(frozen=True)
-class SecondSettings(SolverSettings):
-    """How the model that computes the totals is made, and in what it is imperfect.
-
-    misread: the share of its training answers to whole drafts in dialect B that take the second sign for "up" where it
-        is "down". Above one half this model is wrong there even about what it holds likeliest, and no draft helps.
-    dropped: the share of its training drafts that lack a step, where a verb is careless.
-    """
-
-    misread: float = 0.7
-    dropped: float = 0.5
-
-    name = "second"
-    shares = ("misread", "dropped")
 
 
 @dataclass(frozen=True)

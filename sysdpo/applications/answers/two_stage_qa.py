@@ -5,16 +5,16 @@ is asked, and what is right, is a *world* of its own, which the configuration na
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import pandas as pd
 
-from sysdpo.base.config import SECTIONS, load_function
+from sysdpo.applications.answers.settings import TwoStageQA, WorldSettings
 from sysdpo.base.errors import UserError
 from sysdpo.base.files import require_columns
-from sysdpo.base.settings import Count, LanguageModelSettings, Seed, typed
+from sysdpo.base.functions import load_function
+from sysdpo.base.settings import without
 from sysdpo.method.component import Component
 from sysdpo.method.system import Node, System
 
@@ -47,38 +47,21 @@ class World(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class PromptSettings:
-    """How many prompts each split has; `seed` draws them."""
-
-    train: Count = 300
-    validation: Count = 150
-    test: Count = 300
-    seed: Seed = 0
-
-
-class TwoStageQA:
+class TwoStageQABenchmark:
     """Question -> first -> draft; question and draft -> second -> answer."""
 
     inputs = ("text",)
     nodes = (Node("draft", "first", ("text",)), Node("answer", "second", ("text", "draft")))
 
-    def __init__(self, settings: Mapping[str, Any]):
-        if unknown := sorted(set(settings) - set(SECTIONS)):
-            raise UserError(f"{WHERE}: unknown key {unknown}; known are {sorted(SECTIONS)}")
-        self.prompt_settings = typed(PromptSettings, settings.get("prompts"), f"{WHERE}.prompts")
-        components = settings["components"]
-        if sorted(components) != sorted(COMPONENTS):
-            raise UserError(f"{WHERE}.components: {sorted(components)} should be {list(COMPONENTS)}")
-        self.components = {
-            name: typed(LanguageModelSettings, components[name], f"{WHERE}.components.{name}") for name in COMPONENTS
-        }
-        self.world = load_world(settings.get("questions"), settings.get("foundation") or {})
+    def __init__(self, settings: TwoStageQA, where: str):
+        self.settings, self.where = settings, where
+        self.components = settings.components.fields
+        self.world = load_world(settings.questions, settings.foundation, where)
         self.foundations = self.world.foundations
 
     def prompts(self) -> pd.DataFrame:
         """The world's questions: columns `prompt_id, split, text, answer, …`."""
-        return self.world.prompts(**vars(self.prompt_settings))
+        return self.world.prompts(**self.settings.prompts.fields)
 
     def system(self, foundation: Path) -> System:
         """The directed acyclic graph, with each component loaded from its configured model or from `foundation`."""
@@ -87,15 +70,15 @@ class TwoStageQA:
 
         components: dict[str, Component] = {}
         for name, settings in self.components.items():
-            given = dict(vars(settings))
+            given = settings.arguments
             model, template = given.pop("model"), given.pop("template")
             if model is None:
                 folder, own_template = self.world.default_components[name]
                 model, template = foundation / folder, template or own_template
             elif template is None:
                 raise UserError(
-                    f"{WHERE}.components.{name}.template: it should be given for the model '{model}', with {{0}} for "
-                    "the question and, for the second, {1} for the draft"
+                    f"{self.where}.components.{name}.template: it should be given for the model '{model}', with {{0}} "
+                    "for the question and, for the second, {1} for the draft"
                 )
             components[name] = LanguageModel.from_pretrained(model, template=template, **given)
         return System(self.inputs, self.nodes, components)
@@ -123,14 +106,14 @@ class TwoStageQA:
         return self.world.inspect(self.system(foundation).to(), seed)
 
 
-def load_world(questions: Mapping[str, Any] | None, foundation: Mapping[str, Any]) -> World:
-    """Build the world that `questions['source']` names; raises `UserError` if it cannot be found."""
-    settings = dict(questions or {})
-    source = str(settings.pop("source", ""))
-    make = load_function(source, f"{WHERE}.questions.source")
-    return cast(World, make(settings, foundation))
+def load_world(questions: Mapping[str, Any], foundation: Mapping[str, Any], where: str) -> World:
+    """Build the world that `questions['source']` names; raises `UserError` if there is none, or a setting is wrong.
 
-
-def build(settings: Mapping[str, Any]) -> TwoStageQA:
-    """The factory that the configuration names."""
-    return TwoStageQA(settings)
+    where: the setting of the system, for errors.
+    """
+    found: Any = load_function(questions["source"], f"{where}.questions.source")
+    if isinstance(found, type) and issubclass(found, WorldSettings):
+        made_from = found.foundation.read(foundation, f"{where}.foundation")
+        make = load_function(found.world, f"{found.__name__}.world")
+        return cast(World, make(found.read(questions, f"{where}.questions"), made_from))
+    return cast(World, found(without(questions, ["source"]), foundation))

@@ -10,7 +10,7 @@ from PIL.Image import Image
 from torch import Tensor
 from transformers import AutoModel, AutoProcessor, CLIPModel
 
-from sysdpo.applications.images.judge_settings import ImageJudgeSettings
+from sysdpo.applications.images.settings import ImageJudgeSettings
 from sysdpo.applications.pretrained import in_batches, load_judge, pixels
 from sysdpo.base.errors import UserError
 from sysdpo.components.loading import load_pretrained

@@ -4,7 +4,35 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 
-from sysdpo.applications.images.renderer import ATTRIBUTES, FURS, SCARVES
+ATTRIBUTES = ("anger", "size", "light")
+
+FURS: dict[str, tuple[float, float, float]] = {
+    "ginger": (0.98, 0.56, 0.13),
+    "grey": (0.60, 0.61, 0.64),
+    "cream": (1.00, 0.90, 0.68),
+    "blue": (0.28, 0.52, 0.95),
+    "brown": (0.55, 0.35, 0.20),
+    "pink": (1.00, 0.60, 0.76),
+    "lilac": (0.68, 0.50, 0.95),
+    "green": (0.45, 0.78, 0.36),
+}
+
+SCARVES: dict[str, tuple[float, float, float]] = {
+    "red": (0.86, 0.10, 0.14),
+    "navy": (0.08, 0.12, 0.42),
+    "white": (0.97, 0.97, 0.97),
+    "black": (0.08, 0.08, 0.09),
+    "teal": (0.00, 0.52, 0.52),
+    "yellow": (0.98, 0.86, 0.12),
+    "orange": (0.96, 0.42, 0.02),
+    "violet": (0.46, 0.12, 0.66),
+    "olive": (0.44, 0.46, 0.08),
+    "azure": (0.30, 0.74, 1.00),
+    "maroon": (0.44, 0.04, 0.12),
+    "mint": (0.62, 0.98, 0.78),
+    "coral": (1.00, 0.46, 0.38),
+    "magenta": (0.88, 0.08, 0.62),
+}
 
 WORDS: dict[str, tuple[str, ...]] = {
     "anger": ("blissful", "calm", "stern", "angry", "furious"),

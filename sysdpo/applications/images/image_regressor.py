@@ -10,8 +10,8 @@ from PIL.Image import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-from sysdpo.applications.images.judge_settings import ImageJudgeSettings, folder_config
 from sysdpo.applications.images.regressor import AttributeRegressor
+from sysdpo.applications.images.settings import ImageJudgeSettings, folder_config
 from sysdpo.applications.pretrained import in_batches, load_judge, pixels
 from sysdpo.base.devices import process_state
 from sysdpo.base.errors import UserError

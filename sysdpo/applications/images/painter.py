@@ -13,7 +13,8 @@ from sysdpo.applications.images.autoencoder import PatchAutoencoder
 from sysdpo.applications.images.grammar import CAPTIONS, Scene
 from sysdpo.applications.images.pipeline import SmallStableDiffusion3Pipeline
 from sysdpo.applications.images.regressor import to_pixels
-from sysdpo.applications.images.world import PainterSettings, training_pictures
+from sysdpo.applications.images.settings import PainterSettings
+from sysdpo.applications.images.world import training_pictures
 from sysdpo.applications.tokenizer import make_tokenizer
 from sysdpo.base.seeds import seed_torch, torch_generator
 

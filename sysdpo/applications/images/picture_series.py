@@ -3,8 +3,7 @@
 The graph is that of `progressive_images`. Nothing is made here: writer, painter and judges are hub ids or folders.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,13 @@ from sysdpo.applications.images.attributes import ATTRIBUTES as KNOWN_ATTRIBUTES
 from sysdpo.applications.images.attributes import PHRASINGS, requests
 from sysdpo.applications.images.captions import nth_of_three, read_captions
 from sysdpo.applications.images.graph import IMAGES, NODES
-from sysdpo.applications.images.judge_settings import ImageJudgeSettings
-from sysdpo.applications.images.series_scorer import (
-    as_rise,
-    image_judge,
-    is_ordered,
-    preference_score,
-)
-from sysdpo.base.config import SECTIONS
+from sysdpo.applications.images.series_scorer import as_rise, image_judge, is_ordered, preference_score
+from sysdpo.applications.images.settings import ImageJudgeSettings, PictureSeries
 from sysdpo.base.errors import UserError
 from sysdpo.base.files import require_columns
 from sysdpo.base.seeds import numpy_generator
-from sysdpo.base.settings import Count, DiffusionSettings, Estimator, LanguageModelSettings, Seed, Whole, one_of, typed
-from sysdpo.components.function import Function
 from sysdpo.method.component import Component
+from sysdpo.method.function import Function
 from sysdpo.method.system import System
 
 WHERE = "systems.picture_series"
@@ -49,51 +41,16 @@ say plainly how much of what changes it shows. Never refer to the other pictures
 """The writer's system prompt where the configuration gives none; our choice."""
 
 
-@dataclass(frozen=True)
-class PromptSettings:
-    """How many prompts each split has, and how many contents (an attribute of a subject) and phrasings are asked for
-    only in the test split.
-
-    attributes: the names of those that are asked for (none: all there are), for a regressor that knows only some.
-    """
-
-    train: Count = 1000
-    validation: Count = 100
-    test: Count = 200
-    unseen_contents: Whole = 50
-    unseen_phrasings: Whole = 1
-    attributes: tuple[str, ...] = ()
-    seed: Seed = 0
-
-    def __post_init__(self) -> None:
-        for name in self.attributes:
-            one_of(f"{WHERE}.prompts.attributes", name, NAMES)
-
-
-class PictureSeries:
+class PictureSeriesBenchmark:
     """Prompt -> writer -> three captions -> painter -> three images."""
 
     inputs = ("text",)
     nodes = NODES
 
-    def __init__(self, settings: Mapping[str, Any]):
-        known = [name for name in SECTIONS if name not in UNUSED_SECTIONS]
-        if unknown := sorted(set(settings) - set(known)):
-            raise UserError(f"{WHERE}: unknown key {unknown}; known are {known}")
-        self.prompt_settings = typed(PromptSettings, settings.get("prompts"), f"{WHERE}.prompts")
-        self.scorer = typed(ImageJudgeSettings, settings.get("scorer"), f"{WHERE}.scorer")
-        judge = settings.get("judge")
-        self.judge = None if judge is None else typed(ImageJudgeSettings, judge, f"{WHERE}.judge")
-        components = settings["components"]
-        if sorted(components) != ["painter", "writer"]:
-            raise UserError(f"{WHERE}.components: {sorted(components)} should be ['painter', 'writer']")
-        writer = typed(LanguageModelSettings, components["writer"], f"{WHERE}.components.writer")
-        painter = typed(DiffusionSettings, components["painter"], f"{WHERE}.components.painter")
-        self.estimator = typed(Estimator, painter.estimator, f"{WHERE}.components.painter.estimator")
-        self.components: dict[str, LanguageModelSettings | DiffusionSettings] = {"writer": writer, "painter": painter}
-        for name, part in self.components.items():
-            if part.model is None:
-                raise UserError(f"{WHERE}.components.{name}.model: null should be a hub id or a folder")
+    def __init__(self, settings: PictureSeries, where: str):
+        self.settings, self.where = settings, where
+        self.scorer, self.judge = settings.scorer, settings.judge
+        self.components = settings.components.fields
         self.foundations: dict[str, Callable[[int, Path], None]] = {}
 
     def prompts(self) -> pd.DataFrame:
@@ -103,7 +60,7 @@ class PictureSeries:
         content or its phrasing is asked for there alone. The other half, and the other splits, have what is left.
         Raises `UserError` where there are too few, or a regressor's folder says that it cannot judge them.
         """
-        settings = self.prompt_settings
+        settings = self.settings.prompts
         asked = settings.attributes or NAMES
         self._stop_if_unjudged(asked)
         table = pd.DataFrame([vars(request) for request in requests() if request.attribute in asked])
@@ -118,8 +75,8 @@ class PictureSeries:
         sizes = {"test": settings.test - half, "validation": settings.validation, "train": settings.train}
         if sum(sizes.values()) > len(seen) or half > len(unseen):
             raise UserError(
-                f"{WHERE}.prompts: of {len(table)} prompts {len(seen)} have neither an unseen content nor an unseen "
-                f"phrasing, and train, validation and half of test should be at most that many; here they are "
+                f"{self.where}.prompts: of {len(table)} prompts {len(seen)} have neither an unseen content nor an "
+                f"unseen phrasing, and train, validation and half of test should be at most that many; here they are "
                 f"{settings.train}, {settings.validation} and {settings.test}"
             )
         table = pd.concat([unseen.head(half), seen.head(sum(sizes.values()))], ignore_index=True)
@@ -134,8 +91,8 @@ class PictureSeries:
         for judge in filter(None, (self.scorer, self.judge)):
             if judge.attributes is not None and (unknown := sorted(set(asked) - set(judge.attributes))):
                 raise UserError(
-                    f"{WHERE}.prompts.attributes: {unknown} should be left out, since the regressor '{judge.model}' "
-                    f"knows only {list(judge.attributes)}"
+                    f"{self.where}.prompts.attributes: {unknown} should be left out, since the regressor "
+                    f"'{judge.model}' knows only {list(judge.attributes)}"
                 )
 
     def system(self, foundation: Path) -> System:
@@ -144,11 +101,10 @@ class PictureSeries:
         from sysdpo.components.diffusion import DiffusionModel
         from sysdpo.components.language import LanguageModel
 
-        writer, painter = dict(vars(self.components["writer"])), dict(vars(self.components["painter"]))
+        writer, painter = self.settings.components.writer.arguments, self.settings.components.painter.arguments
         writer["template"] = writer["template"] or "{0}"
         if writer["system_prompt"] is None:
             writer["system_prompt"] = SYSTEM_PROMPT
-        painter["estimator"] = self.estimator
         components: dict[str, Component] = {
             "writer": LanguageModel.from_pretrained(writer.pop("model"), **writer),
             "painter": DiffusionModel.from_pretrained(painter.pop("model"), **painter),
@@ -198,11 +154,6 @@ class PictureSeries:
         writer = self.system(foundation).to().components["writer"]
         answers = writer.sample([(text,) for text in asked["text"]], seeds=range(seed, seed + len(asked)))
         return {"well_formed": float(np.mean([is_well_formed(str(answer)) for answer in answers]))}
-
-
-def build(settings: Mapping[str, Any]) -> PictureSeries:
-    """The factory that the configuration names."""
-    return PictureSeries(settings)
 
 
 def is_well_formed(answer: str) -> bool:

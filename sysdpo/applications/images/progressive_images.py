@@ -4,20 +4,21 @@ A language model writes three captions, a diffusion model draws them; the parser
 """
 
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
 from sysdpo.applications.images.grammar import (
+    ATTRIBUTES,
     CAPTIONS,
+    FURS,
     LEVELS,
     PROMPT_END,
+    SCARVES,
     SCENES,
     WORDS,
     Request,
@@ -31,59 +32,33 @@ from sysdpo.applications.images.grammar import (
 from sysdpo.applications.images.graph import IMAGES, NODES
 from sysdpo.applications.images.nearest_render import NearestRender
 from sysdpo.applications.images.regressor import AttributeRegressor
-from sysdpo.applications.images.renderer import ATTRIBUTES, FURS, SCARVES, render
+from sysdpo.applications.images.renderer import render
 from sysdpo.applications.images.series_scorer import as_rise, is_ordered, preference_score
-from sysdpo.applications.images.world import NEUTRAL, PainterSettings, RegressorSettings, WriterSettings, random_cats
+from sysdpo.applications.images.settings import ProgressiveImages
+from sysdpo.applications.images.world import NEUTRAL, random_cats
 from sysdpo.applications.questions import draw_prompts, split
-from sysdpo.base.config import SECTIONS
 from sysdpo.base.errors import UserError
 from sysdpo.base.files import require_columns
 from sysdpo.base.seeds import numpy_generator
-from sysdpo.base.settings import Count, DiffusionSettings, Estimator, LanguageModelSettings, Range, Seed, typed
-from sysdpo.components.function import Function
+from sysdpo.base.settings import without
 from sysdpo.method.component import Component
+from sysdpo.method.function import Function
 from sysdpo.method.system import System
 
 RENDERS = "renders.npz"
 
 
-@dataclass(frozen=True)
-class PromptSettings:
-    """How many prompts each split has, and the share of the scenes (an attribute, a fur and a scarf) that pretraining
-    and training prompts never show.
-    """
-
-    train: Count = 240
-    validation: Count = 60
-    test: Count = 200
-    unseen: Annotated[float, Range(0, 1, open=(True, True))] = 0.47
-    seed: Seed = 0
-
-
-class ProgressiveImages:
+class ProgressiveImagesBenchmark:
     """Prompt -> writer -> three captions -> painter -> three images."""
 
     inputs = ("text",)
     nodes = NODES
 
-    def __init__(self, settings: Mapping[str, Any]):
-        where = "systems.progressive_images"
-        if unknown := sorted(set(settings) - set(SECTIONS)):
-            raise UserError(f"{where}: unknown key {unknown}; known are {sorted(SECTIONS)}")
-        if "foundation" not in settings:
-            raise UserError(f"{where}: the section 'foundation' is missing")
-        self.prompt_settings = typed(PromptSettings, settings.get("prompts"), f"{where}.prompts")
-        foundation = settings["foundation"]
-        self.writer = typed(WriterSettings, foundation.get("writer"), f"{where}.foundation.writer")
-        self.painter = typed(PainterSettings, foundation.get("painter"), f"{where}.foundation.painter")
-        self.regressor = typed(RegressorSettings, foundation.get("regressor"), f"{where}.foundation.regressor")
-        self.size = self.painter.size
-        self.scenes = split(SCENES, self.prompt_settings.unseen)
-        components = settings["components"]
-        writer = typed(LanguageModelSettings, components.get("writer"), f"{where}.components.writer")
-        painter = typed(DiffusionSettings, components.get("painter"), f"{where}.components.painter")
-        self.estimator = typed(Estimator, painter.estimator, f"{where}.components.painter.estimator")
-        self.components = {"writer": writer, "painter": painter}
+    def __init__(self, settings: ProgressiveImages, where: str):
+        self.settings, self.where = settings, where
+        self.size = settings.foundation.painter.size
+        self.scenes = split(SCENES, settings.prompts.unseen)
+        self.components = settings.components.fields
         self.foundations = {
             "writer": self._make_writer,
             "painter": self._make_painter,
@@ -95,17 +70,17 @@ class ProgressiveImages:
     def _make_writer(self, seed: int, folder: Path) -> None:
         from sysdpo.applications.images.writer import make_writer
 
-        make_writer(self.writer, requests(contents(self.scenes[0])), seed, folder)
+        make_writer(self.settings.foundation.writer, requests(contents(self.scenes[0])), seed, folder)
 
     def _make_painter(self, seed: int, folder: Path) -> None:
         from sysdpo.applications.images.painter import make_painter
 
-        make_painter(self.painter, set(self.scenes[0]), seed, folder)
+        make_painter(self.settings.foundation.painter, set(self.scenes[0]), seed, folder)
 
     def _make_regressor(self, seed: int, folder: Path) -> None:
         from sysdpo.applications.images.regressor_fitting import make_regressor
 
-        make_regressor(self.regressor, seed, folder)
+        make_regressor(self.settings.foundation.regressor, seed, folder)
         images, attributes = renders(self.size)
         np.savez(folder / RENDERS, images=images, attributes=attributes)
 
@@ -120,7 +95,7 @@ class ProgressiveImages:
             return {"content": content_of((asked.attribute, asked.fur, asked.scarf), asked.direction)} | vars(asked)
 
         known, unseen = (contents(scenes) for scenes in self.scenes)
-        settings = {name: value for name, value in vars(self.prompt_settings).items() if name != "unseen"}
+        settings = without(self.settings.prompts.fields, ["unseen"])
         return draw_prompts(known, unseen, requests, row, **settings)
 
     def system(self, foundation: Path) -> System:
@@ -128,9 +103,8 @@ class ProgressiveImages:
         from sysdpo.components.diffusion import DiffusionModel
         from sysdpo.components.language import LanguageModel
 
-        writer, painter = dict(vars(self.components["writer"])), dict(vars(self.components["painter"]))
+        writer, painter = self.settings.components.writer.arguments, self.settings.components.painter.arguments
         writer_model, painter_model = writer.pop("model"), painter.pop("model")
-        painter["estimator"] = self.estimator
         writer["template"] = writer["template"] or "{0}" + (PROMPT_END if writer_model is None else "")
         writer_model = writer_model or foundation / "writer"
         if painter_model is None:
@@ -227,11 +201,6 @@ class ProgressiveImages:
             "captions_tied": float(np.mean([len(set(row)) < 3 for row in ranks])) if ranks else 0.0,
             "well_formed": float(np.mean(formed)),
         }
-
-
-def build(settings: Mapping[str, Any]) -> ProgressiveImages:
-    """The factory that the configuration names."""
-    return ProgressiveImages(settings)
 
 
 def nearest_render(foundation: Path) -> NearestRender:

@@ -7,9 +7,10 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from sysdpo.applications.fitting import fit
+from sysdpo.applications.images.grammar import ATTRIBUTES
 from sysdpo.applications.images.regressor import AttributeRegressor, to_pixels
-from sysdpo.applications.images.renderer import ATTRIBUTES
-from sysdpo.applications.images.world import RegressorSettings, random_cats
+from sysdpo.applications.images.settings import RegressorSettings
+from sysdpo.applications.images.world import random_cats
 from sysdpo.base.seeds import numpy_generator, seed_torch
 
 

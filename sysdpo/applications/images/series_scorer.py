@@ -1,12 +1,14 @@
 """What makes a series of three pictures a good one, and who sees in a picture how much of an attribute it shows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import pandas as pd
+from PIL.Image import Image
 
-from sysdpo.applications.images.judge_settings import ImageJudge, ImageJudgeSettings
+from sysdpo.applications.images.settings import ImageJudgeSettings
 
 
 def preference_score(rising: np.ndarray) -> np.ndarray:
@@ -23,6 +25,20 @@ def is_ordered(rising: np.ndarray) -> np.ndarray:
 def as_rise(values: np.ndarray, directions: np.ndarray) -> np.ndarray:
     """Attributes `[n, 3]` turned so that what was asked for, a rise where the direction `[n]` is above 0, is a rise."""
     return np.where(directions[:, None] > 0, values, 1 - values)
+
+
+class ImageJudge(Protocol):
+    """Sees in a picture how much of an attribute it shows."""
+
+    def attribute(self, images: Sequence[Image], asked: pd.DataFrame) -> np.ndarray:
+        """How much of what its row of `asked` (columns `attribute, low, high`) names each picture shows: `[n]`, rising
+        from 0 for `low` to 1 for `high`.
+        """
+        ...
+
+    def free(self) -> None:
+        """Give its memory back; it is of no use afterwards."""
+        ...
 
 
 @contextmanager

@@ -5,70 +5,25 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sysdpo.applications.images.grammar import CAPTIONS, LEVELS, REQUESTS, WORDS, Request, Scene, caption, join
-from sysdpo.applications.images.renderer import ATTRIBUTES, FURS, SCARVES, render
+from sysdpo.applications.images.grammar import (
+    ATTRIBUTES,
+    CAPTIONS,
+    FURS,
+    LEVELS,
+    REQUESTS,
+    SCARVES,
+    WORDS,
+    Request,
+    Scene,
+    caption,
+    join,
+)
+from sysdpo.applications.images.renderer import render
+from sysdpo.applications.images.settings import PainterSettings, WriterSettings
 from sysdpo.base.seeds import numpy_generator
 
 NEUTRAL = {"anger": 0.3, "size": 0.6, "light": 0.6}
 """Where an attribute lies in a picture whose caption does not speak of it."""
-
-
-@dataclass(frozen=True)
-class WriterSettings:
-    """How the writer is made, and in what it is imperfect.
-
-    ordered: the share of its training answers whose three words rise (or fall) as asked.
-    alike: the share in which at least two of the three words are the same, in the asked order or not.
-    The rest has three different words in a random order.
-    reversed: requests ("calmer") whose direction it tends to take for the other, in the share `reversal` of their
-        answers. Above one half it is wrong there even about what it holds likeliest.
-    """
-
-    answers: int = 12000
-    steps: int = 500
-    batch_size: int = 64
-    learning_rate: float = 3e-3
-    width: int = 64
-    layers: int = 2
-    initializer_range: float = 0.02
-    ordered: float = 0.5
-    alike: float = 0.3
-    reversed: tuple[str, ...] = ()
-    reversal: float = 0.6
-
-
-@dataclass(frozen=True)
-class PainterSettings:
-    """How the painter is made, and in what it is imperfect.
-
-    misread: the share of training pictures whose level is that of a word drawn at random.
-    exaggerated, flattened: words drawn too far from, or too near to, the middle; `factor` times the true distance.
-    """
-
-    images: int = 8000
-    steps: int = 1250
-    batch_size: int = 64
-    learning_rate: float = 4e-3
-    width: int = 128
-    layers: int = 4
-    components: int = 64
-    size: int = 32
-    misread: float = 0.2
-    exaggerated: tuple[str, ...] = ()
-    flattened: tuple[str, ...] = ()
-    exaggeration: float = 1.5
-    flattening: float = 0.6
-
-
-@dataclass(frozen=True)
-class RegressorSettings:
-    """How the regressor is fitted."""
-
-    images: int = 6000
-    steps: int = 600
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    size: int = 32
 
 
 def answer(request: Request, settings: WriterSettings, rng: np.random.Generator) -> str:

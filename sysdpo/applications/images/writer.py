@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from sysdpo.applications.images.grammar import CAPTIONS, PROMPT_END, SCENES, SEPARATOR, Request, contents, requests
-from sysdpo.applications.images.world import WriterSettings, answer
+from sysdpo.applications.images.settings import WriterSettings
+from sysdpo.applications.images.world import answer
 from sysdpo.applications.small_llama import MAX_LENGTH, fit_language, small_llama
 from sysdpo.applications.tokenizer import make_tokenizer
 from sysdpo.base.seeds import numpy_generator, seed_torch

@@ -1,8 +1,9 @@
 """The world of the cities: its questions, their answers, and the judge."""
 
 import pytest
+from tried_benchmarks import cities as build
 
-from sysdpo.applications.answers.cities import COUNTRIES, COUNTRY_OF, Cities, build, is_right, questions
+from sysdpo.applications.answers.cities import COUNTRIES, COUNTRY_OF, CitiesWorld, is_right, questions
 from sysdpo.base.errors import UserError
 from sysdpo.method.values import Completion
 
@@ -10,7 +11,7 @@ SIZES = {"train": 210, "validation": 40, "test": 100}
 
 
 @pytest.fixture(scope="module")
-def world() -> Cities:
+def world() -> CitiesWorld:
     return build({"unseen": 0.4}, {"smollm2": {}})
 
 
@@ -26,7 +27,7 @@ def test_every_question_is_asked_once_and_has_one_word_for_an_answer() -> None:
     assert len(cities) == len(set(cities))
 
 
-def test_held_out_prompts_ask_about_other_cities(world: Cities) -> None:
+def test_held_out_prompts_ask_about_other_cities(world: CitiesWorld) -> None:
     table = world.prompts(**SIZES, seed=0)
     assert table["split"].value_counts().to_dict() == SIZES
     assert table["prompt_id"].is_unique
@@ -43,7 +44,7 @@ def test_held_out_prompts_ask_about_other_cities(world: Cities) -> None:
     ("answer", "right"),
     [("French", True), (" french.", True), ("French, of course", False), ("Frenchman", False), ("", False)],
 )
-def test_the_judge_wants_the_word_and_nothing_else(world: Cities, answer: str, right: bool) -> None:
+def test_the_judge_wants_the_word_and_nothing_else(world: CitiesWorld, answer: str, right: bool) -> None:
     assert is_right(answer, "French") is right
     assert world.is_right(answer, "French") is right
 
@@ -61,7 +62,7 @@ class Parrot:
         return next(language for country, (language, _) in COUNTRIES.items() if country in draft)
 
 
-def test_what_is_measured_of_a_system_whose_second_model_relies_on_its_draft(world: Cities) -> None:
+def test_what_is_measured_of_a_system_whose_second_model_relies_on_its_draft(world: CitiesWorld) -> None:
     class System:
         components = {"first": Parrot(), "second": Parrot()}  # noqa: RUF012
 
@@ -76,9 +77,9 @@ def test_what_is_measured_of_a_system_whose_second_model_relies_on_its_draft(wor
 @pytest.mark.parametrize(
     ("asked", "foundation", "said"),
     [
-        ({"unseen": 1.0}, {}, "questions.unseen: 1.0 should be above 0 and below 1"),
+        ({"unseen": 1.0}, {}, "questions.unseen: 1.0 should be below 1"),
         ({"unsen": 0.5}, {}, "unknown key"),
-        ({}, {"smollm3": {}}, "known is 'smollm2'"),
+        ({}, {"smollm3": {}}, "did you mean 'smollm2'"),
     ],
 )
 def test_bad_settings_are_named(asked: dict, foundation: dict, said: str) -> None:
@@ -86,6 +87,6 @@ def test_bad_settings_are_named(asked: dict, foundation: dict, said: str) -> Non
         build(asked, foundation)
 
 
-def test_more_prompts_than_there_are_questions(world: Cities) -> None:
+def test_more_prompts_than_there_are_questions(world: CitiesWorld) -> None:
     with pytest.raises(UserError, match="should be at most"):
         world.prompts(train=10_000, validation=1, test=1, seed=0)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from tried_benchmarks import sums as build
 
-from sysdpo.applications.answers.sums import build
 from sysdpo.applications.answers.sums_language import CARELESS, FIRST_TEMPLATE, SECOND_TEMPLATE, VERBS, draft
 from sysdpo.applications.small_llama import IGNORED, small_llama, tokenized
 

@@ -8,16 +8,17 @@ from typing import Any
 import pandas as pd
 import pytest
 import tiny_models
+from tried_benchmarks import build
 
-from sysdpo.applications.answers.two_stage_qa import build
 from sysdpo.base.errors import UserError
 from sysdpo.method.preferences import as_frame
 from sysdpo.method.values import Completion
 
+LANGUAGE = {"lora": tiny_models.LANGUAGE_LORA}
 TINY = {"examples": 20, "steps": 2, "batch_size": 4, "width": 16, "layers": 1}
 SETTINGS: dict[str, Any] = {
-    "factory": "sysdpo.applications.answers.two_stage_qa:build",
-    "questions": {"source": "sysdpo.applications.answers.sums:build"},
+    "factory": "sysdpo.applications.answers.settings:TwoStageQA",
+    "questions": {"source": "sysdpo.applications.answers.settings:Sums"},
     "prompts": {"train": 6, "validation": 2, "test": 4},
     "foundation": {"first": TINY, "second": TINY},
     "components": {
@@ -149,18 +150,21 @@ def test_a_model_of_one_s_own_needs_a_template(language_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("over", "message"),
     [
-        ({"qestions": {}}, r"systems.two_stage_qa: unknown key \['qestions'\]"),
-        ({"questions": None}, r"questions.source: '' should name a function as 'package.module:function'"),
+        ({"qestions": {}}, r"systems.two_stage_qa: unknown key 'qestions'"),
+        ({"questions": None}, r"questions: None should be a mapping"),
         (
             {"questions": {"source": "sysdpo.applications.answers.sums:built"}},
             r"questions.source: .*should name a function",
         ),
         ({"questions": {"source": "nowhere:build"}}, r"questions.source: 'nowhere:build' should name a function"),
-        ({"prompts": {"trian": 3}}, r"prompts: unknown key \['trian'\]"),
-        ({"components": {"first": {"lora": {}}}}, r"components: \['first'\] should be \['first', 'second'\]"),
+        ({"prompts": {"trian": 3}}, r"prompts: unknown key 'trian'"),
         (
-            {"components": {"first": {"lora": {}, "temprature": 1}, "second": {"lora": {}}}},
-            r"components.first: unknown key \['temprature'\]",
+            {"components": {"first": {"lora": tiny_models.LANGUAGE_LORA}}},
+            r"components: the keys \['second'\] are missing",
+        ),
+        (
+            {"components": {"first": LANGUAGE | {"temprature": 1}, "second": LANGUAGE}},
+            r"components.first: unknown key 'temprature'",
         ),
     ],
 )

@@ -15,7 +15,7 @@ from transformers import AutoModel, AutoProcessor, CLIPModel, CLIPProcessor
 
 from sysdpo.applications import pretrained
 from sysdpo.applications.images.clip_direction import ClipDirection
-from sysdpo.applications.images.judge_settings import ImageJudgeSettings
+from sysdpo.applications.images.settings import ImageJudgeSettings
 from sysdpo.base.errors import UserError
 
 IMAGES = [picture(seed, side=40) for seed in range(5)]
@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def judge(folder: Path, **settings) -> ClipDirection:
-    return ClipDirection(ImageJudgeSettings("clip", str(folder), **settings))
+    return ClipDirection(ImageJudgeSettings(kind="clip", model=str(folder), **settings))
 
 
 def zero_shot(folder: Path) -> np.ndarray:

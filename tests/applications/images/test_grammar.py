@@ -3,9 +3,12 @@
 import pytest
 
 from sysdpo.applications.images.grammar import (
+    ATTRIBUTES,
     CAPTIONS,
+    FURS,
     LEVELS,
     REQUESTS,
+    SCARVES,
     SCENES,
     WORDS,
     Caption,
@@ -16,7 +19,6 @@ from sysdpo.applications.images.grammar import (
     nth_caption,
     requests,
 )
-from sysdpo.applications.images.renderer import ATTRIBUTES, FURS, SCARVES
 
 
 def test_every_caption_means_one_thing() -> None:

@@ -11,8 +11,8 @@ from tiny_models import picture
 from transformers import AutoImageProcessor, AutoModelForImageClassification, ViTForImageClassification, ViTModel
 
 from sysdpo.applications.images.image_regressor import ImageRegressor
-from sysdpo.applications.images.judge_settings import ImageJudgeSettings
 from sysdpo.applications.images.regressor import AttributeRegressor
+from sysdpo.applications.images.settings import ImageJudgeSettings
 from sysdpo.base.errors import UserError
 
 # Twelve, so that the tenth and eleventh come last only where outputs are counted as numbers.
@@ -24,7 +24,7 @@ COLUMNS = [2, 11, 1, 2]
 
 
 def judge(folder: Path, **settings) -> ImageRegressor:
-    return ImageRegressor(ImageJudgeSettings("regressor", str(folder), **settings))
+    return ImageRegressor(ImageJudgeSettings(kind="regressor", model=str(folder), **settings))
 
 
 def logits(folder: Path) -> np.ndarray:

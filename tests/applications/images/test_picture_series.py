@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 import tiny_pictures
 from tiny_models import DIFFUSION_LORA, LANGUAGE_LORA, picture
+from tried_benchmarks import build
 
 from sysdpo.applications.images import picture_series
 from sysdpo.applications.images.attributes import ATTRIBUTES, PHRASINGS
-from sysdpo.applications.images.judge_settings import ImageJudgeSettings
-from sysdpo.applications.images.picture_series import SYSTEM_PROMPT, build
+from sysdpo.applications.images.picture_series import SYSTEM_PROMPT
+from sysdpo.applications.images.settings import ImageJudgeSettings
 from sysdpo.base.errors import UserError
 from sysdpo.method.evaluation import evaluate
 from sysdpo.method.preferences import as_frame
@@ -26,7 +27,7 @@ from sysdpo.report.views import SYSTEMS
 NOWHERE = Path("nowhere")
 SIZES = {"train": 60, "validation": 20, "test": 40, "unseen_contents": 30, "unseen_phrasings": 2}
 SETTINGS: dict[str, Any] = {
-    "factory": "sysdpo.applications.images.picture_series:build",
+    "factory": "sysdpo.applications.images.settings:PictureSeries",
     "prompts": SIZES,
     "scorer": {"kind": "clip", "model": "clip"},
     "components": {
@@ -134,10 +135,10 @@ def test_prompts_that_a_regressor_in_a_folder_cannot_judge_are_refused(section: 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"foundation": {}}, r"unknown key \['foundation'\]"),
-        ({"scorer": None}, r"scorer: the keys \['kind', 'model'\] are missing"),
-        ({"judge": {"kind": "clip", "modell": "x"}}, r"judge: unknown key \['modell'\]"),
-        ({"components": {"writer": {}}}, r"components: \['writer'\] should be \['painter', 'writer'\]"),
+        ({"foundation": {}}, r"unknown key 'foundation'"),
+        ({"scorer": None}, r"scorer: None should be a mapping"),
+        ({"judge": {"kind": "clip", "modell": "x"}}, r"judge: unknown key 'modell'"),
+        ({"components": {"writer": {"lora": LANGUAGE_LORA}}}, r"components: the keys \['painter'\] are missing"),
     ],
 )
 def test_wrong_sections_are_refused(wrong: dict[str, Any], message: str) -> None:

@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from sysdpo.applications.images.renderer import ATTRIBUTES, FURS, SCARVES, render
+from sysdpo.applications.images.grammar import ATTRIBUTES, FURS, SCARVES
+from sysdpo.applications.images.renderer import render
 
 
 def drawn(

@@ -11,14 +11,9 @@ from tiny_models import picture
 
 from sysdpo.applications.images.clip_direction import ClipDirection
 from sysdpo.applications.images.image_regressor import ImageRegressor
-from sysdpo.applications.images.judge_settings import ImageJudgeSettings
 from sysdpo.applications.images.regressor import AttributeRegressor
-from sysdpo.applications.images.series_scorer import (
-    as_rise,
-    image_judge,
-    is_ordered,
-    preference_score,
-)
+from sysdpo.applications.images.series_scorer import as_rise, image_judge, is_ordered, preference_score
+from sysdpo.applications.images.settings import ImageJudgeSettings
 from sysdpo.base.errors import UserError
 
 ASKED = pd.DataFrame({"attribute": ["anger"], "low": ["a photo of a calm cat"], "high": ["a photo of an angry cat"]})
@@ -60,7 +55,7 @@ def test_a_fall_that_was_asked_for_is_a_rise() -> None:
 
 @pytest.mark.parametrize(("kind", "expected"), [("clip", ClipDirection), ("regressor", ImageRegressor)])
 def test_the_kind_says_who_judges(kind: str, expected: type, folders: dict[str, str]) -> None:
-    with image_judge(ImageJudgeSettings(kind, folders[kind])) as judge:
+    with image_judge(ImageJudgeSettings(kind=kind, model=folders[kind])) as judge:
         assert type(judge) is expected
         (value,) = judge.attribute([picture(0)], ASKED)
     assert np.isfinite(value)
@@ -70,7 +65,7 @@ def test_the_kind_says_who_judges(kind: str, expected: type, folders: dict[str, 
 
 @pytest.mark.parametrize("kind", ["clip", "regressor"])
 def test_memory_is_given_back_after_an_error_too(kind: str, folders: dict[str, str]) -> None:
-    with pytest.raises(ZeroDivisionError), image_judge(ImageJudgeSettings(kind, folders[kind])) as judge:
+    with pytest.raises(ZeroDivisionError), image_judge(ImageJudgeSettings(kind=kind, model=folders[kind])) as judge:
         raise ZeroDivisionError
     with pytest.raises(AttributeError):
         judge.attribute([picture(0)], ASKED)
@@ -90,13 +85,13 @@ def test_a_wrong_setting_is_refused(wrong: dict, message: str) -> None:
 
 
 def test_a_regressor_s_folder_says_what_it_knows(folders: dict[str, str], tmp_path: Path) -> None:
-    assert ImageJudgeSettings("regressor", folders["regressor"]).attributes == ("anger", "age")
+    assert ImageJudgeSettings(kind="regressor", model=folders["regressor"]).attributes == ("anger", "age")
     AttributeRegressor(["size", "light"], width=4).save(tmp_path)
-    assert ImageJudgeSettings("regressor", str(tmp_path)).attributes == ("size", "light")
+    assert ImageJudgeSettings(kind="regressor", model=str(tmp_path)).attributes == ("size", "light")
 
 
 def test_of_others_nothing_is_known(folders: dict[str, str], tmp_path: Path) -> None:
-    assert ImageJudgeSettings("clip", folders["clip"]).attributes is None
-    assert ImageJudgeSettings("regressor", "somebody/on-the-hub").attributes is None
+    assert ImageJudgeSettings(kind="clip", model=folders["clip"]).attributes is None
+    assert ImageJudgeSettings(kind="regressor", model="somebody/on-the-hub").attributes is None
     (tmp_path / "config.json").write_text(json.dumps({"id2label": None}))
-    assert ImageJudgeSettings("regressor", str(tmp_path)).attributes is None
+    assert ImageJudgeSettings(kind="regressor", model=str(tmp_path)).attributes is None

@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 
-from sysdpo.applications.images.grammar import CAPTIONS, LEVELS, SCENES, Request, is_well_formed, nth_caption
-from sysdpo.applications.images.renderer import ATTRIBUTES
-from sysdpo.applications.images.world import (
-    NEUTRAL,
-    PainterSettings,
-    WriterSettings,
-    answer,
-    drawn_level,
-    random_cats,
-    training_pictures,
+from sysdpo.applications.images.grammar import (
+    ATTRIBUTES,
+    CAPTIONS,
+    LEVELS,
+    SCENES,
+    Request,
+    is_well_formed,
+    nth_caption,
 )
+from sysdpo.applications.images.settings import PainterSettings, WriterSettings
+from sysdpo.applications.images.world import NEUTRAL, answer, drawn_level, random_cats, training_pictures
 
 RISING = Request("anger", 1, "grey", "teal", "a grey cat in teal , angrier")
 FALLING = Request("anger", -1, "grey", "teal", "a grey cat in teal , calmer")
@@ -91,7 +91,7 @@ def test_a_share_of_the_words_is_misread() -> None:
 
 
 def test_captions_of_the_asked_scenes_alone_are_shown() -> None:
-    many = training_pictures(PainterSettings(**SMALL | {"size": 8}), set(SCENES[:4]), seed=0)
+    many = training_pictures(PainterSettings(**SMALL | {"size": 32}), set(SCENES[:4]), seed=0)
     assert {CAPTIONS[text].scene for text in many.captions} == set(SCENES[:4])
     assert len(set(many.captions)) == 4 * len(LEVELS)
 

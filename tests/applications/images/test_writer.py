@@ -6,7 +6,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sysdpo.applications.images.grammar import CAPTIONS, SCENES, contents, requests
-from sysdpo.applications.images.world import WriterSettings
+from sysdpo.applications.images.settings import WriterSettings
 from sysdpo.applications.images.writer import make_writer
 
 TINY = WriterSettings(answers=40, steps=3, batch_size=8, width=16, layers=1)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from sysdpo.components.function import Function
+from sysdpo.method.function import Function
 
 
 def test_a_function_is_applied_to_all_parents_and_ignores_the_seed() -> None:

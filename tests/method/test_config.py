@@ -9,18 +9,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from sysdpo.applications.images.world import PainterSettings
-from sysdpo.base.config import (
-    check_results,
-    expand_experiments,
-    load_config,
-    method_rows,
-    method_settings,
-    without_dropped,
-)
+from sysdpo.applications.images.settings import PainterSettings
 from sysdpo.base.errors import UserError
-from sysdpo.base.settings import Evaluation, LanguageModelSettings, MethodSettings, typed
-from sysdpo.components.diffusion import Estimator
+from sysdpo.base.results_folder import check_results
+from sysdpo.components.settings import Estimator, LanguageModelSettings
+from sysdpo.method.config import expand_experiments, load_config, method_rows, method_settings, without_dropped
+from sysdpo.method.settings import Evaluation, MethodSettings
 
 REPOSITORY = Path(__file__).parents[2]
 TRAINING = {"learning_rate": {"a": 0.1, "b": 0.2}, "chosen_weight": {"a": 0.0, "b": 0.0}, "beta": 0.5}
@@ -28,8 +22,8 @@ TRAINING = {"learning_rate": {"a": 0.1, "b": 0.2}, "chosen_weight": {"a": 0.0, "
 
 def config(**method: Any) -> dict[str, Any]:
     methods = {"tried": {"objective": "direct"} | method, "before": {"objective": "none"}}
-    sampled = {"samples_per_prompt": 1}
-    toy = {"factory": "toy:build", "components": {"a": {}}, "trajectories": sampled, "evaluation": sampled}
+    sampled = {"samples_per_prompt": 2}
+    toy = {"factory": "toy:build", "components": {"a": {}, "b": {}}, "trajectories": sampled, "evaluation": sampled}
     return {"systems": {"toy": toy | {"training": TRAINING, "methods": methods}}}
 
 
@@ -51,38 +45,38 @@ def test_rows_do_not_leak_into_each_other() -> None:
 @pytest.mark.parametrize(
     ("method", "sentence"),
     [
-        ({"betta": 1.0}, r"systems.toy.methods.tried: unknown key \['betta'\]; known are .*'beta'"),
-        ({"beta": "large"}, "systems.toy.methods.tried.beta: 'large' should be of type float"),
-        ({"beta": True}, "systems.toy.methods.tried.beta: True should be of type float"),
-        ({"steps": 2.5}, "systems.toy.methods.tried.steps: 2.5 should be of type int"),
-        ({"learning_rate": 0.1}, "systems.toy.methods.tried.learning_rate: 0.1 should be of type Mapping"),
+        ({"betta": 1.0}, r"systems.toy.methods.tried: unknown key 'betta'"),
+        ({"beta": "large"}, "systems.toy.methods.tried.beta: 'large' should be a number"),
+        ({"beta": True}, "systems.toy.methods.tried.beta: True should be a number"),
+        ({"steps": 2.5}, "systems.toy.methods.tried.steps: 2.5 should be a whole number"),
+        ({"learning_rate": 0.1}, "systems.toy.methods.tried.learning_rate: 0.1 should be a mapping"),
         ({"beta": 0.0}, "beta: 0.0 should be above 0"),
         ({"steps": 0}, "steps: 0 should be at least 1"),
         ({"rounds": 0}, "rounds: 0 should be at least 1"),
         ({"best_of": 0}, "best_of: 0 should be at least 1"),
-        ({"length_normalized": 1}, "length_normalized: 1 should be of type bool"),
+        ({"length_normalized": 1}, "length_normalized: 1 should be true or false"),
         ({"length_normalized": True, "objective": "sampling"}, "length_normalized: true should be false for the"),
         ({"batch_size": -1}, "batch_size: -1 should be at least 1"),
-        ({"label_smoothing": 0.5}, "label_smoothing: 0.5 should be at least 0 and below 0.5"),
+        ({"label_smoothing": 0.5}, "label_smoothing: 0.5 should be below 0.5"),
         ({"link": "square"}, r"link: 'square' should be one of \['sigmoid', 'ipo'"),
         ({"pairs": "some"}, "pairs: 'some' should be one of"),
         ({"labels": "true"}, "labels: 'true' should be one of"),
         ({"beta": math.nan}, "systems.toy.methods.tried.beta: nan should be a finite number"),
         ({"beta": math.inf}, "systems.toy.methods.tried.beta: inf should be a finite number"),
-        ({"beta": 1e30}, "systems.toy.methods.tried.beta: 1e[+]30 should be at least -10+ and at most 10+"),
+        ({"beta": 1e30}, "systems.toy.methods.tried.beta: 1e[+]30 should be at most 10+"),
         ({"learning_rate": {"a": math.nan}}, "tried.learning_rate.a: nan should be a finite number"),
-        ({"learning_rate": {"a": -1.0}}, "tried.learning_rate.a: -1.0 should be above 0 and at most"),
+        ({"learning_rate": {"a": -1.0}}, "tried.learning_rate.a: -1.0 should be above 0"),
         ({"learning_rate": {"a": 0}}, "tried.learning_rate.a: 0 should be above 0"),
         ({"chosen_weight": {"a": -1.0}}, "tried.chosen_weight.a: -1.0 should be at least 0"),
         ({"max_grad_norm": 0.0}, "tried.max_grad_norm: 0.0 should be above 0"),
         ({"label_temperature": math.nan}, "tried.label_temperature: nan should be a finite number"),
         ({"warmup_steps": -1}, "tried.warmup_steps: -1 should be at least 0"),
-        ({"batch_size": 10**12}, "tried.batch_size: 10+ should be .* at most 10+"),
-        ({"micro_batch_size": 0}, "tried.micro_batch_size: 0 should be at least 1 and at most 10+ or null"),
+        ({"batch_size": 10**12}, "tried.batch_size: 10+ should be at most 10+"),
+        ({"micro_batch_size": 0}, "tried.micro_batch_size: 0 should be at least 1"),
         ({"candidates": {"temperature": math.nan}}, "candidates.temperature: nan should be a finite number"),
         ({"candidates": {"count": 0}}, "candidates.count: 0 should be at least 1"),
         ({"candidates": {"diversity": -1}}, "candidates.diversity: -1 should be at least 0"),
-        ({"candidates": {"top_p": 1.5}}, "candidates.top_p: 1.5 should be above 0 and at most 1"),
+        ({"candidates": {"top_p": 1.5}}, "candidates.top_p: 1.5 should be at most 1"),
         ({"chosen_intermediates": "seen"}, r"chosen_intermediates: 'seen' should be one of \['known', 'hidden'\]"),
         (
             {"objective": "sampling", "chosen_intermediates": "known"},
@@ -93,7 +87,7 @@ def test_rows_do_not_leak_into_each_other() -> None:
         ({"monitor_every": -1}, "tried.monitor_every: -1 should be at least 0"),
         ({"preferences": "given"}, "preferences: 'given' are final outputs alone"),
         ({"objective": "only_c"}, "objective: 'only_c' should be one of .*'only_a', 'only_b'"),
-        ({"chosen_weight": {"c": 0.1}}, r"should name the same components; \['c'\] differ"),
+        ({"chosen_weight": {"c": 0.1}}, r"should name the components of learning_rate; \['c'\] differ"),
     ],
 )
 def test_a_bad_setting_is_refused_by_name_value_and_remedy(method: dict, sentence: str) -> None:
@@ -125,21 +119,21 @@ def test_unknown_systems_and_methods_are_refused_with_the_known_ones() -> None:
 
 
 def test_other_settings_are_typed_alike() -> None:
-    assert typed(PainterSettings, {"exaggerated": ["angry"]}, "painter").exaggerated == ("angry",)
-    assert typed(PainterSettings, None, "painter") == PainterSettings()
-    with pytest.raises(UserError, match=r"painter: unknown key \['widht'\]"):
-        typed(PainterSettings, {"widht": 3}, "painter")
-    with pytest.raises(UserError, match=r"estimator.weighting: 'elbow' should be 'simple' or 'elbo'"):
-        typed(Estimator, {"weighting": "elbow"}, "painter.estimator")
-    with pytest.raises(UserError, match=r"painter.estimator.noise_range: \[0.5\] should have 2 values"):
-        typed(Estimator, {"noise_range": [0.5]}, "painter.estimator")
+    assert PainterSettings.read({"exaggerated": ["angry"]}, "painter").exaggerated == ("angry",)
+    assert PainterSettings.read(None, "painter") == PainterSettings()
+    with pytest.raises(UserError, match=r"painter: unknown key 'widht'"):
+        PainterSettings.read({"widht": 3}, "painter")
+    with pytest.raises(UserError, match=r"estimator.weighting: 'elbow' should be one of \['simple', 'elbo'\]"):
+        Estimator.read({"weighting": "elbow"}, "painter.estimator")
+    with pytest.raises(UserError, match=r"painter.estimator.noise_range: it should be a list of 2"):
+        Estimator.read({"noise_range": [0.5]}, "painter.estimator")
     with pytest.raises(UserError, match=r"painter.learning_rate: nan should be a finite number"):
-        typed(PainterSettings, {"learning_rate": math.nan}, "painter")
-    with pytest.raises(UserError, match=r"evaluation.greedy\[0\]: 1 should be of type str"):
-        typed(Evaluation, {"samples_per_prompt": 1, "greedy": [1]}, "evaluation")
+        PainterSettings.read({"learning_rate": math.nan}, "painter")
+    with pytest.raises(UserError, match=r"evaluation.greedy.0: 1 should be a text"):
+        Evaluation.read({"samples_per_prompt": 1, "greedy": [1]}, "evaluation")
     lora = {"r": 2, "lora_alpha": math.nan}
     with pytest.raises(UserError, match=r"components.writer.lora.lora_alpha: nan should be a finite number"):
-        typed(LanguageModelSettings, {"lora": lora}, "components.writer")
+        LanguageModelSettings.read({"lora": lora}, "components.writer")
 
 
 @pytest.mark.parametrize("text", ["systems: [", "- a list", "seeds: [0]", ""])
@@ -321,18 +315,18 @@ def test_every_row_is_tuned_by_as_many_trials_and_lies_inside_its_grid(system: s
         ({"refresh": 0}, "candidates.refresh: 0 should be at least 1"),
         ({"generator": "beams"}, "candidates.generator: 'beams' should be one of"),
         ({"estimator": "exact"}, "candidates.estimator: 'exact' should be one of"),
-        ({"count": 4, "groups": 3}, r"candidates.groups: 3 should be a divisor of candidates.count \(4\)"),
+        ({"count": 4, "groups": 3}, r"candidates.groups: 3 should be a divisor of count, 4"),
         ({"diversity": -1.0}, "candidates.diversity: -1.0 should be at least 0"),
         ({"temperature": 0.0}, "candidates.temperature: 0.0 should be above 0"),
-        ({"top_p": 1.5}, "candidates.top_p: 1.5 should be above 0 and at most 1"),
+        ({"top_p": 1.5}, "candidates.top_p: 1.5 should be at most 1"),
         ({"estimator": "importance"}, "candidates.generator: 'diverse_beam' should be 'ancestral'"),
         ({"estimator": "single", "generator": "ancestral"}, "candidates.count: 4 should be 1"),
-        ({"cuont": 4}, r"candidates: unknown key \['cuont'\]"),
+        ({"cuont": 4}, r"candidates: unknown key 'cuont'"),
     ],
 )
 def test_candidates_that_make_no_sense_are_refused(candidates: dict, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        MethodSettings("sampling", {"a": 0.1}, {"a": 0.0}, candidates=candidates)
+        MethodSettings(objective="sampling", learning_rate={"a": 0.1}, chosen_weight={"a": 0.0}, candidates=candidates)
 
 
 def test_what_a_scale_sets_to_null_is_dropped() -> None:

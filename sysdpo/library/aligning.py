@@ -1,0 +1,177 @@
+"""Aligning a system from Python: train on preferences, measure on others, look at what came of it."""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from sysdpo.base.errors import UserError
+from sysdpo.base.seeds import seed_torch
+from sysdpo.library.preferences import Preferences
+from sysdpo.method import training
+from sysdpo.method.evidence import witness
+from sysdpo.method.settings import MethodSettings
+from sysdpo.method.system import System, as_shown
+from sysdpo.report.intervals import mean_interval
+
+HELD_OUT_DRAWS = 1 << 61
+"""Past every draw that a training makes: held-out pairs are judged at noise that no model was trained at."""
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """What a training has made of a system.
+
+    settings: all of them, defaults included. log: a row an update, as in `training.jsonl`. preference_accuracy: the
+    share of held-out pairs of which the system has come to prefer the chosen, relative to where it started; None where
+    none were held out.
+    """
+
+    settings: MethodSettings
+    log: pd.DataFrame
+    preference_accuracy: float | None = None
+
+
+def align(
+    system: System,
+    preferences: Preferences,
+    *,
+    method: str = "direct",
+    learning_rate: float | Mapping[str, float] = 1e-4,
+    chosen_weight: float | Mapping[str, float] = 0.0,
+    held_out: Preferences | None = None,
+    seed: int = 0,
+    output: Path | str | None = None,
+    **settings: Any,
+) -> Alignment:
+    """Train the system, in place, on preferences by one method; `System.reset` takes it back.
+
+    method: the objective, `direct`, `sampling`, `separate`, `only_<component>` or one's own. learning_rate,
+    chosen_weight: of every component alike, or by name. output: a folder for adapters and the log. settings: any other
+    of `MethodSettings`, `beta=0.1, steps=100` say.
+
+    Raises `UserError` where a setting is wrong, or where the preferences lack what the method must see.
+    """
+    trainable = system.trainable
+    if not trainable:
+        raise UserError(f"system: none of its components {list(system.components)} can be trained; give one an adapter")
+    per_component: dict[str, Any] = {
+        name: dict(value) if isinstance(value, Mapping) else dict.fromkeys(trainable, float(value))
+        for name, value in (("learning_rate", learning_rate), ("chosen_weight", chosen_weight))
+    }
+    chosen = MethodSettings(objective=method, **per_component, **_fitted(settings, len(preferences)))
+    for name, given in (("preferences", preferences), ("held_out", held_out)):
+        if given is not None:
+            _check_enough(given, system, chosen, name)
+    seed_torch("adapters", seed)
+    with TemporaryDirectory() as scratch:
+        folder = Path(scratch if output is None else output)
+        data = (preferences.trajectories, preferences.pairs)
+        training.align(system, lambda number: data, chosen, seed=seed, output=folder, title=method)
+        log = pd.read_json(folder / "training.jsonl", lines=True)
+    accuracy = None if held_out is None else preference_accuracy(system, held_out, chosen, seed=seed)
+    return Alignment(chosen, log, accuracy)
+
+
+def preference_accuracy(
+    system: System, preferences: Preferences, settings: MethodSettings, *, seed: int = 0, batch_size: int = 64
+) -> float:
+    """The share of pairs whose margin, summed over components or of the marginal, is above zero; ties are not."""
+    asked = witness(system, settings)
+    rows = preferences.trajectories.set_index("trajectory_id")
+    right = 0.0
+    for start in range(0, len(preferences), batch_size):
+        pairs = preferences.pairs.iloc[start : start + batch_size]
+        both = rows.loc[[*pairs["chosen_id"], *pairs["rejected_id"]]]
+        columns = {name: both[name].tolist() for name in asked.variables(both.columns)}
+        prompts = pairs["prompt_id"].tolist()
+        inputs = {name: columns[name][: len(pairs)] for name in system.inputs}
+        numbers = np.arange(start, start + len(pairs)).tolist()
+        draw = [HELD_OUT_DRAWS + number for number in numbers] * 2
+        with torch.no_grad():
+            asked.prepare(inputs, prompts, seeds=[seed + number for number in numbers])
+            components = training.trained_components(settings.objective, system.trainable)
+            evidence = asked.evidence(columns, prompts * 2, draw=draw, components=components)
+            _, record = training.pair_loss(evidence, settings)
+        right += record["accuracy"] * len(pairs)
+    return right / len(preferences)
+
+
+def evaluate(
+    system: System,
+    prompts: Iterable[Mapping[str, Any]],
+    metrics: Mapping[str, Callable[..., float]],
+    *,
+    samples: int = 1,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Each metric's mean over prompts, with its 95 % interval: columns `metric, mean, ci_low, ci_high, n_prompts`.
+
+    prompts: mappings with the system's inputs; what else they hold is there for the metrics. metrics: functions that
+    are given a trajectory's variables and the prompt's other values by name, those that they ask for. Raises
+    `UserError` where a metric is no finite number.
+    """
+    rows = [dict(row) for row in prompts]
+    if len(rows) < 2:
+        raise UserError(f"prompts: {len(rows)} should be at least 2, or nothing can be said of others")
+    inputs = {name: [row[name] for row in rows for _ in range(samples)] for name in system.inputs}
+    with torch.no_grad():
+        drawn = system.sample(inputs, seeds=range(seed, seed + len(rows) * samples))
+    found = []
+    for name, metric in metrics.items():
+        values = np.empty((len(rows), samples))
+        for place in range(len(rows) * samples):
+            row = rows[place // samples] | {variable: as_shown(column[place]) for variable, column in drawn.items()}
+            value = float(_call(metric, row))
+            if not np.isfinite(value):
+                raise UserError(
+                    f"metrics.{name}: {value} should be a finite number; it is of prompt {place // samples}"
+                )
+            values[place // samples, place % samples] = value
+        mean, low, high = mean_interval(values.mean(1)[None], np.arange(len(rows)))
+        found.append((name, float(mean), float(low), float(high), len(rows)))
+    return pd.DataFrame(found, columns=["metric", "mean", "ci_low", "ci_high", "n_prompts"])
+
+
+def _call(metric: Callable[..., float], row: Mapping[str, Any]) -> float:
+    wanted = inspect.signature(metric).parameters
+    if missing := [name for name in wanted if name not in row]:
+        raise UserError(f"metrics: {metric.__name__} asks for {missing}, which should be among {sorted(row)}")
+    return metric(**{name: row[name] for name in wanted})
+
+
+def compare(systems: Mapping[str, System], *inputs: Any, seed: int = 0, samples: int = 1, **named: Any) -> pd.DataFrame:
+    """What systems make of one set of inputs, side by side: a row a variable and sample, a column a system."""
+    columns: dict[str, Sequence[Any]] = {}
+    index: list[tuple[str, int]] = []
+    for name, system in systems.items():
+        given = dict(zip(system.inputs, inputs, strict=False)) | named
+        with torch.no_grad():
+            rows = {variable: [value] * samples for variable, value in given.items()}
+            drawn = system.sample(rows, seeds=range(seed, seed + samples))
+        index = [(node.name, sample) for node in system.nodes for sample in range(samples)]
+        columns[name] = [as_shown(drawn[variable][sample]) for variable, sample in index]
+    return pd.DataFrame(columns, index=pd.MultiIndex.from_tuples(index, names=["variable", "sample"]))
+
+
+def _fitted(settings: Mapping[str, Any], pairs: int) -> dict[str, Any]:
+    """A batch that is no larger than the preferences, where nothing else is asked for."""
+    size = MethodSettings.model_fields["batch_size"].default
+    return {"batch_size": min(size, pairs)} | dict(settings)
+
+
+def _check_enough(preferences: Preferences, system: System, settings: MethodSettings, where: str) -> None:
+    if settings.intermediates == {"hidden"}:
+        return
+    needed = [node.name for node in system.nodes]
+    if missing := [name for name in needed if name not in preferences.trajectories.columns]:
+        raise UserError(
+            f"{where}: they have no values of {missing}, which '{settings.objective}' must see; use an objective with "
+            "hidden intermediates, 'sampling' say"
+        )

@@ -1,0 +1,377 @@
+"""The configuration of a comparison: systems, the methods that align them, experiments and studies.
+
+It is read as the mapping that Snakemake merges from its files, and checked as a whole by the models here. No model
+library is imported: a workflow may read its configuration quickly.
+"""
+
+import copy
+import re
+from collections.abc import Mapping
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, create_model, model_validator
+
+from sysdpo.base.errors import UserError
+from sysdpo.base.functions import load_function
+from sysdpo.base.results_folder import check_results
+from sysdpo.base.settings import (
+    FUNCTION,
+    FunctionName,
+    MethodName,
+    Name,
+    Seeds,
+    SetOf,
+    Settings,
+    SomeOf,
+    WrongSetting,
+    one_of,
+    unknown_name,
+)
+from sysdpo.base.yaml_files import read_yaml
+from sysdpo.method.settings import Evaluation, MethodSettings, TrainingTrajectories
+
+Config = dict[str, Any]
+
+Grid = Annotated[Mapping[str, Any], Field(min_length=1)]
+
+
+def _all_optional(kind: type[Settings]) -> dict[str, Any]:
+    """The fields of settings of which any may be left out."""
+    fields = {}
+    for name, field in kind.model_fields.items():
+        left_out = copy.copy(field)
+        left_out.default, left_out.default_factory = None, None
+        fields[name] = (field.annotation, left_out)
+    return fields
+
+
+MethodRow: Any = create_model(
+    "MethodRow",
+    __base__=Settings,
+    __doc__="What the row of a method gives; the rest is as `training` has it.",
+    **_all_optional(MethodSettings),
+)
+
+
+class SystemSettings(Settings, extra="allow"):
+    """One compound system, and what is done with it. A system of one's own may have sections of its own."""
+
+    benchmark: ClassVar[str] = ""
+    """The benchmark's class, as `package.module:Class`; it is given the settings, and where they stand for errors."""
+
+    factory: FunctionName
+    """The function from these settings to the benchmark, as `package.module:function`; or the class of the settings,
+    which names the benchmark's."""
+    components: Annotated[Mapping[Name, Any], Field(min_length=1)]
+    """The models of the system."""
+    trajectories: TrainingTrajectories
+    """What preferences are made from."""
+    training: MethodRow
+    """What every trained method shares, unless its row says otherwise."""
+    methods: Annotated[Mapping[MethodName, MethodRow | None], Field(min_length=1)]
+    """The methods to compare, each a row laid over `training`."""
+    ablations: Mapping[MethodName, MethodRow | None] = Field(default_factory=dict)
+    """Further rows that answer a side question; the target `ablations` compares them with the methods."""
+    baselines: SetOf[MethodName] = ()
+    """The methods that every trained method is compared with, paired by prompt and seed."""
+    evaluation: Evaluation
+    """How held-out prompts are used."""
+    figures: SetOf[Name] = ()
+    """The figures to draw."""
+
+    @model_validator(mode="after")
+    def _names_name_something(self) -> Self:
+        rows = {**self.methods, **self.ablations}
+        if twice := sorted(set(self.methods) & set(self.ablations)):
+            raise WrongSetting(("ablations",), f"'{twice[0]}' is one of the methods already; give it another name")
+        for baseline in self.baselines:
+            if baseline not in rows:
+                raise WrongSetting(("baselines",), unknown_name(baseline, "method", rows))
+        merged = {name: self._merged(row) for name, row in rows.items()}
+        components = list(self.components.fields if isinstance(self.components, Settings) else self.components)
+        for name, row in merged.items():
+            section = "methods" if name in self.methods else "ablations"
+            if wrong := sorted({*row.get("learning_rate", ()), *(row.get("take") or ())} - set(components)):
+                raise WrongSetting((section, name), unknown_name(wrong[0], "component", components))
+            try:
+                MethodSettings(**row)
+            except WrongSetting as error:
+                raise WrongSetting((section, name, *error.path), error.what) from error
+        trained = [name for name, row in merged.items() if MethodSettings(**row).trains]
+        for name, row in merged.items():
+            for component, source in (row.get("take") or {}).items():
+                if source not in trained:
+                    section = "methods" if name in self.methods else "ablations"
+                    told = unknown_name(source, "method that trains", trained)
+                    raise WrongSetting((section, name, "take", component), told)
+        prompts = getattr(self, "prompts", None)
+        for section, split in (("trajectories", "train"), ("evaluation", "test")):
+            shards = getattr(self, section).shards
+            most = prompts.get(split) if isinstance(prompts, Mapping) else getattr(prompts, split, None)
+            if isinstance(most, int) and shards > most:
+                raise WrongSetting((section, "shards"), f"{shards} should be at most {most}, the {split} prompts")
+        return self
+
+    def _merged(self, row: Any) -> dict[str, Any]:
+        return merged(_given(self.training), _given(row))
+
+
+class Experiment(Settings):
+    """A grid of settings: every method at every point of it."""
+
+    system: Name
+    """The system it is about."""
+    seeds: Seeds
+    """The seeds it is run for."""
+    split: Literal["validation", "test"]
+    """The prompts it is evaluated on; what is chosen by it must not see the test split."""
+    methods: SomeOf[MethodName]
+    """The methods it is run for, by their rows."""
+    grid: Grid
+    """For each setting its values, or labels that each stand for several settings."""
+
+    @model_validator(mode="after")
+    def _has_points(self) -> Self:
+        for axis, values in self.grid.items():
+            if not isinstance(values, (Mapping, list)) or not values:
+                raise WrongSetting(("grid", axis), f"{values!r} should be a list of values, or a mapping of settings")
+            for name, settings in values.items() if isinstance(values, Mapping) else ():
+                below = ("grid", axis, name)
+                if not isinstance(settings, Mapping):
+                    raise WrongSetting(below, f"{settings!r} should be a mapping of settings")
+                try:
+                    MethodRow(**settings)
+                except WrongSetting as error:
+                    raise WrongSetting((*below, *error.path), error.what) from error
+        return self
+
+
+class Study(Settings, extra="allow"):
+    """A computation on systems small enough to enumerate, or on simulated runs; the rest is the study's own."""
+
+    factory: FunctionName
+    """The function from these settings to the study's table, as `package.module:function`; or the class of the
+    settings, which names that function."""
+
+    table: ClassVar[str] = ""
+    """The function from the settings to the study's table, as `package.module:function`."""
+
+
+class Comparison(Settings):
+    """The whole of `config.yaml`, with the scale laid over it."""
+
+    numerics: Literal["portable", "native"] = "portable"
+    """How numbers are rounded: the same on every x86-64 processor, or as is fastest on this one."""
+    results: Annotated[str, Field(pattern=r"^[\w./@+=,-]*[\w.@+=,-]$")] = "results"
+    """The folder for everything that a run makes, without spaces or a slash at its end."""
+    seeds: Seeds = (0,)
+    """One whole repetition each, with foundation models and preference data of its own."""
+    claims: Annotated[str, Field(min_length=1)] | None = None
+    """The file of claims that the results are held against; null for none."""
+    systems: Annotated[Mapping[Name, Any], Field(min_length=1)]
+    """The compound systems to align, by name."""
+    experiments: Mapping[Name, Experiment] = Field(default_factory=dict)
+    """Grids of settings, by name; each is a target of its own."""
+    studies: Mapping[Name, Any] = Field(default_factory=dict)
+    """Computations on systems small enough to enumerate or on simulated runs, by name."""
+
+
+def check(config: Mapping[str, Any]) -> Comparison:
+    """The configuration as a whole; raises `UserError` about the first setting that is wrong, or names nothing.
+
+    The sections of a system and a study are checked by the class that their factory is, or else as any system's are; a
+    library that is missing where this runs leaves them to the steps that have it.
+    """
+    found = read_whole(config)
+    for name, described in found.systems.items():
+        where = f"systems.{name}"
+        settings_class(_factory(described), f"{where}.factory", SystemSettings).read(described, where)
+    for name, described in found.studies.items():
+        where = f"studies.{name}"
+        settings_class(_factory(described), f"{where}.factory", Study).read(described, where)
+    for name, experiment in found.experiments.items():
+        where = f"experiments.{name}"
+        if experiment.system not in found.systems:
+            raise UserError(f"{where}.system: {unknown_name(experiment.system, 'system', found.systems)}")
+        described = found.systems[experiment.system]
+        rows = {**described["methods"], **(described.get("ablations") or {})}
+        for method in experiment.methods:
+            if method not in rows:
+                raise UserError(f"{where}.methods: {unknown_name(method, 'method', rows)}")
+    for name, variant in expand_experiments(config).items():
+        row = method_rows(config, variant["system"])[name]
+        MethodSettings.read(row, f"experiments.{variant['experiment']}: {variant['method']} at {variant['point']}")
+    return found
+
+
+def read_whole(config: Mapping[str, Any]) -> Comparison:
+    """The configuration but for the sections of systems and studies; raises `UserError` if it is none."""
+    try:
+        return Comparison(**config)
+    except WrongSetting as error:
+        raise UserError(str(error) if error.path else f"config: {error.what}") from error
+    except TypeError as error:  # a key that is no text
+        raise UserError(f"config: its keys should be texts ({error})") from error
+
+
+def _factory(described: Any) -> Any:
+    return described.get("factory") if isinstance(described, Mapping) else None
+
+
+def settings_class(factory: Any, where: str, base: Any) -> Any:
+    """The class of settings that a factory's name stands for, where it is one; else `base`.
+
+    where: the setting that holds the name. Raises `UserError` if there is nothing of that name.
+    """
+    if not isinstance(factory, str) or not re.fullmatch(FUNCTION, factory):
+        return base
+    try:
+        found = load_function(factory, where)
+    except UserError as error:
+        if isinstance(error.__cause__, ModuleNotFoundError) and not _is_own(error.__cause__, factory):
+            return base
+        raise
+    return found if isinstance(found, type) and issubclass(found, base) else base
+
+
+def _is_own(error: ModuleNotFoundError, factory: str) -> bool:
+    """Whether the module that is missing is the one that was named, or a package around it."""
+    module = factory.partition(":")[0]
+    return error.name is None or f"{module}.".startswith(f"{error.name}.")
+
+
+def load_config(path: Path) -> Config:
+    """Read a YAML configuration; raises `UserError` if it is none, or its `results` no folder of their own.
+
+    What it says of a system is checked by whoever uses it, and as a whole by `check`.
+    """
+    config = read_yaml(path)
+    if not isinstance(config, dict) or not isinstance(config.get("systems"), dict):
+        raise UserError(f"config: '{path}' should be a mapping with the key 'systems'")
+    one_of_keys(config)
+    if "results" in config:
+        check_results(str(config["results"]))
+    return config
+
+
+def one_of_keys(config: Config) -> None:
+    """Raises `UserError` about a section that there is none of."""
+    for key in config:
+        if key not in Comparison.model_fields:
+            raise UserError(f"config: {unknown_name(str(key), 'setting', list(Comparison.model_fields))}")
+
+
+def system_config(config: Config, system: str) -> Config:
+    """The part of the configuration that describes one system; raises `UserError` if it is wrong."""
+    one_of("system", system, sorted(config["systems"]))
+    described = config["systems"][system]
+    SystemSettings.read(described, f"systems.{system}")
+    return described
+
+
+def evaluation_settings(described: Config, system: str) -> Evaluation:
+    """The section `evaluation` of one system, typed."""
+    return Evaluation.read(described["evaluation"], f"systems.{system}.evaluation")
+
+
+def without_dropped(config: Config) -> Config:
+    """The configuration less the entries that a scale laid over it set to null: systems, their sections, methods and
+    foundation models, experiments and studies.
+    """
+
+    def kept(entries: Mapping[str, Any] | None) -> dict[str, Any]:
+        return {name: entry for name, entry in (entries or {}).items() if entry is not None}
+
+    systems = {
+        name: kept(system)
+        | {part: kept(system[part]) for part in ("methods", "ablations", "foundation") if part in system}
+        for name, system in kept(config["systems"]).items()
+    }
+    others = {section: kept(config[section]) for section in ("experiments", "studies") if section in config}
+    return config | {"systems": systems} | others
+
+
+def study_config(config: Config, study: str) -> Config:
+    """The settings of one study."""
+    studies = config.get("studies") or {}
+    one_of("study", study, sorted(studies))
+    return dict(studies[study])
+
+
+def method_rows(config: Mapping[str, Any], system: str) -> dict[str, dict[str, Any]]:
+    """Every method of a system, experiment variants included: its row merged over `training`."""
+    described = config["systems"][system]
+    variants = {name: row for name, row in expand_experiments(config).items() if row["system"] == system}
+    rows = dict(described["methods"]) | dict(described.get("ablations") or {})
+    # An experiment shows nothing of its trainings, so they are not looked at unless it asks for that.
+    unwatched = {"monitor_every": 0}
+    rows |= {
+        name: merged(rows[variant["method"]] or {}, unwatched | variant["overrides"])
+        for name, variant in variants.items()
+    }
+    return {name: merged(described["training"], row or {}) for name, row in rows.items()}
+
+
+def method_settings(config: Config, system: str, method: str) -> MethodSettings:
+    """The typed settings of one method; raises `UserError` on an unknown method, key or value."""
+    system_config(config, system)
+    rows = method_rows(config, system)
+    one_of("method", method, sorted(rows))
+    return MethodSettings.read(rows[method], f"systems.{system}.methods.{method}")
+
+
+def expand_experiments(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The grid points of every experiment, by the names of their runs.
+
+    Each is `{experiment, system, method, point, overrides}`: `point` the grid's own coordinates, `overrides` the
+    method settings they stand for. A grid's values are scalars, or mappings `{label: settings}` where one coordinate
+    sets several settings at once.
+    """
+    variants = {}
+    for experiment, described in (config.get("experiments") or {}).items():
+        points = list(product(*(_coordinates(axis, values) for axis, values in described["grid"].items())))
+        for method in described["methods"]:
+            for index, point in enumerate(points):
+                overrides: dict[str, Any] = {}
+                for _, _, settings in point:
+                    overrides = merged(overrides, settings)
+                variants[f"{experiment}-{method}-{index:02d}"] = {
+                    "experiment": experiment,
+                    "system": described["system"],
+                    "method": method,
+                    "point": {axis: label for axis, label, _ in point},
+                    "overrides": overrides,
+                }
+    return variants
+
+
+def _coordinates(axis: str, values: Any) -> list[tuple[str, Any, dict[str, Any]]]:
+    if isinstance(values, Mapping):
+        return [(axis, label, dict(settings)) for label, settings in values.items()]
+    return [(axis, value, {axis: value}) for value in values]
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid over `base`, mapping by mapping, as Snakemake lays one configuration file over another."""
+    result = dict(base)
+    for key, value in over.items():
+        nested = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merged(result[key], value) if nested else value
+    return result
+
+
+def _given(row: Any) -> dict[str, Any]:
+    """The settings of a row that its configuration gives, as it gives them."""
+    if row is None:
+        return {}
+    return {name: _plain(getattr(row, name)) for name in row.model_fields_set}
+
+
+def _plain(value: Any) -> Any:
+    return (
+        {name: _plain(getattr(value, name)) for name in value.model_fields_set}
+        if isinstance(value, Settings)
+        else value
+    )

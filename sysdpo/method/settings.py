@@ -1,0 +1,174 @@
+"""What a configuration says of methods: what they learn from, and how."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from sysdpo.base.settings import (
+    Count,
+    MethodName,
+    Name,
+    NotNegative,
+    Positive,
+    SetOf,
+    Settings,
+    Whole,
+    WrongSetting,
+    one_of,
+)
+from sysdpo.method.candidates import CandidateSettings
+from sysdpo.method.objectives import LINKS, OBJECTIVES, ONLY
+
+METHOD_WITHOUT_EFFECT = ("micro_batch_size", "best_of", "monitor_every")
+"""Settings of a method that change nothing of what it trains, rounding aside."""
+SYSTEM_WITHOUT_EFFECT = ("batch_size", "gradient_checkpointing", "sharded", "shards")
+"""Settings of a system's components and other sections that change nothing of what they make, rounding aside."""
+
+NOTHING = "none"
+"""The objective of a method that trains nothing."""
+
+
+class Sampling(Settings):
+    """How many trajectories are sampled for each prompt, in how many jobs."""
+
+    samples_per_prompt: Count
+    """Trajectories for every prompt."""
+    shards: Count = 1
+    """The jobs that share the work."""
+
+
+class TrainingTrajectories(Sampling):
+    """What preferences are made from."""
+
+    samples_per_prompt: Annotated[int, Field(ge=2, le=10**7)]
+    """Trajectories for every training prompt; pairs need two."""
+
+
+class Evaluation(Sampling):
+    """How held-out prompts are used."""
+
+    greedy: SetOf[Name] = ()
+    """The metrics that are measured once more under greedy decoding, as `{metric}_greedy`."""
+    win_rates_against: SetOf[MethodName] = ()
+    """The methods whose outputs every method's are compared with, prompt by prompt, as `win_rate_vs_{method}`."""
+
+
+class MethodSettings(Settings):
+    """One method: a row of `methods`, laid over `training`."""
+
+    objective: Annotated[str, Field(examples=[NOTHING, *OBJECTIVES, f"{ONLY}<component>"])]
+    """The loss, by name; `none` trains nothing, `only_<component>` trains that component alone, `likelihood` has no
+    preference term."""
+    learning_rate: Annotated[Mapping[str, Positive], Field(min_length=1)]
+    """Peak learning rate of each component."""
+    chosen_weight: Annotated[Mapping[str, NotNegative], Field(min_length=1)]
+    """What `−log p(chosen)` weighs beside the preference term, for each component; 0 leaves that alone."""
+    chosen_intermediates: Literal["known", "hidden"] | None = None
+    """For that likelihood `known`, the chosen trajectory's own, or `hidden`, summed over candidates of the policy's own
+    as `sampling` does; null is as the preference term has them."""
+    beta: Positive = 0.5
+    """Inverse temperature of the preference; higher keeps closer to the reference."""
+    link: Annotated[str, Field(examples=list(LINKS))] = "sigmoid"
+    """The loss on a margin, by name."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """The share of labels taken to be wrong, for the links `conservative` and `robust`."""
+    length_normalized: bool = False
+    """Whether a component's log-ratio is divided by the tokens it generated before it becomes a margin (what has no
+    tokens, a picture, is left as it is), as TRL's IPO has it; beta is then per token."""
+    steps: Count = 100
+    """Updates in a round."""
+    batch_size: Count = 32
+    """Pairs in an update, over all processes."""
+    micro_batch_size: Count | None = None
+    """Pairs that a process takes through the models at once, the gradients of the rest being added up; null is all of
+    its share."""
+    warmup_steps: Whole = 10
+    """Updates over which the learning rate rises to its peak."""
+    max_grad_norm: Positive = 1.0
+    """The norm that each component's gradient is clipped to."""
+    preferences: Literal["sampled", "given"] = "sampled"
+    """Sampled from the system and scored, or given with the prompts as final outputs alone."""
+    pairs: Literal["all", "random", "best_worst"] = "all"
+    """Which of the untied pairs are used."""
+    labels: Literal["deterministic", "bradley_terry", "random"] = "deterministic"
+    """Who is called a pair's winner."""
+    label_temperature: Positive = 0.2
+    """Temperature of the Bradley-Terry labels, in units of the score."""
+    noise_bank: Count = 4
+    """How many Monte-Carlo draws a pair has, used in turn in the passes over the pairs."""
+    rounds: Count = 1
+    """How often trajectories are sampled from the system as trained so far."""
+    best_of: Count = 1
+    """Trajectories drawn for every answer, of which the best scored is kept."""
+    take: Mapping[str, MethodName] = Field(default_factory=dict)
+    """For components the method whose training they come from, where the objective is `none`: the swap test."""
+    monitor_every: Whole = 0
+    """Updates between two looks at what the policy draws (its entropy and KL divergence) and at how the gradients of
+    `direct` and `separate` lie to each other; 0 is never. The training is the same with and without."""
+    candidates: CandidateSettings = CandidateSettings()
+    """How the sum over what is hidden is approximated."""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        one_of("link", self.link, list(LINKS))
+        one_of(
+            "objective", self.objective, sorted([NOTHING, *OBJECTIVES, *(ONLY + name for name in self.learning_rate)])
+        )
+        if differing := sorted(set(self.learning_rate) ^ set(self.chosen_weight)):
+            raise WrongSetting(
+                ("chosen_weight",),
+                f"{sorted(self.chosen_weight)} should name the components of learning_rate; {differing} differ",
+            )
+        if self._own == "hidden" and self.chosen_intermediates == "known":
+            raise WrongSetting(
+                ("chosen_intermediates",), f"'known' should be 'hidden' for the objective '{self.objective}'"
+            )
+        if self.preferences == "given" and (self.intermediates != {"hidden"} or self.rounds > 1):
+            raise WrongSetting(
+                ("preferences",),
+                "'given' are final outputs alone, for one round of an objective with hidden intermediates, or of "
+                f"likelihood with hidden chosen_intermediates; here are {self.rounds} of '{self.objective}'",
+            )
+        if self.length_normalized and self._own == "hidden":
+            raise WrongSetting(
+                ("length_normalized",),
+                f"true should be false for the objective '{self.objective}', whose sums are over values of different "
+                "lengths",
+            )
+        if self.trains and not self.has_preference and not any(self.chosen_weight.values()):
+            raise WrongSetting(
+                ("chosen_weight",),
+                f"{dict(self.chosen_weight)} should be above 0 for the objective '{self.objective}', which is nothing "
+                "else",
+            )
+        if self.take and self.trains:
+            raise WrongSetting(("take",), f"{dict(self.take)} should be empty for the objective '{self.objective}'")
+        return self
+
+    @property
+    def _own(self) -> str:
+        """What the preference term asks of the intermediates."""
+        return OBJECTIVES[self.objective].intermediates if self.objective in OBJECTIVES else "known"
+
+    @property
+    def has_preference(self) -> bool:
+        """Whether the loss has a preference term."""
+        return self.objective not in OBJECTIVES or OBJECTIVES[self.objective].has_preference
+
+    @property
+    def intermediates(self) -> set[str]:
+        """Whether a training looks at the trajectories' intermediates (`known`), sums over them (`hidden`), or both."""
+        chosen = self.chosen_intermediates or self._own
+        if not self.has_preference:
+            return {chosen}
+        return {self._own, chosen} if any(self.chosen_weight.values()) else {self._own}
+
+    def trainings(self, method: str) -> list[str]:
+        """The methods whose trainings an evaluation of this one needs, its own name being `method`."""
+        return [method] if self.trains else list(dict.fromkeys(self.take.values()))
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is anything to train."""
+        return self.objective != NOTHING
