@@ -188,7 +188,7 @@ SWAP = {
 def test_a_trained_component_beside_the_others_as_they_were(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """The swap test: each row has the adapters it takes and no others."""
     described = copy.deepcopy(CONFIG)
-    described["systems"]["coins"]["methods"] = SWAP
+    described["systems"]["coins"] |= {"methods": SWAP, "baselines": []}
     steps = Steps(tmp_path, described)
     steps.prepare()
     for method in ("direct", "only_first"):
