@@ -15,6 +15,7 @@ from jsonschema.exceptions import best_match
 from sysdpo.base.config import check_results, method_rows, method_settings, read_yaml
 from sysdpo.base.errors import UserError, printable
 from sysdpo.report.claim_file import check_claims
+from sysdpo.report.figure import check_figures
 
 TYPES = {
     "object": "a mapping",
@@ -46,6 +47,7 @@ def stop_if_wrong(config: Mapping[str, Any], schema: Path, files: Collection[Pat
         or broken_rule(config, read_schema(schema))
         or contradiction(config)
         or wrong_claims(config)
+        or wrong_figures(config)
         or wrong_results(config["results"], files)
     )
     if problem:
@@ -90,6 +92,15 @@ def wrong_claims(config: Mapping[str, Any]) -> str | None:
     """One sentence about a file of claims that is none, or does not fit the configuration; None if all is well."""
     try:
         check_claims(dict(config))
+    except UserError as error:
+        return f"{error}."
+    return None
+
+
+def wrong_figures(config: Mapping[str, Any]) -> str | None:
+    """One sentence about a figure that there is none of; None if all is well."""
+    try:
+        check_figures(config)
     except UserError as error:
         return f"{error}."
     return None

@@ -50,7 +50,9 @@ LABELS = ("deterministic", "bradley_terry", "random")
 GENERATORS = ("diverse_beam", "beam", "ancestral", "nucleus")
 MARGINALS = ("truncated", "importance", "single")
 
-METHOD_WITHOUT_EFFECT = ("micro_batch_size", "best_of", "monitor_every")
+ROLES = ("subject", "rival", "control")
+
+METHOD_WITHOUT_EFFECT = ("micro_batch_size", "best_of", "monitor_every", "label", "meaning", "role")
 """Settings of a method that change nothing of what it trains, rounding aside."""
 SYSTEM_WITHOUT_EFFECT = ("batch_size", "gradient_checkpointing", "sharded", "shards")
 """Settings of a system's components and other sections that change nothing of what they make, rounding aside."""
@@ -223,6 +225,8 @@ class MethodSettings:
     noise_bank: how many Monte-Carlo draws a pair has, used in turn in the passes over the pairs.
     rounds: how often fresh trajectories are sampled from the system as trained so far.
     candidates: how `sampling` sums over what is hidden, see `CandidateSettings`.
+    label, meaning: what the row is called where it is shown, and what it does. None: as its other settings say.
+    role: `subject`, set off from the others; `rival`, the subjects' main baseline; `control`, there to be beaten.
     """
 
     objective: str
@@ -248,12 +252,17 @@ class MethodSettings:
     take: Mapping[str, str] = field(default_factory=dict)
     monitor_every: Whole = 0
     candidates: Mapping[str, Any] = field(default_factory=dict)
+    label: str | None = None
+    meaning: str | None = None
+    role: str | None = None
 
     def __post_init__(self) -> None:
         one_of("link", self.link, LINKS)
         one_of("preferences", self.preferences, PREFERENCES)
         one_of("pairs", self.pairs, PAIRS)
         one_of("labels", self.labels, LABELS)
+        if self.role is not None:
+            one_of("role", self.role, ROLES)
         if self.chosen_intermediates is not None:
             one_of("chosen_intermediates", self.chosen_intermediates, INTERMEDIATES)
         if self.objective == "sampling" and self.chosen_intermediates == "known":

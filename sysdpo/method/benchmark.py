@@ -11,6 +11,7 @@ import pandas as pd
 
 from sysdpo.base.config import load_function
 from sysdpo.base.settings import DiffusionSettings, LanguageModelSettings
+from sysdpo.method.description import Description
 from sysdpo.method.system import Node, System
 
 
@@ -25,6 +26,9 @@ class Benchmark(Protocol):
 
     components: Mapping[str, LanguageModelSettings | DiffusionSettings]
     """The settings of the components that are models."""
+
+    description: Description
+    """What it is called and shows, and every metric with its direction."""
 
     foundations: Mapping[str, Callable[[int, Path], None]]
     """How each foundation model is made: from a seed, into a folder."""

@@ -9,7 +9,7 @@ import yaml
 
 from sysdpo.base.errors import UserError
 from sysdpo.base.seeds import numpy_generator
-from sysdpo.report.coverage import coverage_ranges, coverage_table
+from sysdpo.studies.shown.coverage import coverage_ranges, coverage_table
 from sysdpo.studies.coverage import COLUMNS, KINDS, CoverageSettings, Kind, _draw, run, seed_share
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from sysdpo.base.errors import UserError
-from sysdpo.report.verdicts import compare_verdicts
+from sysdpo.run.verdicts import compare_verdicts
 from sysdpo.run.cli import main
 
 
