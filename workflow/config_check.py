@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import pkgutil
 import re
 import sys
 from collections.abc import Collection, Mapping
@@ -12,11 +13,12 @@ import yaml
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.exceptions import best_match
 
-from sysdpo.base.config import check_results, method_rows, method_settings, read_yaml
+from sysdpo.base.config import LIBRARY, check_results, method_rows, method_settings, module_file, read_yaml
 from sysdpo.base.errors import UserError, printable
 from sysdpo.report.claim_file import check_claims
-from sysdpo.report.figure import check_figures
+from sysdpo.report.figure import figure_name
 
+FIGURES = LIBRARY / "report" / "figures"
 TYPES = {
     "object": "a mapping",
     "array": "a list",
@@ -98,11 +100,19 @@ def wrong_claims(config: Mapping[str, Any]) -> str | None:
 
 
 def wrong_figures(config: Mapping[str, Any]) -> str | None:
-    """One sentence about a figure that there is none of; None if all is well."""
-    try:
-        check_figures(config)
-    except UserError as error:
-        return f"{error}."
+    """One sentence about a figure that is neither one of the package's files nor in a module that is there."""
+    known = sorted(file.name for file in pkgutil.iter_modules([str(FIGURES)]))
+    for system, described in config["systems"].items():
+        references, where = described["figures"], f"systems.{system}.figures"
+        for reference in references:
+            module, own, _ = reference.partition(":")
+            if own and module_file(module) is None:
+                return f"{where}: {reference} should name a function as package.module:function."
+            if not own and reference not in known:
+                return f"{where}: {unknown(reference, 'figure', known)}"
+        names = [figure_name(reference) for reference in references]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            return f"{where}: {twice[0]} should be the name of one figure alone."
     return None
 
 

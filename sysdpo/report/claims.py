@@ -17,12 +17,12 @@ from sysdpo.base.errors import UserError
 from sysdpo.base.files import read_table, write_table
 from sysdpo.base.tables import check_rows
 from sysdpo.report import files
-from sysdpo.report.claim_file import Claim, Claims
+from sysdpo.report.claim_file import FAILS, HOLDS, UNDECIDED, VERDICTS, Claim, Claims
 from sysdpo.report.descriptions import Descriptions, Shown
 from sysdpo.report.markdown import plain, table_lines
+from sysdpo.report.statistics import difference_of, value_of
 
 NUMBERS = ("bound", "value", "ci_low", "ci_high")
-VERDICTS = HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 SENTENCES = {
     HOLDS: "{metric}: {label} is {condition}; {introduced} {number}.",
     FAILS: "{metric}: {label} is not {condition}; {introduced} {number}.",
@@ -109,18 +109,6 @@ class Held:
 COLUMNS = tuple(field.name for field in fields(Held))
 
 
-def judge(condition: str, bound: float, low: float, high: float) -> str:
-    """One of `VERDICTS`, for the interval from `low` to `high`, ends included."""
-    holds, fails = {
-        "above": (low > bound, high <= bound),
-        "below": (high < bound, low >= bound),
-        "at_least": (low >= bound, high < bound),
-        "at_most": (high <= bound, low > bound),
-        "within": (low >= -bound and high <= bound, low > bound or high < -bound),
-    }[condition]
-    return HOLDS if holds else FAILS if fails else UNDECIDED
-
-
 def evaluate(claims: Claims, metrics: pd.DataFrame, comparisons: pd.DataFrame) -> list[Held]:
     """Every claim held against the tables: those of one system together, and by their question.
 
@@ -136,9 +124,9 @@ def _held(claim: Claim, question: str, metrics: pd.DataFrame, comparisons: pd.Da
     middle, table = ("mean", metrics) if claim.baseline is None else ("difference", comparisons)
     rows = table[table["system"] == claim.system]
     if claim.baseline is None:
-        row = files.value_of(rows, claim.method, claim.metric)
+        row = value_of(rows, claim.method, claim.metric)
     else:
-        row = files.difference_of(rows, claim.method, claim.baseline, claim.metric)
+        row = difference_of(rows, claim.method, claim.baseline, claim.metric)
     if row is None:
         minus = "" if claim.baseline is None else f" minus '{claim.baseline}'"
         there = ", ".join(sorted(set(rows["metric"])))
@@ -147,9 +135,8 @@ def _held(claim: Claim, question: str, metrics: pd.DataFrame, comparisons: pd.Da
             f"'{claim.system}'; its metrics are {there}"
         )
     value, low, high = (float(row[name]) for name in (middle, "ci_low", "ci_high"))
-    verdict = judge(claim.condition, claim.bound, low, high)
     about = (claim.id, claim.system, question, claim.metric, claim.method, claim.baseline or "", claim.condition)
-    return Held(*about, claim.bound, value, low, high, verdict)
+    return Held(*about, claim.bound, value, low, high, claim.judge(low, high))
 
 
 def markdown(held: Sequence[Held], descriptions: Descriptions) -> str:
@@ -195,28 +182,6 @@ def read_claim_table(path: Path) -> list[Held]:
     return [Held(**row) for row in table[list(COLUMNS)].astype(object).fillna("").to_dict("records")]
 
 
-def beside(ours: Path, theirs: Path | None, descriptions: Descriptions) -> str:
-    """A line a claim: its verdict and number in the committed table (`theirs`, where there is one), and in this run.
-
-    A last line counts the verdicts that are the same.
-    """
-    here = {claim.id: claim for claim in read_claim_table(ours)}
-    said = {name: claim.short(descriptions.system(claim.system)) for name, claim in here.items()}
-    if theirs is None:
-        return _aligned([["claim", "this run"], *([name, short] for name, short in said.items())])
-    there = {claim.id: claim for claim in read_claim_table(theirs)}
-    lines, same = [["claim", "committed", "this run", ""]], 0
-    for name in dict.fromkeys([*there, *here]):
-        both = name in here and name in there
-        before = there[name].short(descriptions.system(there[name].system)) if name in there else "–"
-        agree = both and here[name].verdict == there[name].verdict
-        same += agree
-        mark = "other numbers" if agree else "another verdict" if both else "another set of claims"
-        now = said.get(name, "–")
-        lines.append([name, before, now, "" if before == now else f"<- {mark}"])
-    return f"{_aligned(lines)}\n{same} of {len(lines) - 1} claims have the verdict of the committed run."
-
-
 def confirmation_lines(ours: Sequence[Held], theirs: Sequence[Held], descriptions: Descriptions) -> list[str]:
     """How many of our claims have the verdict of another run, and a markdown table of those that have another one.
 
@@ -232,9 +197,3 @@ def confirmation_lines(ours: Sequence[Held], theirs: Sequence[Held], description
     ]
     lines = [f"{len(ours) - len(other)} of {len(ours)} claims have the same verdict in both runs."]
     return [*lines, "", *table_lines(["claim", "here", "there"], rows)] if other else lines
-
-
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    padded = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
-    return "\n".join(line.rstrip() for line in padded)

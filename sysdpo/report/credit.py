@@ -60,9 +60,7 @@ def _ends(logs: pd.DataFrame, component: str) -> pd.DataFrame:
 
 
 def write_credit_table(shown: Shown, runs: Path, output_csv: Path) -> None:
-    """Writes `credit_table` of all methods below `runs` (`results/runs/{system}`) that left a training log.
-
-    Raises UserError where none did, or a log lacks a field.
-    """
-    logs = files.read_training(runs, shown.order_methods(files.methods_with_logs(runs)))
-    files.write_text(output_csv, credit_table(logs, shown).to_csv(index=False, float_format="%.6g"))
+    """Writes `credit_table` of all methods below `runs` that left a training log; raises `UserError` where none did."""
+    files.write_text(
+        output_csv, credit_table(files.read_training(runs), shown).to_csv(index=False, float_format="%.6g")
+    )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from sysdpo.base.errors import UserError
 from sysdpo.report.descriptions import Shown
-from sysdpo.report.style import SOFT, line_style
+from sysdpo.report.style import SOFT, legend_below, line_style, panels
 
 MARGIN = "margin_"
 SHARES = ("accuracy", "candidate_mass", "likeliest_candidate")
@@ -30,6 +32,20 @@ def draw_methods(axes: Axes, shown: Shown, logs: pd.DataFrame, column: str, meth
         # Markers are staggered, for methods that lie on each other.
         _curve(axes, logs[logs["method"] == method], column, line_style(shown, method), place / len(methods))
     mark_rounds(axes, logs)
+
+
+def method_panels(
+    shown: Shown, logs: pd.DataFrame, columns: Mapping[str, str], methods: list[str]
+) -> tuple[Figure, dict[str, Axes]]:
+    """A figure with a panel a column, by its title, and a line a method; and its panels by their columns."""
+    figure, places, last = panels(len(columns), 4.6, 2.75, more=0.6, sharex=True)
+    for axes, (column, title) in zip(places, columns.items(), strict=True):
+        draw_methods(axes, shown, logs, column, methods)
+        axes.set_title(title)
+    for axes in last:
+        axes.set_xlabel("update")
+    legend_below(figure, shown, methods)
+    return figure, dict(zip(columns, places, strict=True))
 
 
 def _curve(axes: Axes, logs: pd.DataFrame, column: str, style: dict[str, Any], phase: float) -> None:

@@ -20,22 +20,14 @@ from sysdpo.method.method_words import REFERENCE, RIVAL, SUBJECT, Method
 
 
 @dataclass(frozen=True)
-class FigureWords:
-    """What the page says of a figure."""
-
-    heading: str
-    caption: str
-
-
-@dataclass(frozen=True)
 class Shown(Description):
     """One system: what its benchmark declares, with every metric that there may be, every component, its methods in
-    display order, and the figures that the configuration names.
+    display order, and of the figures that the configuration names heading and caption.
     """
 
     name: str = ""
     methods: Mapping[str, Method] = field(default_factory=dict)
-    figures: Mapping[str, FigureWords] = field(default_factory=dict)
+    figures: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def metric(self, name: str) -> Metric:
         """Raises `UserError` for one that is not described: the direction of a metric is never guessed."""
@@ -74,6 +66,11 @@ class Shown(Description):
     def subjects(self) -> list[str]:
         """The methods that tables and figures set off."""
         return self.of_kind(SUBJECT)
+
+    @property
+    def subject(self) -> str | None:
+        """The first of them."""
+        return next(iter(self.subjects), None)
 
     @cached_property
     def reference(self) -> str | None:
@@ -147,7 +144,7 @@ def read_descriptions(path: Path) -> Descriptions:
 
 
 NESTED: dict[str, Any] = {"second_judge": SecondJudge, "pictures": Pictures, "texts": Texts, "quality": Quality}
-NAMED: dict[str, Any] = {"metrics": Metric, "methods": Method, "figures": FigureWords}
+NAMED: dict[str, Any] = {"metrics": Metric, "methods": Method}
 
 
 def _shown(name: str, described: Mapping[str, Any]) -> Shown:

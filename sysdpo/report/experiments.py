@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from textwrap import fill
@@ -23,8 +23,8 @@ from sysdpo.report.style import INK, SOFT, legend_below, legend_of, line_style, 
 
 CAPTION = "Every point is one setting, bars are 95 % intervals."
 DIFFERENCES = (
-    "Where a difference lies above zero and its bar leaves zero out, the first of the two methods was better at that "
-    "setting."
+    f"{CAPTION} Where a difference lies above zero and its bar leaves zero out, the first of the two methods was "
+    "better at that setting."
 )
 NOT_SETTINGS = {*METRIC_COLUMNS, *COMPARISON_COLUMNS, "experiment", "variant", "seed", "split"}
 MOST_FACETS = 4
@@ -40,20 +40,10 @@ class Experiment(NamedTuple):
     differences: pd.DataFrame | None
 
     @property
-    def system(self) -> str:
-        """The system that it is about."""
-        return str(self.table["system"].iloc[0])
-
-    @property
     def varied(self) -> list[str]:
         """The settings that take more than one value, in the order of the table's columns."""
         settings = [name for name in self.table.columns if name not in NOT_SETTINGS]
         return [name for name in settings if self.table[name].nunique(dropna=True) > 1]
-
-    @property
-    def caption(self) -> str:
-        """What to see in its figure."""
-        return CAPTION if self.differences is None else f"{CAPTION} {DIFFERENCES}"
 
 
 def read_experiment(path: Path) -> Experiment:
@@ -67,7 +57,8 @@ def read_experiment(path: Path) -> Experiment:
 def write_experiment_figure(name: str, experiment_csv: Path, descriptions: Descriptions, output: Path) -> None:
     """Writes `experiment_{name}.png` and `.svg` into the folder `output`."""
     experiment = read_experiment(experiment_csv)
-    save(experiment_figure(experiment, descriptions.system(experiment.system)), output, f"experiment_{name}")
+    shown = descriptions.system(experiment.table["system"].iloc[0])
+    save(experiment_figure(experiment, shown), output, f"experiment_{name}")
 
 
 def experiment_figure(experiment: Experiment, shown: Shown) -> Figure:
@@ -78,9 +69,7 @@ def experiment_figure(experiment: Experiment, shown: Shown) -> Figure:
     """
     table, varied = experiment.table, experiment.varied
     if not varied:
-        raise UserError(
-            "The experiment's table varies no setting: its grid needs at least one setting with two values."
-        )
+        raise UserError("The experiment's table varies no setting: its grid needs a setting with two values.")
     shown = shown.among(table["metric"])
     across = max(varied, key=lambda name: (is_numeric_dtype(table[name]), table[name].nunique()))
     others = [name for name in varied if name != across]
@@ -92,39 +81,36 @@ def experiment_figure(experiment: Experiment, shown: Shown) -> Figure:
     return _lines(experiment, across, others, facets, shown)
 
 
-def _lines(
-    experiment: Experiment, across: str, others: list[str], facets: Sequence[tuple[Any, ...]], shown: Shown
-) -> Figure:
-    table, differences = experiment
-    methods = shown.order_methods(table["method"])
+def _lines(experiment: Experiment, across: str, others: list[str], facets: Sequence[Any], shown: Shown) -> Figure:
+    table, methods = experiment.table, shown.order_methods(experiment.table["method"])
     drifts = [name for name in table["metric"].unique() if name in shown.drifts]
-    compared = pd.DataFrame(columns=["method", "baseline"]) if differences is None else differences
+    nothing = pd.DataFrame(columns=["method", "baseline"])
+    compared = nothing if experiment.differences is None else experiment.differences
     minuends = shown.order_methods(compared["method"])
     columns = [*shown.headline, *minuends, *(drifts[:1])]
     with styled():
         figure = Figure(figsize=(3.1 * len(columns) + 0.3, 2.7 * len(facets) + 0.8), layout="constrained")
-        grid = np.atleast_2d(figure.subplots(len(facets), len(columns), sharex="col", sharey="col", squeeze=False))
+        grid = figure.subplots(len(facets), len(columns), sharex="col", sharey="col", squeeze=False)
         for row, facet in enumerate(facets):
-            here = _at(table, others, facet)
+            point = dict(zip(others, facet, strict=True))
+            here = _at(table, point)
             for axes, column in zip(grid[row], columns, strict=True):
                 if column in minuends:
-                    _difference(axes, _at(compared[compared["method"] == column], others, facet), across, shown)
+                    _difference(axes, _at(compared[compared["method"] == column], point), across, shown)
                 elif column in shown.headline:
-                    for method in methods:
-                        rows = here[(here["metric"] == column) & (here["method"] == method)]
-                        _line(axes, rows, across, shown.metric(column), line_style(shown, method, size=6))
-                    axes.set_title(shown.metric(column).heading)
+                    styles = {method: line_style(shown, method, size=6) for method in methods}
+                    _over(axes, here[here["metric"] == column], across, "method", styles, shown.metric(column))
                 else:
-                    _frontier(axes, here, across, drifts, shown, methods)
-                if row < len(facets) - 1:
-                    axes.set_xlabel("")
-                else:
-                    axes.tick_params(labelbottom=True)
-                if row:
-                    axes.set_title("")
-            if others:
-                said = [f"{setting_name(name)}: {_said(value)}" for name, value in zip(others, facet, strict=True)]
+                    _frontier(axes, here, across, drifts, shown)
+            if point:
+                said = [f"{setting_name(name)}: {_said(value)}" for name, value in point.items()]
                 grid[row, 0].set_ylabel("\n".join(fill(line, 26) for line in said), fontweight="bold")
+        for axes in grid[:-1].flat:
+            axes.set_xlabel("")
+        for axes in grid[1:].flat:
+            axes.set_title("")
+        for axes in grid[-1]:
+            axes.tick_params(labelbottom=True)
         legend_below(figure, shown, shown.order_methods([*methods, *compared["baseline"]]))
     return figure
 
@@ -135,24 +121,17 @@ def _series(table: pd.DataFrame, across: str, other: str, shown: Shown) -> Figur
     with styled():
         figure = Figure(figsize=(4.2 * len(shown.headline) + 0.3, 3.5), layout="constrained")
         for axes, name in zip(figure.subplots(1, len(shown.headline), squeeze=False)[0], shown.headline, strict=True):
-            for value, style in styles.items():
-                rows = table[(table["metric"] == name) & (table[other] == value)]
-                _line(axes, rows, across, shown.metric(name), style)
-            axes.set_title(shown.metric(name).heading)
+            _over(axes, table[table["metric"] == name], across, other, styles, shown.metric(name))
         legend_of(figure, {_said(value): style for value, style in styles.items()})
     return figure
 
 
-def _at(table: pd.DataFrame, names: list[str], values: tuple[Any, ...]) -> pd.DataFrame:
-    for name, value in zip(names, values, strict=True):
-        table = table[table[name] == value]
-    return table
+def _at(table: pd.DataFrame, point: Mapping[str, Any]) -> pd.DataFrame:
+    return table[(table[list(point)] == pd.Series(point, dtype=object)).all(axis=1)]
 
 
 def _places(axes: Axes, values: pd.Series, across: str) -> np.ndarray:
-    """Where a setting's values lie on the x axis: numbers spanning a decade on a log axis, words at equal
-    steps.
-    """
+    """Where a setting's values lie on the x axis: numbers far apart on a log axis, words at equal steps."""
     axes.set_xlabel(setting_name(across))
     if not is_numeric_dtype(values):
         names = sorted(values.unique())
@@ -166,11 +145,14 @@ def _places(axes: Axes, values: pd.Series, across: str) -> np.ndarray:
     return values.to_numpy(dtype=float)
 
 
-def _line(axes: Axes, rows: pd.DataFrame, across: str, metric: Metric, style: dict[str, Any]) -> None:
-    if len(rows):
-        rows = rows.sort_values(across)
-        x, (mean, low, high) = _places(axes, rows[across], across), _scaled(rows, "mean", metric)
-        axes.errorbar(x, mean, yerr=[mean - low, high - mean], elinewidth=1, capsize=2, **style)
+def _over(axes: Axes, table: pd.DataFrame, across: str, told: str, styles: dict[Any, Any], metric: Metric) -> None:
+    """A line for each value of the column `told` that has a style."""
+    for value, style in styles.items():
+        rows = table[table[told] == value].sort_values(across)
+        if len(rows):
+            x, (mean, low, high) = _places(axes, rows[across], across), _scaled(rows, "mean", metric)
+            axes.errorbar(x, mean, yerr=[mean - low, high - mean], elinewidth=1, capsize=2, **style)
+    axes.set_title(metric.heading)
 
 
 def _difference(axes: Axes, differences: pd.DataFrame, across: str, shown: Shown) -> None:
@@ -193,16 +175,12 @@ def _difference(axes: Axes, differences: pd.DataFrame, across: str, shown: Shown
         axes.set_title(f"{shown.method(str(differences['method'].iloc[0])).short} − {rival}{points}")
 
 
-def _frontier(
-    axes: Axes, table: pd.DataFrame, across: str, drifts: list[str], shown: Shown, methods: list[str]
-) -> None:  # fmt: skip
+def _frontier(axes: Axes, table: pd.DataFrame, across: str, drifts: list[str], shown: Shown) -> None:
     score, metric = shown.headline[0], shown.metric(shown.headline[0])
     wide = table.pivot_table(index=["method", across], columns="metric", values="mean")
-    for method in methods:
-        if method in wide.index.get_level_values("method"):
-            rows = wide.loc[method]
-            moved = rows[drifts].to_numpy().sum(axis=1)
-            axes.plot(moved, rows[score].to_numpy() * metric.scale, **line_style(shown, method, size=6))
+    for method in shown.order_methods(table["method"]):
+        moved = wide.loc[method, drifts].to_numpy().sum(axis=1)
+        axes.plot(moved, wide.loc[method, score].to_numpy() * metric.scale, **line_style(shown, method, size=6))
     axes.set_xlabel("KL from the reference (nats)")
     axes.set_title(f"{metric.label} against drift")
 
@@ -225,7 +203,9 @@ def _ranking(table: pd.DataFrame, varied: list[str], shown: Shown) -> Figure:
                 face = style["color"] if place == best else "white"
                 spread = [[mean[place] - low[place]], [high[place] - mean[place]]]
                 axes.errorbar(mean[place], place, xerr=spread, elinewidth=1, **style, markerfacecolor=face)
-            axes.set_yticks(range(len(rows)), [_point(row, varied) for _, row in rows.iterrows()], fontsize=8)
+            settings = [row[varied].dropna().items() for _, row in rows.iterrows()]
+            points = [", ".join(f"{setting_name(name)} {_said(value)}" for name, value in each) for each in settings]
+            axes.set_yticks(range(len(rows)), points, fontsize=8)
             axes.get_yticklabels()[best].set_fontweight("bold")
             axes.invert_yaxis()
             axes.set_title(shown.method(method).label)
@@ -236,10 +216,6 @@ def _ranking(table: pd.DataFrame, varied: list[str], shown: Shown) -> Figure:
 
 def _scaled(rows: pd.DataFrame, middle: str, metric: Metric) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return tuple(rows[name].to_numpy(dtype=float) * metric.scale for name in (middle, "ci_low", "ci_high"))  # type: ignore[return-value]
-
-
-def _point(row: pd.Series, varied: list[str]) -> str:
-    return ", ".join(f"{setting_name(name)} {_said(row[name])}" for name in varied if pd.notna(row[name]))
 
 
 def setting_name(setting: str) -> str:

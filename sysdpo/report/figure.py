@@ -5,14 +5,12 @@ No library is imported here: a workflow may check the names before its first job
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sysdpo.base.config import LIBRARY, load_function, module_file
-from sysdpo.base.errors import UserError
 from sysdpo.base.registry import Registry
 
 if TYPE_CHECKING:
@@ -66,19 +64,3 @@ def figure_files(described: Mapping[str, Any]) -> list[Path]:
     named = [str(reference).rpartition(":")[0] for reference in described.get("figures") or ()]
     found = [module_file(module) for module in named if module]
     return sorted({file for file in found if file is not None and LIBRARY not in file.parents})
-
-
-def check_figures(config: Mapping[str, Any]) -> None:
-    """Raises `UserError` if a system's figure is neither one of the package's files nor in a module that is there."""
-    known = sorted(file.name for file in pkgutil.iter_modules([str(Path(__file__).with_name("figures"))]))
-    for system, described in config["systems"].items():
-        where = f"systems.{system}.figures"
-        for reference in described.get("figures") or ():
-            module, own, _ = str(reference).partition(":")
-            if own and module_file(module) is None:
-                raise UserError(f"{where}: '{reference}' should name a function as 'package.module:function'")
-            if not own and reference not in known:
-                raise UserError(f"{where}: '{reference}' should be one of {known}, or 'package.module:function'")
-        names = [figure_name(str(reference)) for reference in described.get("figures") or ()]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise UserError(f"{where}: {twice} should be the name of one figure alone")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +36,7 @@ def read_comparisons(path: Path, system: str | None = None) -> pd.DataFrame:
     return _read(path, COMPARISON_COLUMNS, check_comparisons, system)
 
 
-def _read(
-    path: Path, columns: Sequence[str], check: Callable[[pd.DataFrame, str], None], system: str | None
-) -> pd.DataFrame:
+def _read(path: Path, columns: Sequence[str], check: Callable[..., None], system: str | None) -> pd.DataFrame:
     table = read_table(path, columns)
     check(table, f"'{path}'")
     rows = table if system is None else table[table["system"] == system]
@@ -46,19 +44,6 @@ def _read(
         there = ", ".join(sorted(set(table["system"])))
         raise UserError(f"{path} has no rows for system '{system}'; it has {there}.")
     return rows.reset_index(drop=True)
-
-
-def value_of(metrics: pd.DataFrame, method: str | None, metric: str) -> pd.Series | None:
-    """The row of one method and metric, or None."""
-    rows = metrics[(metrics["method"] == method) & (metrics["metric"] == metric)]
-    return None if rows.empty else rows.iloc[0]
-
-
-def difference_of(comparisons: pd.DataFrame, method: str, baseline: str | None, metric: str) -> pd.Series | None:
-    """The row of `method` minus `baseline`, or None."""
-    chosen = (comparisons["method"] == method) & (comparisons["baseline"] == baseline)
-    rows = comparisons[chosen & (comparisons["metric"] == metric)]
-    return None if rows.empty else rows.iloc[0]
 
 
 def read_prompts(runs: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -80,9 +65,7 @@ def seeds_of(runs: Path) -> list[int]:
 def read_evaluations(
     runs: Path, name: str, methods: Sequence[str], columns: Sequence[str], *, seeds: Sequence[int] | None = None
 ) -> pd.DataFrame:
-    """`runs/{seed}/{method}/evaluation/{name}` of all seeds and methods, with columns `seed` and `method`
-    added.
-    """
+    """`runs/{seed}/{method}/evaluation/{name}` of all seeds and methods, with columns `seed` and `method`."""
     tables = []
     for seed in seeds_of(runs) if seeds is None else seeds:
         for method in methods:
@@ -120,24 +103,14 @@ def read_samples(
     return samples
 
 
-def methods_with_logs(runs: Path) -> set[str]:
-    """The methods that left a training log at any seed. Raises UserError where none did."""
-    found = {path.parents[1].name for path in runs.glob(f"[0-9]*/*/training/{LOG}")}
-    if not found:
-        raise UserError(f"--runs: '{runs}' holds no {{seed}}/{{method}}/training/{LOG}; train a method first.")
-    return found
-
-
-def read_training(runs: Path, methods: Sequence[str]) -> pd.DataFrame:
-    """All training logs below `runs` as one table, with `seed` and `method`; `step` counts on across rounds."""
-    tables = []
-    for seed in seeds_of(runs):
-        for method in methods:
-            path = runs / str(seed) / method / "training" / LOG
-            if path.is_file():
-                tables.append(_continued(_read_lines(path)).assign(seed=seed, method=method))
-    if not tables:
-        raise UserError(f"No method has a file training/{LOG} below {runs}; train a method first.")
+def read_training(runs: Path, methods: Collection[str] | None = None) -> pd.DataFrame:
+    """All logs below `runs`, of these methods or all, with `seed` and `method`; `step` counts on across rounds."""
+    paths = sorted(runs.glob(f"[0-9]*/*/training/{LOG}"))
+    named = [(path, int(path.parents[2].name), path.parents[1].name) for path in paths]
+    kept = [each for each in named if methods is None or each[2] in methods]
+    if not kept:
+        raise UserError(f"'{runs}' holds no {{seed}}/{{method}}/training/{LOG}; train a method first.")
+    tables = [_continued(_read_lines(path)).assign(seed=seed, method=method) for path, seed, method in kept]
     return pd.concat(tables, ignore_index=True)
 
 

@@ -6,9 +6,8 @@ import base64
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import pandas as pd
@@ -17,9 +16,10 @@ from sysdpo.base.errors import UserError
 from sysdpo.base.files import read_table
 from sysdpo.method.description import Pictures, Quality, Texts
 from sysdpo.report import files, samples, sentences
-from sysdpo.report.claims import BESIDES, VERDICTS, Held, read_claim_table
+from sysdpo.report.claim_file import VERDICTS
+from sysdpo.report.claims import BESIDES, Held, read_claim_table
 from sysdpo.report.descriptions import Descriptions, Shown
-from sysdpo.report.experiments import read_experiment, setting_name
+from sysdpo.report.experiments import CAPTION, DIFFERENCES, read_experiment, setting_name
 from sysdpo.report.run import Run
 from sysdpo.report.study import STUDIES
 from sysdpo.report.tables import Table, build_table
@@ -28,8 +28,7 @@ PIXELS_PER_INCH = 110  # figures set 9.5-point text; this shows it at the size o
 MOST_ROWS = 300  # a longer table of a study would outweigh the page
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """A figure on the page; `source` is a data URI, `width` its widest in CSS pixels."""
 
     title: str
@@ -48,33 +47,20 @@ def write_report(results: Path, descriptions: Descriptions, output: Path, *, wit
     with_claims: whether the `claims.csv` that are there are this run's, and no earlier one's.
     """
     metrics, comparisons = (read(results / f"{name}.csv") for name, read in TABLES.items())
-    claims = _claims(results / "claims.csv") if with_claims else []
-    asides = _claims(results / "ablations" / "claims.csv") if with_claims else []
-    runs = results / "runs"
-    systems = [
-        Run(
-            descriptions.system(name).among(_of(name, metrics)["metric"]),
-            _of(name, metrics),
-            _of(name, comparisons),
-            runs / name,
-        )
-        for name in sorted(metrics["system"].unique())
-    ]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals |= {"data_uri": data_uri, "plain": plain_table, "how_picked": samples.how_picked}
+    paths = (results / "claims.csv", results / "ablations" / "claims.csv")
+    claims, asides = (read_claim_table(path) if with_claims and path.is_file() else [] for path in paths)
+    systems = []
+    for name in sorted(metrics["system"].unique()):
+        mine, theirs = (_of(name, table) for table in (metrics, comparisons))
+        shown = descriptions.system(name).among(mine["metric"])
+        systems.append(_system_page(results, Run(shown, mine, theirs, results / "runs" / name), asides))
+    loader, blocks = jinja2.FileSystemLoader(Path(__file__).parent), {"trim_blocks": True, "lstrip_blocks": True}
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, **blocks)
+    environment.globals |= {"data_uri": data_uri, "plain": plain_table, "samples": samples, "verdicts": VERDICTS}
     page = environment.get_template("template.html.j2").render(
-        systems=[_system_page(results, run, asides) for run in systems],
+        systems=systems,
         claims=claims,
-        verdicts=VERDICTS,
         besides=BESIDES,
-        heading_of_texts=samples.HEADING,
-        words_of_pictures=(samples.LOOKS_LIKE, samples.BY_MEDIAN),
         studies=_studies(results, descriptions.studies),
         experiments=_experiments(results, descriptions),
         metrics=metrics,
@@ -108,7 +94,7 @@ def _system_page(results: Path, run: Run, asides: Sequence[Held]) -> dict[str, A
             case Quality():
                 parts["quality"] = _quality(part, run)
     for figure, words in shown.figures.items():
-        title, caption = (text.format(**shown.words) for text in (words.heading, words.caption))
+        title, caption = (text.format(**shown.words) for text in words)
         picture = _picture(results / "figures" / f"{name}_{figure}", title, caption)
         if picture is None:
             missing.append(f"The figure “{title}” cannot be shown: figures/{name}_{figure}.svg is not there.")
@@ -141,12 +127,8 @@ def _ablations(folder: Path, shown: Shown) -> Table | None:
     return build_table(shown, metrics, comparisons) if len(metrics) else None
 
 
-def _claims(path: Path) -> list[Held]:
-    return read_claim_table(path) if path.is_file() else []
-
-
 def _quality(quality: Quality, run: Run) -> pd.DataFrame:
-    measured = run.quality().values()
+    measured = files.read_quality(run.folder).values()
     columns = {
         title: pd.DataFrame([each.get(key, {}) for each in measured]).mean() for title, key in quality.columns.items()
     }
@@ -201,11 +183,11 @@ def _experiments(results: Path, descriptions: Descriptions) -> list[dict[str, An
         settings = ", ".join(map(setting_name, experiment.varied)) or "nothing"
         sentence = f"{experiment.table['variant'].nunique()} trained variants over {settings}."
         if experiment.differences is not None:
-            shown = descriptions.system(experiment.system)
+            shown = descriptions.system(experiment.table["system"].iloc[0])
             sentence += f" {sentences.count_of_verdicts(experiment.differences, shown)}"
-        picture = _picture(results / "figures" / f"experiment_{path.stem}", path.stem, experiment.caption)
-        page = {"name": path.stem, "picture": picture, "sentence": sentence.strip(), "table": experiment.table}
-        pages.append(page)
+        caption = CAPTION if experiment.differences is None else DIFFERENCES
+        picture = _picture(results / "figures" / f"experiment_{path.stem}", path.stem, caption)
+        pages.append({"name": path.stem, "picture": picture, "sentence": sentence, "table": experiment.table})
     return pages
 
 

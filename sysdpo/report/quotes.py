@@ -9,7 +9,6 @@ and B do not agree (`.`: the results themselves).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from sysdpo.base.errors import UserError
@@ -72,8 +71,4 @@ def _confirmed(results: Path, name: str, descriptions: Descriptions, where: str)
     return confirmation_lines(here, there, descriptions)
 
 
-BLOCKS: dict[str, Callable[[Path, str, Descriptions, str], list[str]]] = {
-    "claims": _claims,
-    "table": _table,
-    "confirmed": _confirmed,
-}
+BLOCKS = {"claims": _claims, "table": _table, "confirmed": _confirmed}

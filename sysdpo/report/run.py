@@ -43,10 +43,6 @@ class Run:
         """A row a sample and metric: columns seed, method, prompt_id, content, sample, metric, value."""
         return files.read_evaluations(self.folder, files.VALUES, self.methods, VALUE_COLUMNS)
 
-    def quality(self) -> dict[int, dict[str, Any]]:
-        """What `inspect` measured of each seed's foundation models."""
-        return files.read_quality(self.folder)
-
 
 def read_run(system: str, descriptions: Path, metrics_csv: Path, comparisons_csv: Path, runs: Path) -> Run:
     """`runs` is `results/runs/{system}`. Raises UserError where a table is none, or has nothing of the system."""
@@ -56,10 +52,9 @@ def read_run(system: str, descriptions: Path, metrics_csv: Path, comparisons_csv
 
 
 def write_figure(run: Run, reference: str, output: Path) -> None:
-    """Writes `{system}_{figure}.png` and `.svg` into the folder `output`.
+    """Writes `{system}_{figure}.png` and `.svg` into the folder `output`; `reference` is what a configuration calls it.
 
-    reference: the figure as a configuration names it. Raises UserError where there is none of that name, or a file or
-    column that it needs is missing.
+    Raises `UserError` where there is none of that name, or a file or column that it needs is missing.
     """
     drawing = load_figure(reference, f"systems.{run.shown.name}.figures")
     save(drawing.draw(run), output, f"{run.shown.name}_{figure_name(reference)}")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
@@ -31,8 +31,7 @@ PICKED = (
 )
 
 
-@dataclass(frozen=True)
-class Series:
+class Series(NamedTuple):
     """What one method made of one prompt: captions, PNG bytes of images of at most `SIDE` pixels a side, and the level
     of each image in [0, 1].
     """
@@ -52,16 +51,14 @@ class Series:
         return any(max(Image.open(io.BytesIO(image)).size) <= SIDE // 4 for image in self.images)
 
 
-@dataclass(frozen=True)
-class Exhibit:
+class Exhibit(NamedTuple):
     """One prompt and the pictures that every method made of it, methods in display order."""
 
     prompt: str
     series: dict[str, Series]
 
 
-@dataclass(frozen=True)
-class Turn:
+class Turn(NamedTuple):
     """The texts that one method made of one question, by their headings, the score, and how a reader sees that."""
 
     parts: Mapping[str, str]
@@ -74,8 +71,7 @@ class Turn:
         return self.score > RIGHT
 
 
-@dataclass(frozen=True)
-class Transcript:
+class Transcript(NamedTuple):
     """One question, its expected answer (None where none is right or wrong), and every method's turn, methods in
     display order. mean: of the scores, as a reader sees it.
     """

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import pandas as pd
 
 from sysdpo.method.description import DRIFT, Metric
 from sysdpo.method.method_words import RANDOM, RIVAL, SINGLE, Method
-from sysdpo.report import files
 from sysdpo.report.descriptions import Shown
 from sysdpo.report.run import Run
+from sysdpo.report.statistics import difference_of, value_of
 
 BETTER, TIE, WORSE = "better", "tie", "worse"
 AGAINST = {BETTER: "is better than {}", TIE: "cannot be told apart from {}", WORSE: "is worse than {}"}
@@ -25,21 +24,28 @@ PAIR = {
     "includes zero.",
 }
 FURTHER = {BETTER: "less far than", WORSE: "farther than", TIE: "about as far as"}
-CONTROL = {
+CONTROLLED = {
     BETTER: "improves on the untrained system, which it should not",
     WORSE: "makes the system worse",
     TIE: "changes nothing measurable",
 }
 
+CONTROL = "The null control, trained alike on random labels, {change} ({size}, {interval})."
+RESULT = "{change}: from {theirs} before alignment to {ours} under {subject} (difference {size}, {interval})."
+AFTER = "{change}: {theirs} before, {ours} after ({size}, {interval})."
+CHECK = "{what}: {bare} before, {ours} under {subject} (95 % interval of the difference {span})."
+
 
 @dataclass(frozen=True)
 class Difference:
-    """A method minus another in one metric, with its interval, as sentences say it."""
+    """A method minus another in one metric, with its interval, and the two means as sentences say them."""
 
     metric: Metric
     value: float
     low: float
     high: float
+    ours: str = ""
+    theirs: str = ""
 
     @property
     def verdict(self) -> str:
@@ -49,166 +55,122 @@ class Difference:
         return BETTER if (self.value > 0) == self.metric.higher_is_better else WORSE
 
     @property
-    def size(self) -> str:
-        """`+7.7 points`."""
-        return self.metric.say(self.value, difference=True)
-
-    @property
-    def span(self) -> str:
-        """`+4.4 to +10.8 points`."""
-        return f"{self.metric.show(self.low, signed=True)} to {self.metric.say(self.high, difference=True)}"
-
-    @property
-    def interval(self) -> str:
-        """`95 % interval +4.4 to +10.8 points`."""
-        return f"95 % interval {self.span}"
-
-
-@dataclass(frozen=True)
-class KeyNumber:
-    """A large number with what it is and its interval."""
-
-    value: str
-    label: str
-    interval: str
-
-
-@dataclass(frozen=True)
-class Section:
-    """What is said of one method under a heading of its own."""
-
-    heading: str
-    intro: str
-    sentences: Sequence[str]
+    def words(self) -> dict[str, str]:
+        """For the templates: `size` is `+7.7 points`, `span` `+4.4 to +10.8 points`, `bare` a mean without its unit."""
+        metric, bare = self.metric, self.theirs.removesuffix(f" {self.metric.unit}")
+        span = f"{metric.show(self.low, signed=True)} to {metric.say(self.high, difference=True)}"
+        words = {"span": span, "interval": f"95 % interval {span}", "bare": bare}
+        return words | {"size": metric.say(self.value, difference=True), "ours": self.ours, "theirs": self.theirs}
 
 
 def difference(run: Run, method: str | None, baseline: str | None, name: str) -> Difference | None:
     """`method` minus `baseline`; where only the reverse was compared, that one turned round; None without either."""
-    if method is None or baseline is None:
-        return None
     for pair, sign in (((method, baseline), 1), ((baseline, method), -1)):
-        row = files.difference_of(run.comparisons, *pair, name)
+        row = difference_of(run.comparisons, *pair, name)
         if row is not None:
-            ends = sorted(sign * float(row[end]) for end in ("ci_low", "ci_high"))
-            return Difference(run.shown.metric(name), sign * float(row["difference"]), *ends)
+            metric, ends = run.shown.metric(name), sorted(sign * float(row[end]) for end in ("ci_low", "ci_high"))
+            means = [value_of(run.metrics, each, name) for each in (method, baseline)]
+            said = ["" if mean is None else metric.say(float(mean["mean"])) for mean in means]
+            return Difference(metric, sign * float(row["difference"]), *ends, *said)
     return None
 
 
-def _mean(run: Run, method: str | None, name: str) -> str | None:
-    """A method's mean with its unit; None where it was not measured."""
-    row = files.value_of(run.metrics, method, name)
-    return None if row is None else run.shown.metric(name).say(float(row["mean"]))
-
-
-def key_numbers(run: Run) -> list[KeyNumber]:
-    """The first headline metric before and after, and the first subject's gain over its main baselines."""
-    shown, numbers = run.shown, []
-    for name in shown.headline[:1]:
-        metric = shown.metric(name)
-        after = [(subject, f"after {shown.method(subject).label}") for subject in shown.subjects]
-        for method, words in ((shown.reference, "before alignment"), *after):
-            row, value = files.value_of(run.metrics, method, name), _mean(run, method, name)
-            if row is not None and value is not None:
-                interval = f"{metric.show(row['ci_low'])} to {metric.say(row['ci_high'])}"
-                numbers.append(KeyNumber(value, f"{metric.label.lower()} {words}", interval))
-        single = shown.best(run.metrics[run.metrics["metric"] == name], name, SINGLE)
-        rival = shown.method(shown.rival).phrase if shown.rival else ""
-        for subject in shown.subjects[:1]:
-            for other, words in ((single, "the best single model trained alone"), (shown.rival, rival)):
-                if found := difference(run, subject, other, name):
-                    label = f"{shown.method(subject).short.lower()} minus {words}"
-                    numbers.append(KeyNumber(found.size, label, found.span))
+def key_numbers(run: Run) -> list[dict[str, str]]:
+    """The first headline metric before and after, and the first subject's gain over its main baselines: each a `value`
+    with its unit, a `label` and an `interval`.
+    """
+    shown, numbers, name = run.shown, [], run.shown.headline[0]
+    metric = shown.metric(name)
+    after = [(subject, f"after {shown.method(subject).label}") for subject in shown.subjects]
+    for method, words in ((shown.reference, "before alignment"), *after):
+        row = value_of(run.metrics, method, name)
+        if row is not None:
+            interval = f"{metric.show(row['ci_low'])} to {metric.say(row['ci_high'])}"
+            label = f"{metric.label.lower()} {words}"
+            numbers.append({"value": metric.say(row["mean"]), "label": label, "interval": interval})
+    single = shown.best(run.metrics[run.metrics["metric"] == name], name, SINGLE)
+    for other, words in ((single, "the best single model trained alone"), (shown.rival, shown.words["rival"])):
+        if shown.subject and (found := difference(run, shown.subject, other, name)):
+            label = f"{shown.method(shown.subject).short.lower()} minus {words}"
+            numbers.append({"value": found.words["size"], "label": label, "interval": found.words["span"]})
     return numbers
 
 
 def main_result(run: Run) -> list[str]:
     """One sentence a headline metric for the change that the first subject makes, and one for all its comparisons."""
     sentences, shown = [], run.shown
-    for subject in shown.subjects[:1]:
-        for name in shown.headline:
-            metric, gain = shown.metric(name), difference(run, subject, shown.reference, name)
-            before, after = _mean(run, shown.reference, name), _mean(run, subject, name)
-            if gain is not None and before is not None and after is not None:
-                meaning = f" ({metric.meaning})" if metric.meaning else ""
-                sentences.append(
-                    f"{metric.label}{meaning} {CHANGE[gain.verdict]}: from {before} before alignment to {after} under "
-                    f"{shown.method(subject).label} (difference {gain.size}, {gain.interval})."
-                )
-        for name in shown.headline[:1]:
-            rivals = shown.order_methods(run.comparisons.loc[run.comparisons["method"] == subject, "baseline"])
-            said = against(run, subject, rivals, name)
-            sentences += (
-                [f"In {shown.metric(name).label.lower()}, {shown.method(subject).phrase} {said}."] if said else []
-            )
+    if shown.subject is None:
+        return []
+    subject = shown.method(shown.subject)
+    for name in shown.headline:
+        if gain := difference(run, shown.subject, shown.reference, name):
+            meaning = f" ({gain.metric.meaning})" if gain.metric.meaning else ""
+            change = f"{gain.metric.label}{meaning} {CHANGE[gain.verdict]}"
+            sentences.append(RESULT.format(change=change, subject=subject.label, **gain.words))
+    rivals = shown.order_methods(run.comparisons.loc[run.comparisons["method"] == shown.subject, "baseline"])
+    if said := against(run, shown.subject, rivals):
+        sentences.append(f"In {shown.metric(shown.headline[0]).label.lower()}, {subject.phrase} {said}.")
     return sentences
 
 
-def against(run: Run, method: str, rivals: Sequence[str], name: str, *, sizes: bool = False) -> str:
-    """Better than whom, not told apart from whom, worse than whom, with each difference where `sizes` are asked for."""
+def against(run: Run, method: str, rivals: Sequence[str], *, sizes: bool = False) -> str:
+    """In the first headline metric: better than whom, not told apart from whom, worse than whom; with each difference
+    where `sizes` are asked for.
+    """
     groups: dict[str, list[str]] = {verdict: [] for verdict in AGAINST}
     for rival in rivals:
-        if (found := difference(run, method, rival, name)) is not None:
-            size = f" ({found.size}, {found.interval})" if sizes else ""
+        if found := difference(run, method, rival, run.shown.headline[0]):
+            size = " ({size}, {interval})".format(**found.words) if sizes else ""
             groups[found.verdict].append(run.shown.method(rival).phrase + size)
     parts = [AGAINST[verdict].format(listed(names)) for verdict, names in groups.items() if names]
     return listed(parts, "; it ") if parts else ""
 
 
-def sections(run: Run) -> list[Section]:
-    """On each measured method that has a heading of its own: the subjects' main baseline, and subjects."""
-    said = []
-    for name in run.methods:
-        method = run.shown.method(name)
-        if method.heading:
-            found = _against_subject(run, name) if method.kind == RIVAL else _on_subject(run, name, method)
-            said += [Section(method.heading, method.intro, found)] if found else []
-    return said
+def sections(run: Run) -> list[tuple[Method, list[str]]]:
+    """Sentences on each measured method that has a heading of its own: the subjects' main baseline, and subjects."""
+    methods = {name: run.shown.method(name) for name in run.methods}
+    said = {
+        name: _against_subject(run, name) if method.kind == RIVAL else _on_subject(run, name)
+        for name, method in methods.items()
+        if method.heading
+    }
+    return [(methods[name], found) for name, found in said.items() if found]
 
 
 def _against_subject(run: Run, rival: str) -> list[str]:
     """What the intervals say of the first subject against its main baseline, score and drift."""
-    shown, sentences = run.shown, []
-    for subject in shown.subjects[:1]:
-        words = {"subject": shown.method(subject).label, "rival": shown.method(rival).phrase}
-        for name in shown.headline:
-            if found := difference(run, subject, rival, name):
-                said = PAIR[found.verdict].format(**words, size=found.size, interval=found.interval)
-                sentences.append(f"In {found.metric.label.lower()} {said}")
-        parts = []
-        for component in shown.components:
-            name = f"{DRIFT}{component}"
-            found, ours, theirs = (
-                difference(run, subject, rival, name),
-                *(_mean(run, each, name) for each in (subject, rival)),
-            )
-            if found and ours and theirs:
-                way = f"moves {shown.component(component)} {FURTHER[found.verdict]} {words['rival']} does"
-                parts.append(f"{way} ({ours.removesuffix(f' {found.metric.unit}')} against {theirs})")
-        if sentences and parts:
-            sentences.append(f"To get there, {words['subject']} {listed(parts)}.")
-    return sentences
+    shown, sentences, parts = run.shown, [], []
+    if shown.subject is None:
+        return []
+    names = {"subject": shown.method(shown.subject).label, "rival": shown.method(rival).phrase}
+    for name in shown.headline:
+        if found := difference(run, shown.subject, rival, name):
+            said = PAIR[found.verdict].format(**names, **found.words)
+            sentences.append(f"In {found.metric.label.lower()} {said}")
+    for component in shown.components:
+        if found := difference(run, shown.subject, rival, f"{DRIFT}{component}"):
+            ours = found.ours.removesuffix(f" {found.metric.unit}")
+            way = f"moves {shown.component(component)} {FURTHER[found.verdict]} {names['rival']} does"
+            parts.append(f"{way} ({ours} against {found.theirs})")
+    moved = [f"To get there, {names['subject']} {listed(parts)}."] if parts else []
+    return [*sentences, *moved] if sentences else []
 
 
-def _on_subject(run: Run, subject: str, method: Method) -> list[str]:
+def _on_subject(run: Run, name: str) -> list[str]:
     """What the intervals say of a subject in the first headline metric: its change, then against all others; those with
     a remark of their own by themselves.
     """
-    shown, sentences = run.shown, []
-    for name in shown.headline[:1]:
-        label, change = shown.metric(name).label.lower(), difference(run, subject, shown.reference, name)
-        before, after = _mean(run, shown.reference, name), _mean(run, subject, name)
-        if change is not None and before is not None and after is not None:
-            sentences.append(
-                f"{method.opening}{method.label} {CHANGED[change.verdict]} {label}: {before} before, {after} after "
-                f"({change.size}, {change.interval})."
-            )
-        others = [other for other in run.methods if other not in (shown.reference, subject)]
-        apart = [other for other in others if shown.method(other).remark]
-        if said := against(run, subject, [other for other in others if other not in apart], name, sizes=True):
-            sentences.append(f"It {said}.")
-        for other in apart:
-            if said := against(run, subject, [other], name, sizes=True):
-                sentences.append(f"{shown.method(other).remark} {method.label} {said}.")
+    shown, sentences, method = run.shown, [], run.shown.method(name)
+    if change := difference(run, name, shown.reference, shown.headline[0]):
+        said = f"{method.label} {CHANGED[change.verdict]} {change.metric.label.lower()}"
+        sentences.append(method.opening + AFTER.format(change=said, **change.words))
+    others = [other for other in run.methods if other not in (shown.reference, name)]
+    apart = [other for other in others if shown.method(other).remark]
+    if said := against(run, name, [other for other in others if other not in apart], sizes=True):
+        sentences.append(f"It {said}.")
+    for other in apart:
+        if said := against(run, name, [other], sizes=True):
+            sentences.append(f"{shown.method(other).remark} {method.label} {said}.")
     return sentences
 
 
@@ -216,28 +178,21 @@ def checks(run: Run) -> list[str]:
     """What would give a false success away: random labels, broken outputs, a judge that is fooled."""
     shown, sentences = run.shown, []
     for control in shown.of_kind(RANDOM, run.methods)[:1]:
-        if shown.headline and (found := difference(run, control, shown.reference, shown.headline[0])):
-            size = f"{found.size}, {found.interval}"
-            sentences.append(f"The null control, trained alike on random labels, {CONTROL[found.verdict]} ({size}).")
-    for name, subject in product(shown.checks, shown.subjects[:1]):
-        found = difference(run, subject, shown.reference, name)
-        before, after = (_mean(run, method, name) for method in (shown.reference, subject))
-        if found and before and after:
-            metric = found.metric
-            better = f"{metric.meaning}; {'higher' if metric.higher_is_better else 'lower'} is better"
-            values = f"{before.removesuffix(f' {metric.unit}')} before, {after} under {shown.method(subject).label}"
-            sentences.append(f"{metric.label} ({better}): {values} (95 % interval of the difference {found.span}).")
-    return [*sentences, *_second_judge(run)]
-
-
-def _second_judge(run: Run) -> list[str]:
-    """How far the second judge ranks the methods as the first does (Spearman's correlation)."""
-    judges, wide = run.shown.second_judge, run.metrics.pivot(index="method", columns="metric", values="mean")
-    if judges is None or not {judges.metric, judges.judge} <= set(wide.columns) or len(wide) < 3:
-        return []
-    ranks = wide[[judges.metric, judges.judge]].dropna().rank()
-    correlation = ranks.iloc[:, 0].corr(ranks.iloc[:, 1])
-    return [f"{judges.reason}: over the {len(ranks)} methods, the two rankings correlate at {correlation:.2f}."]
+        if found := difference(run, control, shown.reference, shown.headline[0]):
+            sentences.append(CONTROL.format(change=CONTROLLED[found.verdict], **found.words))
+    for name in shown.checks:
+        if shown.subject and (found := difference(run, shown.subject, shown.reference, name)):
+            better = "higher" if found.metric.higher_is_better else "lower"
+            what = f"{found.metric.label} ({found.metric.meaning}; {better} is better)"
+            label = shown.method(shown.subject).label
+            sentences.append(CHECK.format(what=what, subject=label, **found.words))
+    judges, wide = shown.second_judge, run.metrics.pivot(index="method", columns="metric", values="mean")
+    if judges and {judges.metric, judges.judge} <= set(wide.columns) and len(wide) > 2:
+        ranks = wide[[judges.metric, judges.judge]].dropna().rank()
+        correlation = ranks.iloc[:, 0].corr(ranks.iloc[:, 1])  # Spearman's
+        said = f"over the {len(ranks)} methods, the two rankings correlate at {correlation:.2f}."
+        sentences.append(f"{judges.reason}: {said}")
+    return sentences
 
 
 def count_of_verdicts(differences: pd.DataFrame, shown: Shown) -> str:

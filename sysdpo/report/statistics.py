@@ -17,7 +17,7 @@ import pandas as pd
 from sysdpo.base.errors import UserError
 from sysdpo.base.files import require_columns
 from sysdpo.base.tables import check_contents, check_rows
-from sysdpo.method.description import SCORE, WON, Metric
+from sysdpo.method.description import DRIFT, SCORE, WON, Metric
 from sysdpo.report.intervals import INTERVALS
 
 VALUE_COLUMNS = ("system", "method", "seed", "prompt_id", "content", "sample", "metric", "value")
@@ -180,3 +180,32 @@ def _paired(values: pd.Series, rival: pd.Series, metric: str, method: str, basel
             "both on the same prompts."
         )
     return values - rival
+
+
+def total_drift(values: pd.DataFrame) -> pd.DataFrame:
+    """Sum of all drift metrics a method, with its interval: indexed by method, columns `mean, ci_low, ci_high`.
+
+    `values`: rows a sample and metric, with columns seed, method, prompt_id, content, sample, metric, value.
+    """
+    drifts = values[values["metric"].str.startswith(DRIFT)]
+    samples = drifts.groupby(["method", *PROMPT, "sample"], sort=True)["value"].sum()
+    prompts = samples.groupby(level=["method", *PROMPT], sort=True).mean()
+    found = {
+        str(name): estimate(part.droplevel("method"), what=f"the drift of '{name}'")
+        for name, part in prompts.groupby(level="method")
+    }
+    rows = {name: (each.mean, each.low, each.high) for name, each in found.items()}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "ci_low", "ci_high"])
+
+
+def value_of(metrics: pd.DataFrame, method: str | None, metric: str) -> pd.Series | None:
+    """The row of one method and metric, or None."""
+    rows = metrics[(metrics["method"] == method) & (metrics["metric"] == metric)]
+    return None if rows.empty else rows.iloc[0]
+
+
+def difference_of(comparisons: pd.DataFrame, method: str | None, baseline: str | None, metric: str) -> pd.Series | None:
+    """The row of `method` minus `baseline`, or None."""
+    chosen = (comparisons["method"] == method) & (comparisons["baseline"] == baseline)
+    rows = comparisons[chosen & (comparisons["metric"] == metric)]
+    return None if rows.empty else rows.iloc[0]

@@ -34,9 +34,5 @@ STUDIES: Registry[Study] = Registry("study", "sysdpo.studies.shown")
 
 
 def write_study_figure(study: str, table_csv: Path, folder: Path) -> None:
-    """Writes `study_{study}.png` and `.svg` into `folder`, from `results/studies/{study}.csv`.
-
-    Raises UserError for a study without a figure, and where the table or a column of it is missing.
-    """
-    shown = STUDIES.named(study, "--study")
-    save(shown.figure(read_table(table_csv, ())), folder, f"study_{study}")
+    """Writes `study_{study}.png` and `.svg`; raises `UserError` for a study that is not shown, or another's table."""
+    save(STUDIES.named(study, "--study").figure(read_table(table_csv, ())), folder, f"study_{study}")

@@ -5,9 +5,9 @@ hatches.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,35 +28,7 @@ NEAR = 14
 
 INK, SOFT, FAINT = "#1b1f24", "#5b6470", "#d9dde2"
 
-RC: Any = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "sans-serif"],
-    "font.size": 9.5,
-    "text.color": INK,
-    "axes.edgecolor": "#8b939c",
-    "axes.labelcolor": INK,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "axes.titlepad": 9,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": "#e9ecef",
-    "grid.linewidth": 0.8,
-    "xtick.color": SOFT,
-    "ytick.color": SOFT,
-    "xtick.major.size": 3,
-    "ytick.major.size": 0,
-    "hatch.linewidth": 0.7,
-    "legend.frameon": False,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-    "svg.fonttype": "none",
-    "svg.hashsalt": "sysdpo",
-}
+STYLE = Path(__file__).with_name("figures.mplstyle")
 
 
 @dataclass(frozen=True)
@@ -69,16 +41,13 @@ class Look:
     hatch: str
 
 
-# Okabe and Ito's palette for colour-blind readers, its yellow left out: too light for lines on white. Each kind of method
-# has its own in turn; what is compared most has those that are told apart best.
+# Okabe and Ito's palette for colour-blind readers, its yellow left out: too light for lines on white. Each kind of
+# method has its own in turn; what is compared most has those that are told apart best.
 LOOKS: dict[str, tuple[Look, ...]] = {
     REFERENCE: (Look("#6b7280", "o", (0, (4, 2)), ""),),
     UNTRAINED: (Look("#9aa1ab", "*", (0, (1, 1.6)), ".."),),
     RANDOM: (Look("#000000", "x", (0, (1, 2.2)), "xxx"),),
-    NULL: (
-        Look("#cc79a7", "P", (0, (5, 1.5, 1, 1.5)), "\\\\\\"),
-        Look("#8f4f74", "X", (0, (5, 2, 2, 2)), "//"),
-    ),
+    NULL: (Look("#cc79a7", "P", (0, (5, 1.5, 1, 1.5)), 3 * "\\"), Look("#8f4f74", "X", (0, (5, 2, 2, 2)), "//")),
     SINGLE: (Look("#56b4e9", "v", (0, (6, 2)), "///"), Look("#009e73", "^", (0, (3, 1.2)), "---")),
     RIVAL: (Look("#0072b2", "s", (0, (8, 1.5, 1.5, 1.5)), "||"),),
     SUBJECT: (Look("#d55e00", "D", "-", ""), Look("#8c4a00", "h", (0, (2, 1)), "++")),
@@ -97,10 +66,7 @@ SERIES = (
 
 
 def look(shown: Shown, name: str) -> Look:
-    """The look of a method: the next one of its kind's, or of the spare ones where those are used up.
-
-    That of one component alone is the component's own.
-    """
+    """The next look of the method's kind, or a spare one where those are used up; of a component alone, its own."""
     base, plus, _ = name.partition("+")
     method = shown.method(name)
     if plus and base in shown.methods:  # the base's own, with the dashes and hatches of what is added
@@ -165,41 +131,35 @@ def legend_of(figure: Figure, styles: dict[str, dict[str, Any]]) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=3.4, columnspacing=1.8)
 
 
-def label_points(
-    figure: Figure, axes: Axes, shown: Shown, points: dict[str, tuple[float, float, float, float]]
-) -> None:
-    """Names each method's point `(x, y, low, high)` beside it, at the first place that hides no bar and no
-    other name, or else where it hides least.
-    """
+Point = tuple[float, float, float, float]
+PLACES = (
+    *((9, 5), (9, -12), (-9, 5), (-9, -12), (0, 12), (0, -19), (9, 18), (9, -26), (-9, 18), (-9, -26)),
+    *((0, 26), (0, -34), (0, 40), (0, -48), (24, 30), (24, -36), (-24, 30), (-24, -36)),
+)
+"""Where a name may stand, in points from what it names, the first choice first."""
+
+
+def label_points(figure: Figure, axes: Axes, shown: Shown, points: dict[str, Point]) -> None:
+    """Names each method's point `(x, y, low, high)` at the first place that hides nothing, or where it hides least."""
     figure.draw_without_rendering()
     taken = []
     for x, y, low, high in points.values():
         across, middle = axes.transData.transform((x, y))
         bottom, top = (axes.transData.transform((x, end))[1] for end in (low, high))
-        taken += [
-            Bbox.from_bounds(across - 6, middle - 6, 12, 12),
-            Bbox.from_extents(across - 2, bottom, across + 2, top),
-        ]
-    places = [(9, 5), (9, -12), (-9, 5), (-9, -12), (0, 12), (0, -19), (9, 18), (9, -26), (-9, 18), (-9, -26)]
-    places += [(0, 26), (0, -34), (0, 40), (0, -48), (24, 30), (24, -36), (-24, 30), (-24, -36)]
+        taken += [Bbox.from_bounds(across - 6, middle - 6, 12, 12)]
+        taken += [Bbox.from_extents(across - 2, bottom, across + 2, top)]
     for method, (at, height, *_) in points.items():
-        tried = []
-        for x, y in places:
+        tried: list[tuple[float, Any, Bbox, tuple[int, int]]] = []
+        words: dict[str, Any] = {"fontsize": 9, "fontweight": weight_of(shown, method), "zorder": 5}
+        for x, y in PLACES:
+            side = "center" if x == 0 else "left" if x > 0 else "right"
             label = axes.annotate(
-                shown.method(method).label,
-                (at, height),
-                xytext=(x, y),
-                textcoords="offset points",
-                fontsize=9,
-                ha="center" if x == 0 else "left" if x > 0 else "right",
-                fontweight=weight_of(shown, method),
-                zorder=5,
+                shown.method(method).label, (at, height), xytext=(x, y), textcoords="offset points", ha=side, **words
             )
             box = label.get_window_extent()
             outside = max(axes.bbox.x0 - box.x0, 0) + max(box.x1 - axes.bbox.x1, 0)
-            hidden = outside * box.height + sum(_overlap(box, other) for other in taken)
-            tried.append((hidden, label, box, (x, y)))
-            if hidden == 0:
+            tried.append((outside * box.height + sum(_overlap(box, other) for other in taken), label, box, (x, y)))
+            if tried[-1][0] == 0:
                 break
         _, best, box, beside = min(tried, key=lambda each: each[0])
         taken.append(box)
@@ -216,11 +176,8 @@ def _overlap(box: Bbox, other: Bbox) -> float:
     return 0.0 if shared is None else float(shared.width * shared.height)
 
 
-@contextmanager
-def styled() -> Iterator[None]:
-    """Figures made inside have the project's look."""
-    with matplotlib.rc_context(RC):
-        yield
+styled = partial(matplotlib.rc_context, fname=STYLE)
+"""A context: figures made inside have the project's look."""
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from sysdpo.report import files
-from sysdpo.report.descriptions import Descriptions, Shown
+from sysdpo.report.descriptions import Shown
 from sysdpo.report.markdown import plain, table_lines
+from sysdpo.report.statistics import difference_of, value_of
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A number as a reader sees it: `mean` and `[low, high]` already in the metric's unit; `best` is set in
-    bold.
-    """
+class Cell(NamedTuple):
+    """A number as a reader sees it: `mean` and `[low, high]` already in the metric's unit; `best` is set in bold."""
 
     mean: str = ""
     low: str = ""
@@ -43,8 +41,7 @@ class Cell:
         return rf"\shortstack{{{mean}\\{{\scriptsize {escaped(self.interval)}}}}}"
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One method's cells: a metric each, then the paired differences of the subjects to it; whether it is a subject."""
 
     method: str
@@ -53,8 +50,7 @@ class Row:
     ours: bool = False
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """What every rendering shows: column headings, rows, and a caption that says what the intervals are."""
 
     headings: Sequence[str]
@@ -71,9 +67,9 @@ def build_table(shown: Shown, metrics: pd.DataFrame, comparisons: pd.DataFrame) 
     compared = [(one, name) for one in subjects for name in shown.headline[: 1 if len(subjects) > 1 else None]]
     rows = []
     for method in methods:
-        cells = [_cell(shown, files.value_of(metrics, method, name), "mean", best[name]) for name in shown.table]
+        cells = [_cell(shown, value_of(metrics, method, name), "mean", best[name]) for name in shown.table]
         for subject, name in compared:
-            cells.append(_cell(shown, files.difference_of(comparisons, subject, method, name), "difference"))
+            cells.append(_cell(shown, difference_of(comparisons, subject, method, name), "difference"))
         rows.append(Row(method, shown.method(method).label, cells, method in shown.subjects))
     headings = [shown.metric(name).heading for name in shown.table]
     for subject, name in compared:
@@ -125,27 +121,18 @@ def value_lines(shown: Shown, metrics: pd.DataFrame, names: Sequence[str]) -> li
     rows = []
     for method in shown.order_methods(metrics["method"]):
         label = plain(shown.method(method).label)
-        cells = [_cell(shown, files.value_of(metrics, method, name), "mean").markdown for name in names]
+        cells = [_cell(shown, value_of(metrics, method, name), "mean").markdown for name in names]
         rows.append([f"**{label}**" if method in shown.subjects else label, *cells])
     return table_lines(["method", *(plain(shown.metric(name).heading) for name in names)], rows, numbers=True)
 
 
-LATEX = str.maketrans(
-    {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "−": "$-$",
-    }
-    | {each: f"\\{each}" for each in "&%$#_{}"}
-)
+LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$"}
+LATEX |= {"<": r"\textless{}", ">": r"\textgreater{}"} | {each: f"\\{each}" for each in "&%$#_{}"}
 
 
 def escaped(text: str) -> str:
     """Text that LaTeX takes for nothing but text."""
-    return " ".join(text.split()).translate(LATEX)
+    return " ".join(text.split()).translate(str.maketrans(LATEX))
 
 
 def latex(table: Table, system: str) -> str:
@@ -177,9 +164,9 @@ def wide_table(shown: Shown, metrics: pd.DataFrame, comparisons: pd.DataFrame) -
     for method in shown.order_methods(metrics["method"]):
         row: dict[str, object] = {"method": method, "label": shown.method(method).label}
         for metric in shown.order_metrics(metrics["metric"]):
-            sources = [(metric, files.value_of(metrics, method, metric), "mean")]
+            sources = [(metric, value_of(metrics, method, metric), "mean")]
             for subject in shown.subjects:
-                difference = files.difference_of(comparisons, subject, method, metric)
+                difference = difference_of(comparisons, subject, method, metric)
                 sources.append((f"{subject}_minus_this_{metric}", difference, "difference"))
             for name, source, middle in sources:
                 if source is not None:
@@ -188,15 +175,12 @@ def wide_table(shown: Shown, metrics: pd.DataFrame, comparisons: pd.DataFrame) -
     return pd.DataFrame(rows)
 
 
-def write_tables(
-    system: str, metrics_csv: Path, comparisons_csv: Path, descriptions: Descriptions, output_md: Path
-) -> None:
+def write_tables(system: str, metrics_csv: Path, comparisons_csv: Path, shown: Shown, output_md: Path) -> None:
     """Writes `output_md` (`results/tables/{system}.md`) and its siblings `.csv` and `.tex`.
 
     Raises UserError where a table lacks a column, or has no row for the system.
     """
     metrics, comparisons = files.read_metrics(metrics_csv, system), files.read_comparisons(comparisons_csv, system)
-    shown = descriptions.system(system)
     table = build_table(shown, metrics, comparisons)
     files.write_text(output_md.with_suffix(".csv"), wide_table(shown, metrics, comparisons).to_csv(index=False))
     files.write_text(output_md.with_suffix(".tex"), latex(table, system))

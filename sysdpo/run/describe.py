@@ -55,9 +55,9 @@ def describe(name: str, config: Config, benchmark: Benchmark) -> dict[str, Any]:
     }
 
 
-def _figures(references: Any, where: str) -> dict[str, dict[str, str]]:
+def _figures(references: Any, where: str) -> dict[str, list[str]]:
     found = {figure_name(reference): load_figure(reference, where) for reference in references}
-    return {name: {"heading": drawing.heading, "caption": drawing.caption} for name, drawing in found.items()}
+    return {name: [drawing.heading, drawing.caption] for name, drawing in found.items()}
 
 
 def _check_names(declared: Description, components: Mapping[str, str], where: str) -> None:

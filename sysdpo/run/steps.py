@@ -314,8 +314,8 @@ def tables(options: argparse.Namespace, config: Config) -> None:
     from sysdpo.report.descriptions import read_descriptions
     from sysdpo.report.tables import write_tables
 
-    descriptions = read_descriptions(options.descriptions)
-    write_tables(options.system, options.metrics, options.comparisons, descriptions, options.output)
+    shown = read_descriptions(options.descriptions).system(options.system)
+    write_tables(options.system, options.metrics, options.comparisons, shown, options.output)
 
 
 def figure(options: argparse.Namespace, config: Config) -> None:
@@ -353,8 +353,8 @@ def claims(options: argparse.Namespace, config: Config) -> None:
 
 def show(options: argparse.Namespace, config: Config) -> None:
     """Print the claims of a run, beside those of a committed one where there are some."""
-    from sysdpo.report.claims import beside
     from sysdpo.report.descriptions import read_descriptions
+    from sysdpo.run.verdicts import beside
 
     print(beside(options.claims, options.committed, read_descriptions(options.descriptions)))
 

@@ -19,9 +19,10 @@ from sysdpo.report.statistics import compare, summarise
 from sysdpo.report.study import write_study_figure
 
 SYSTEM = "progressive_images"
+GALLERY = "sysdpo.applications.images.gallery:gallery"
 OWN = "sysdpo.applications.images.figures"
 FIGURES = {
-    SYSTEM: ("comparison", "gallery", f"{OWN}:attributes", "training", "frontier", f"{OWN}:words"),
+    SYSTEM: ("comparison", GALLERY, f"{OWN}:attributes", "training", "frontier", f"{OWN}:words"),
     "two_stage_qa": ("comparison", "sampling", "credit"),
 }
 SHARES = {"before": 0.3, "only_writer": 0.45, "only_painter": 0.5, "separate": 0.7, "direct": 0.72}
@@ -75,7 +76,10 @@ def made_up_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     metric_of = committed().metric
     summarise(pd.concat([values, answers]), metric_of).to_csv(results / "metrics.csv", index=False)
     trained = [name for name in ANSWERED if name not in ("before", "best_of_n")]
-    comparisons = compare(values, list(SHARES), TRAINED, metric_of), compare(answers, list(ANSWERED), trained, metric_of)
+    comparisons = (
+        compare(values, list(SHARES), TRAINED, metric_of),
+        compare(answers, list(ANSWERED), trained, metric_of),
+    )
     pd.concat(comparisons).to_csv(results / "comparisons.csv", index=False)
     _write_experiments(results / "experiments")
     (results / "studies").mkdir()

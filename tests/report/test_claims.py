@@ -13,8 +13,9 @@ from described import save as save_descriptions
 
 from sysdpo.base.errors import UserError
 from sysdpo.report.claim_file import Claim, Claims, check_claims, claims_about, claims_path, read_claims
-from sysdpo.report.claims import COLUMNS, Held, beside, evaluate, judge, markdown, read_claim_table, write_claims
+from sysdpo.report.claims import COLUMNS, Held, evaluate, markdown, read_claim_table, write_claims
 from sysdpo.run.cli import main
+from sysdpo.run.verdicts import beside
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 METHODS = {"before": {"objective": "none"}, "separate": {}, "direct": {}, "direct+likelihood": {}}
@@ -61,7 +62,8 @@ LINE = {"id": "one", "system": "toy", "metric": "accuracy", "method": "direct", 
     ],
 )
 def test_verdicts(condition: str, bound: float, low: float, high: float, verdict: str) -> None:
-    assert judge(condition, bound, low, high) == verdict
+    over = {"sign": condition} if condition in ("above", "below") else {condition: bound}
+    assert Claim(**LINE, **over).judge(low, high) == verdict
 
 
 def held_of(low: float, high: float, **over: Any) -> Held:
@@ -211,7 +213,12 @@ def run(tmp_path: Path) -> list[str]:
     comparisons = [shared | {"method": method} for method in methods.values()]
     pd.DataFrame(comparisons).to_csv(tmp_path / "comparisons.csv", index=False)
     save_descriptions(TOY, tmp_path / "descriptions.json")
-    tables = [("descriptions", "descriptions.json"), ("metrics", "metrics.csv"), ("comparisons", "comparisons.csv"), ("claims", "claims.yaml")]
+    tables = [
+        ("descriptions", "descriptions.json"),
+        ("metrics", "metrics.csv"),
+        ("comparisons", "comparisons.csv"),
+        ("claims", "claims.yaml"),
+    ]
     named = [("config", "config.yaml"), *tables, ("output", "results/claims.csv")]
     return ["claims", *(part for option, name in named for part in (f"--{option}", str(tmp_path / name)))]
 

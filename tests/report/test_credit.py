@@ -12,7 +12,6 @@ from sysdpo.base.errors import UserError
 from sysdpo.report.credit import credit_table, write_credit_table
 from sysdpo.report.figures.credit import credit
 
-
 QA = made_up("two_stage_qa").system("two_stage_qa")
 
 

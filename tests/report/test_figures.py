@@ -15,14 +15,15 @@ from sysdpo.base.errors import UserError
 from sysdpo.report import files
 from sysdpo.report.descriptions import Descriptions
 from sysdpo.report.experiments import Experiment, experiment_figure
-from sysdpo.report.figures.frontier import total_drift
 from sysdpo.report.figures.sampling import sampling
 from sysdpo.report.files import read_samples
 from sysdpo.report.run import write_figure
 from sysdpo.report.samples import pick_pictures
+from sysdpo.report.statistics import total_drift
 from sysdpo.report.style import LOOKS, save, styled
 
 SYSTEM = "progressive_images"
+GALLERY = "sysdpo.applications.images.gallery:gallery"
 QA = committed().system("two_stage_qa")
 FIGURES = {
     SYSTEM: ("comparison", "gallery", "attributes", "training", "frontier", "words"),
@@ -30,11 +31,9 @@ FIGURES = {
 }
 
 
-def test_figures_in_both_formats_and_the_same_bytes_again(
-    run_of, made_up_figures: Path, tmp_path: Path
-) -> None:
+def test_figures_in_both_formats_and_the_same_bytes_again(run_of, made_up_figures: Path, tmp_path: Path) -> None:
     names = ("comparison", "gallery", "training")
-    for name in names:
+    for name in ("comparison", GALLERY, "training"):
         write_figure(run_of(SYSTEM), name, tmp_path)
     expected = sorted(f"{SYSTEM}_{name}.{kind}" for name in names for kind in ("png", "svg"))
     assert sorted(path.name for path in tmp_path.iterdir()) == expected
@@ -74,7 +73,7 @@ def test_missing_column_of_the_evaluation_is_named(made_up_results: Path, tmp_pa
 def test_runs_that_are_not_there(run_of, tmp_path: Path) -> None:
     run = replace(run_of(SYSTEM), folder=tmp_path / "nothing")
     with pytest.raises(UserError, match=r"prompts.parquet' should be a .parquet table, but cannot be read"):
-        write_figure(run, "gallery", tmp_path / "figures")
+        write_figure(run, GALLERY, tmp_path / "figures")
     with pytest.raises(UserError, match=r"progressive_images.figures: 'galery' should be one of \['"):
         write_figure(run, "galery", tmp_path / "figures")
     assert not (tmp_path / "figures").exists()

@@ -12,7 +12,7 @@ from sysdpo.base.errors import UserError
 from sysdpo.report.claim_file import Claim, Claims
 from sysdpo.report.claims import read_claim_table, write_claims
 from sysdpo.report.credit import write_credit_table
-from sysdpo.report.descriptions import Descriptions, FigureWords
+from sysdpo.report.descriptions import Descriptions
 from sysdpo.report.page import write_report
 from sysdpo.run.cli import main
 from sysdpo.run.manifest import checksums, config_hash, stop_if_other, write_manifest
@@ -74,9 +74,7 @@ def test_page_shows_figures_pictures_and_provenance(page: str) -> None:
     assert "95 % t interval for new seeds and new prompts" in page
 
 
-def test_the_head_shows_every_claim_with_its_verdict(
-    page: str, made_up_results: Path, described: Descriptions
-) -> None:
+def test_the_head_shows_every_claim_with_its_verdict(page: str, made_up_results: Path, described: Descriptions) -> None:
     head = page[page.index('<section id="claims">') : page.index('<section id="progressive_images">')]
     held = read_claim_table(made_up_results / "claims.csv")
     assert [each.verdict for each in held] == ["holds", "does not hold", "does not hold"]
@@ -112,12 +110,14 @@ def test_page_shows_every_system_study_and_what_was_said(page: str) -> None:
 
 def test_a_described_figure_and_a_study_that_nobody_knows_are_shown(made_up_results: Path, tmp_path: Path) -> None:
     metrics = pd.read_csv(made_up_results / "metrics.csv").query("system == 'two_stage_qa' and metric == 'accuracy'")
-    pd.concat([metrics.assign(system=name) for name in ("debate", "debate_long")]).to_csv(tmp_path / "metrics.csv", index=False)
+    pd.concat([metrics.assign(system=name) for name in ("debate", "debate_long")]).to_csv(
+        tmp_path / "metrics.csv", index=False
+    )
     (tmp_path / "comparisons.csv").write_bytes((made_up_results / "comparisons.csv").read_bytes())
     for folder, name in (("figures", "debate_round_two.svg"), ("studies", "x_y.csv")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / name).write_text("a,b\n1,\n")
-    figures = {"round_two": FigureWords("The second round", "After {subject}."), "lost": FigureWords("Lost", "")}
+    figures = {"round_two": ["The second round", "After {subject}."], "lost": ["Lost", ""]}
     write_report(tmp_path, made_up("debate", "debate_long", figures=figures), tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert page.index("<h3>The second round</h3>") < page.index("After SysDPO-Direct.")
@@ -159,7 +159,7 @@ def test_a_broken_file_of_a_run_is_no_page_without_it(
 ) -> None:
     results = shutil.copytree(made_up_results, tmp_path / "results")
     (results / "runs" / "two_stage_qa" / "prompts.parquet").write_text("broken")
-    with pytest.raises(UserError, match="prompts.parquet' should be a .parquet table"):
+    with pytest.raises(UserError, match=r"prompts.parquet' should be a .parquet table"):
         write_report(results, described, tmp_path / "report.html")
 
 

@@ -11,8 +11,8 @@ from described import committed
 from matplotlib.figure import Figure
 from PIL import Image
 
+from sysdpo.applications.images.gallery import CAPTION_LINES, gallery
 from sysdpo.base.errors import UserError
-from sysdpo.report.figures.gallery import CAPTION_LINES, gallery
 from sysdpo.report.samples import SIDE, Exhibit, Series, pick_pictures
 from sysdpo.report.style import save
 
@@ -67,8 +67,7 @@ def test_of_many_attributes_the_first_by_name_are_shown(tmp_path: Path) -> None:
 
 def test_large_pictures_are_shrunk_and_small_ones_left_alone(tmp_path: Path) -> None:
     shown = [
-        pick(write_runs(tmp_path / str(width), png(width, width // 2)))[0].series["direct"]
-        for width in (32, 1024)
+        pick(write_runs(tmp_path / str(width), png(width, width // 2)))[0].series["direct"] for width in (32, 1024)
     ]
     assert shown[0].images == [png(32, 16)] * 3
     assert {Image.open(io.BytesIO(image)).size for image in shown[1].images} == {(SIDE, SIDE // 2)}

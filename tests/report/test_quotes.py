@@ -14,7 +14,6 @@ from sysdpo.report.claims import evaluate
 from sysdpo.report.quotes import quoted
 from sysdpo.run.cli import main
 
-
 TOY = made_up("toy")
 
 

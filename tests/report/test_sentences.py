@@ -29,7 +29,7 @@ def run(*differences: tuple[str, str, float, float, float], without: str = "", *
 
 def said_of(made: Run, number: int) -> list[str]:
     """The sentences of one of the sections."""
-    return list(sentences.sections(made)[number].sentences)
+    return sentences.sections(made)[number][1]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from sysdpo.report.statistics import (
     win_rates,
 )
 
-
 METRIC_OF = made_up("toy", "qa").metric
 
 
@@ -102,8 +101,15 @@ def test_pairing_takes_the_hardness_of_prompts_out_of_the_interval() -> None:
 def test_the_same_values_in_any_order_give_the_same_bytes() -> None:
     values = simulated(np.random.default_rng(0), {"before": 0, "direct": 1}, 3, 20)
     shuffled = values.sample(frac=1, random_state=1)
-    assert summarise(values, METRIC_OF).to_csv() == summarise(values, METRIC_OF).to_csv() == summarise(shuffled, METRIC_OF).to_csv()
-    assert compare(values, ["before"], ["direct"], METRIC_OF).to_csv() == compare(shuffled, ["before"], ["direct"], METRIC_OF).to_csv()
+    assert (
+        summarise(values, METRIC_OF).to_csv()
+        == summarise(values, METRIC_OF).to_csv()
+        == summarise(shuffled, METRIC_OF).to_csv()
+    )
+    assert (
+        compare(values, ["before"], ["direct"], METRIC_OF).to_csv()
+        == compare(shuffled, ["before"], ["direct"], METRIC_OF).to_csv()
+    )
 
 
 def test_a_methods_row_does_not_depend_on_the_other_methods() -> None:

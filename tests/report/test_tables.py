@@ -103,7 +103,7 @@ def test_a_metric_that_is_not_described_is_refused() -> None:
 
 def test_three_files_are_written_and_csv_holds_stored_units(made_up_results: Path, tmp_path: Path) -> None:
     output = tmp_path / f"{SYSTEM}.md"
-    write_tables(SYSTEM, made_up_results / "metrics.csv", made_up_results / "comparisons.csv", committed(), output)
+    write_tables(SYSTEM, made_up_results / "metrics.csv", made_up_results / "comparisons.csv", SHOWN, output)
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{SYSTEM}.{kind}" for kind in ("csv", "md", "tex")]
     written = pd.read_csv(output.with_suffix(".csv")).set_index("method")
     metrics = pd.read_csv(made_up_results / "metrics.csv").set_index(["system", "method", "metric"])
@@ -114,11 +114,13 @@ def test_three_files_are_written_and_csv_holds_stored_units(made_up_results: Pat
 def test_missing_column_leaves_no_file(made_up_results: Path, tmp_path: Path) -> None:
     pd.read_csv(made_up_results / "metrics.csv").drop(columns="ci_low").to_csv(tmp_path / "m.csv", index=False)
     with pytest.raises(UserError, match=r"lacks the columns \['ci_low'\]"):
-        write_tables(SYSTEM, tmp_path / "m.csv", made_up_results / "comparisons.csv", committed(), tmp_path / "tables" / "t.md")
+        write_tables(
+            SYSTEM, tmp_path / "m.csv", made_up_results / "comparisons.csv", SHOWN, tmp_path / "tables" / "t.md"
+        )
     assert not (tmp_path / "tables").exists()
 
 
 def test_system_that_was_not_measured_is_named(made_up_results: Path, tmp_path: Path) -> None:
     shutil.copy(made_up_results / "metrics.csv", tmp_path)
     with pytest.raises(UserError, match="no rows for system 'debate'; it has progressive_images, two_stage_qa"):
-        write_tables("debate", tmp_path / "metrics.csv", made_up_results / "comparisons.csv", committed(), tmp_path / "t.md")
+        write_tables("debate", tmp_path / "metrics.csv", made_up_results / "comparisons.csv", SHOWN, tmp_path / "t.md")

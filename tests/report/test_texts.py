@@ -11,7 +11,6 @@ from sysdpo.report.descriptions import Descriptions
 from sysdpo.report.page import write_report
 from sysdpo.report.samples import Transcript, pick_texts
 
-
 PARTS = {"Draft": "draft", "Answer": "answer"}
 REWARD = Metric("Reward", True, "", 3)
 
@@ -19,7 +18,9 @@ REWARD = Metric("Reward", True, "", 3)
 def chats(judged: bool) -> Descriptions:
     """A system whose answers are right or wrong, or have a reward."""
     texts = Texts(PARTS, expected="answer") if judged else Texts(PARTS, metric="reward")
-    return made_up("chat", texts=texts, metrics=committed().system("two_stage_qa").metrics | METRICS | {"reward": REWARD})
+    return made_up(
+        "chat", texts=texts, metrics=committed().system("two_stage_qa").metrics | METRICS | {"reward": REWARD}
+    )
 
 
 def pick(runs: Path, judged: bool = True) -> list[Transcript]:
@@ -62,9 +63,7 @@ def test_questions_a_quarter_half_and_three_quarters_up_the_ranking(runs: Path) 
 def test_only_questions_that_every_method_was_asked(runs: Path) -> None:
     path = runs / "3" / "before" / "evaluation" / "samples.parquet"
     pd.read_parquet(path).query("prompt_id in ['q5', 'q7']").to_parquet(path)
-    assert [each.question for each in pick(runs)] == ["ask q5", "ask q7", "ask q7"][
-        :2
-    ]
+    assert [each.question for each in pick(runs)] == ["ask q5", "ask q7", "ask q7"][:2]
     pd.read_parquet(path).assign(prompt_id="other").head(1).to_parquet(path)
     with pytest.raises(UserError, match="evaluated for every method at seed 3"):
         pick(runs)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-
 from described import committed
 
 NUMBER = r"[−+-]?\d+(?:\.\d+)?"

@@ -25,7 +25,9 @@ def coverage() -> pd.DataFrame:
             for seeds in (1, 3, 5):
                 fixed = {"prompts": 40, "contents": contents, "seed_variance": variance, "seeds": seeds}
                 fixed |= {"coverage_se": 0.005, "width": 0.1}
-                rows.append({"kind": "mean score", "rate": float("nan"), "rival_rate": float("nan"), **fixed, "coverage": 0.95})
+                rows.append(
+                    {"kind": "mean score", "rate": float("nan"), "rival_rate": float("nan"), **fixed, "coverage": 0.95}
+                )
                 spoilt = {"kind": "proportion", "rate": 0.9, "rival_rate": float("nan"), **fixed}
                 rows.append(spoilt | {"coverage": 0.95 - variance / seeds / 2})
     return pd.DataFrame(rows)

@@ -108,9 +108,9 @@ def make_project(folder: Path, over: dict[str, Any] | None = None) -> Project:
         (folder / name).symlink_to(REPOSITORY / name)
     library = folder / "sysdpo"
     library.mkdir()
-    (library / "__init__.py").touch()
-    for name in ("claims.py", "config.py", "errors.py", "settings.py"):
-        shutil.copy(REPOSITORY / "sysdpo" / name, library)
+    for path in (REPOSITORY / "sysdpo").iterdir():
+        if path.name not in (STUB.name, "__pycache__"):
+            (library / path.name).symlink_to(path)
     shutil.copy(STUB, library)
     project = Project(folder)
     project.config = yaml.safe_load((REPOSITORY / "config.yaml").read_text()) | (over or {})

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from config_check import broken_rule, contradiction, not_finite, read_schema
+from config_check import broken_rule, contradiction, not_finite, read_schema, wrong_figures
 from jsonschema import Draft202012Validator
 from project import REPOSITORY, Project
 
@@ -88,7 +88,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         (
             f"{SYSTEM}.figures",
             ["$(touch x)"],
-            "figures.0 is '$(touch x)', but should be of the form ^[a-z][a-z0-9_]*$ ",
+            "figures.0 is '$(touch x)', but should be of the form ^([A-Za-z_][A-Za-z0-9_.]*:)?[a-z][a-z0-9_]*$",
         ),
         (f"{SYSTEM}.figures", ["gallery\n"], "'gallery\\n', but should be of the form"),
         (f"{SYSTEM}.evaluation.greedy", ["a;b"], "should be of the form"),
@@ -322,3 +322,18 @@ def test_no_setting_of_the_library_may_be_infinite_or_no_number() -> None:
                     for value in (math.nan, math.inf, -math.inf):
                         for given in (value, {"a": {"b": (1, [value])}}):
                             assert not library_takes(given, hints[field.name]), (name, field.name)
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        (["comparison", "galery"], "systems.s.figures: galery is no figure; there are comparison, credit"),
+        (["comparisn"], "systems.s.figures: comparisn is no figure; did you mean comparison?"),
+        (["no_such_module:draw"], "systems.s.figures: no_such_module:draw should name a function as package.module:"),
+        (["comparison", "sysdpo.report.run:comparison"], "comparison should be the name of one figure alone"),
+        (["comparison", "sysdpo.applications.images.figures:words"], None),
+    ],
+)
+def test_a_figure_that_is_none_is_refused(figures: list[str], said: str | None) -> None:
+    found = wrong_figures({"systems": {"s": {"figures": figures}}})
+    assert (found is None) if said is None else found is not None and said in found

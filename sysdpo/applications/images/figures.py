@@ -12,7 +12,7 @@ from sysdpo.applications.images.shown import PICTURES
 from sysdpo.report import files
 from sysdpo.report.figure import figure
 from sysdpo.report.run import Run
-from sysdpo.report.statistics import PROMPT, estimate
+from sysdpo.report.statistics import PROMPT, estimate, value_of
 from sysdpo.report.style import INK, SOFT, line_style, panels, styled
 
 ORDERED = "order_consistency"
@@ -40,7 +40,7 @@ def attributes(run: Run) -> Figure:
             style: dict[str, Any] = line_style(shown, method, size=5.5)
             axes.errorbar(images, means, yerr=[means - low, high - means], elinewidth=1.2, capsize=2.5, **style)
             axes.set_title(shown.method(method).label, fontsize=9.5)
-            row = files.value_of(run.metrics, method, ORDERED)
+            row = value_of(run.metrics, method, ORDERED)
             if row is not None:
                 share = f"{shown.metric(ORDERED).show(float(row['mean']))} % in order"
                 axes.text(0.04, 0.95, share, transform=axes.transAxes, fontsize=8.5, color=INK, va="top")
@@ -67,7 +67,9 @@ def _levels(samples: pd.DataFrame, columns: list[str]) -> np.ndarray:
 )
 def words(run: Run) -> Figure:
     """A panel an attribute, points the mean over seeds, bars one standard deviation of the drawn images."""
-    levels = pd.concat([pd.DataFrame(each["painter_levels"]) for each in run.quality().values()], ignore_index=True)
+    levels = pd.concat(
+        [pd.DataFrame(each["painter_levels"]) for each in files.read_quality(run.folder).values()], ignore_index=True
+    )
     names = list(dict.fromkeys(levels["attribute"]))
     with styled():
         drawn, places, _ = panels(len(names), 3.1, 3.5, across=len(names), sharey=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sysdpo.report import files
 from sysdpo.report.figure import figure
 from sysdpo.report.run import Run
+from sysdpo.report.statistics import value_of
 from sysdpo.report.style import INK, SOFT, look, styled, weight_of
 
 
@@ -36,7 +36,7 @@ def _bars(axes: Axes, run: Run, name: str) -> None:
     metric, metrics = run.shown.metric(name), run.metrics
     furthest = metric.scale * max(metrics.loc[metrics["metric"] == name, "ci_high"].max(), 0)
     for place, method in enumerate(run.methods):
-        row = files.value_of(metrics, method, name)
+        row = value_of(metrics, method, name)
         if row is None:
             continue
         mean, low, high = (float(row[column]) * metric.scale for column in ("mean", "ci_low", "ci_high"))
@@ -48,7 +48,7 @@ def _bars(axes: Axes, run: Run, name: str) -> None:
         paper = {"facecolor": "white", "linewidth": 0, "pad": 0.8}
         number = metric.show(float(row["mean"]))
         axes.text(max(high, 0) + 0.025 * furthest, place, number, va="center", fontsize=9, bbox=paper)
-    reference = files.value_of(metrics, run.shown.reference, name)
+    reference = value_of(metrics, run.shown.reference, name)
     if reference is not None:
         height = float(reference["mean"]) * metric.scale
         axes.axvline(height, color=SOFT, linewidth=0.9, linestyle=(0, (3, 3)), zorder=2.5)

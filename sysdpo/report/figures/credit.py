@@ -21,10 +21,11 @@ REJECTED: dict[str, Any] = {"color": "#a33f00", "linestyle": (0, (4, 1.5)), "lin
 
 @figure(
     heading="Who earns the preference",
-    caption="Above, the margin by which a system prefers the chosen output, stacked by the model that it comes from. "
-    "Below, how much likelier each model makes the chosen and the rejected output than it did before training. A margin "
-    "only needs the two to part: where both fall (tinted), the preference was learnt by making the chosen output, too, "
-    "less likely. Lines are means over seeds, bands their range; untrained models have none.",
+    caption="Above, the margin by which a system prefers the chosen output, stacked by the model that it comes "
+    "from. Below, how much likelier each model makes the chosen and the rejected output than it did "
+    "before training. A margin only needs the two to part: where both fall (tinted), the preference was "
+    "learnt by making the chosen output, too, less likely. Lines are means over seeds, bands their range;"
+    " untrained models have none.",
 )
 def credit(run: Run) -> Figure:
     """A column a method: the margin stacked by component, and below it each component's log-ratio of the chosen and of

@@ -30,11 +30,12 @@ def measures(shown: Shown) -> dict[str, tuple[str, str]]:
 
 @figure(
     heading="What moves each model",
-    caption="While β times a margin stays well below 1 (dashed) the sigmoid is as good as linear: {subject} and {rival} "
-    "pull each model in the same direction (a cosine near 1) and differ in how hard alone, and a tie there says nothing "
-    "about them. Below, how hard each model is pulled, how undecided it is about its own outputs, and how far it has "
-    "gone; a picture has no entropy here, and the KL divergence of its denoising is an upper bound over the whole "
-    "schedule. Lines are means over seeds, bands their range.",
+    caption="While β times a margin stays well below 1 (dashed) the sigmoid is as good as linear: {subject} and "
+    "{rival} pull each model in the same direction (a cosine near 1) and differ in how hard alone, and a "
+    "tie there says nothing about them. Below, how hard each model is pulled, how undecided it is about "
+    "its own outputs, and how far it has gone; a picture has no entropy here, and the KL divergence of "
+    "its denoising is an upper bound over the whole schedule. Lines are means over seeds, bands their "
+    "range.",
 )
 def dynamics(run: Run) -> Figure:
     """A row a measure that was logged, a column a component, one line a method."""

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import pandas as pd
 from matplotlib.figure import Figure
 
-from sysdpo.method.description import DRIFT
-from sysdpo.report import files
 from sysdpo.report.figure import figure
 from sysdpo.report.run import Run
-from sysdpo.report.statistics import PROMPT, estimate
+from sysdpo.report.statistics import total_drift, value_of
 from sysdpo.report.style import label_points, line_style, styled
 
 
@@ -30,7 +27,7 @@ def frontier(run: Run) -> Figure:
         axes = drawn.subplots()
         points: dict[str, tuple[float, float, float, float]] = {}
         for method in run.methods:
-            row = files.value_of(run.metrics, method, name)
+            row = value_of(run.metrics, method, name)
             if row is None or method not in drift.index:
                 continue
             x, left, right = (float(drift.loc[method, column]) for column in ("mean", "ci_low", "ci_high"))
@@ -50,19 +47,3 @@ def frontier(run: Run) -> Figure:
         axes.margins(y=0.12)
         label_points(drawn, axes, shown, points)
     return drawn
-
-
-def total_drift(values: pd.DataFrame) -> pd.DataFrame:
-    """Sum of all drift metrics a method, with its interval: indexed by method, columns `mean, ci_low, ci_high`.
-
-    `values`: rows a sample and metric, with columns seed, method, prompt_id, content, sample, metric, value.
-    """
-    drifts = values[values["metric"].str.startswith(DRIFT)]
-    samples = drifts.groupby(["method", *PROMPT, "sample"], sort=True)["value"].sum()
-    prompts = samples.groupby(level=["method", *PROMPT], sort=True).mean()
-    found = {
-        str(name): estimate(part.droplevel("method"), what=f"the drift of '{name}'")
-        for name, part in prompts.groupby(level="method")
-    }
-    rows = {name: (each.mean, each.low, each.high) for name, each in found.items()}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "ci_low", "ci_high"])

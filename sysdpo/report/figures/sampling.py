@@ -5,10 +5,10 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from sysdpo.base.errors import UserError
-from sysdpo.report.curves import SHARES, draw_methods, is_logged, level
+from sysdpo.report.curves import SHARES, is_logged, level, method_panels
 from sysdpo.report.figure import figure
 from sysdpo.report.run import Run
-from sysdpo.report.style import legend_below, panels, styled
+from sysdpo.report.style import styled
 
 COLUMNS = {
     "effective_sample_size": "Effective sample size of the weights",
@@ -34,18 +34,13 @@ def sampling(run: Run) -> Figure:
     methods = run.shown.order_methods(there["method"])
     if not methods:
         raise UserError("figures: 'sampling' should stand only at a system with a method that has several candidates.")
-    columns = [name for name in COLUMNS if is_logged(there, name)]
+    columns = {name: title for name, title in COLUMNS.items() if is_logged(there, name)}
     with styled():
-        drawn, places, last = panels(len(columns), 4.6, 2.75, more=0.6, sharex=True)
-        for axes, column in zip(places, columns, strict=True):
-            draw_methods(axes, run.shown, logs[logs["method"].isin(methods)], column, methods)
-            axes.set_title(COLUMNS[column])
+        drawn, places = method_panels(run.shown, logs[logs["method"].isin(methods)], columns, methods)
+        for column, axes in places.items():
             if column in SHARES:
                 axes.set_ylim(0, 103)
             else:
                 level(axes, 1)
                 axes.set_ylim(0.8, max(axes.get_ylim()[1], 2))
-        for axes in last:
-            axes.set_xlabel("update")
-        legend_below(drawn, run.shown, methods)
     return drawn

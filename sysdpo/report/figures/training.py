@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from sysdpo.report.curves import MARGIN, draw_methods, level, logged_components
+from sysdpo.report.curves import MARGIN, level, logged_components, method_panels
 from sysdpo.report.figure import figure
 from sysdpo.report.run import Run
-from sysdpo.report.style import SOFT, legend_below, panels, styled
+from sysdpo.report.style import SOFT, styled
 
 
 @figure(
@@ -26,19 +26,12 @@ def training(run: Run) -> Figure:
         for name in logged_components(run.shown, logs)
     }
     columns = {name: title for name, title in columns.items() if name in logs.columns}
-    methods = run.shown.order_methods(logs["method"])
     with styled():
-        drawn, places, last = panels(len(columns), 4.6, 2.75, more=0.6, sharex=True)
-        for axes, (column, title) in zip(places, columns.items(), strict=True):
-            draw_methods(axes, run.shown, logs, column, methods)
-            axes.set_title(title)
+        drawn, places = method_panels(run.shown, logs, columns, run.shown.order_methods(logs["method"]))
+        for column, axes in places.items():
             if column.startswith(MARGIN):
                 axes.axhline(0, color=SOFT, linewidth=0.9)
-            if column == "loss":
-                level(axes, np.log(2))
-                right = axes.get_yaxis_transform()
-                axes.text(1, np.log(2), "ln 2", color=SOFT, fontsize=8, transform=right, ha="right", va="bottom")
-        for axes in last:
-            axes.set_xlabel("update")
-        legend_below(drawn, run.shown, methods)
+        level(places["loss"], np.log(2))
+        right = places["loss"].get_yaxis_transform()
+        places["loss"].text(1, np.log(2), "ln 2", color=SOFT, fontsize=8, transform=right, ha="right", va="bottom")
     return drawn

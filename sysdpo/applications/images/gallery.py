@@ -28,7 +28,7 @@ GAP = 0.35  # before every prompt but the first, in images
 def gallery(run: Run) -> Figure:
     """Rows: methods. Columns: the images of each prompt with their captions, and whether they are in order."""
     if run.shown.pictures is None:
-        raise UserError("figures: 'gallery' should stand only at a system whose description has pictures.")
+        raise UserError("figures: 'gallery' should stand only at a system whose description has pictures")
     exhibits = pick_pictures(run.shown, run.shown.pictures, run.folder, run.methods)
     methods, images = list(exhibits[0].series), len(run.shown.pictures.images)
     widths = [width for place in range(len(exhibits)) for width in ([GAP] if place else []) + [1.0] * images]
