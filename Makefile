@@ -28,6 +28,7 @@ reproduce: $(INSTALLED)  ## run the default suite, from nothing to tables, figur
 	@mkdir -p build
 	@git show HEAD:results/claims.csv > build/committed_claims.csv 2> /dev/null || rm -f build/committed_claims.csv
 	@$(BIN)/python -m sysdpo show --config config.yaml --claims results/claims.csv \
+		--descriptions results/descriptions.json \
 		$$(test ! -f build/committed_claims.csv || echo --committed build/committed_claims.csv)
 	@echo
 	@echo "The whole report: $(CURDIR)/results/report.html"
@@ -57,8 +58,10 @@ verdicts: $(INSTALLED)  ## compare what the last default run concludes with what
 		--committed build/committed_comparisons.csv
 
 readme: $(INSTALLED)  ## rewrite the blocks of README.md and docs/results.md from the results
-	$(BIN)/python -m sysdpo quote --config config.yaml --results results --output README.md
-	$(BIN)/python -m sysdpo quote --config config.yaml --results results --output docs/results.md
+	$(BIN)/python -m sysdpo quote --config config.yaml --results results \
+		--descriptions results/descriptions.json --output README.md
+	$(BIN)/python -m sysdpo quote --config config.yaml --results results \
+		--descriptions results/descriptions.json --output docs/results.md
 
 digests: $(INSTALLED)  ## run the scale test and take its digests, after a change that is meant to change numbers
 	rm -rf build/test

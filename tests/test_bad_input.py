@@ -334,6 +334,9 @@ def test_an_evaluation_at_an_odd_place_or_given_twice(steps: Steps, capsys: pyte
     assert steps("evaluate", method="direct") == 0
     shutil.copytree(steps.run / "direct" / "evaluation", steps.root / "evaluation")
     tables = ["--comparisons", str(steps.root / "c.csv"), "--output", str(steps.root / "m.csv")]
+    described = str(steps.root / "descriptions.json")
+    assert main(["describe", "--config", str(steps.config), "--output", described]) == 0
+    tables += ["--descriptions", described]
     folder = str(steps.run / "direct" / "evaluation")
     for given, said in (
         ([str(steps.root / "evaluation")], "should end with '{system}/{seed}/{method}/evaluation'"),

@@ -32,11 +32,12 @@ def own_modules(described: Mapping[str, Any]) -> list[Path]:
     themselves is not among them.
     """
     named = [described.get("factory"), (described.get("questions") or {}).get("source")]
-    found = [_file_of(str(name).partition(":")[0]) for name in named if name]
+    found = [module_file(str(name).partition(":")[0]) for name in named if name]
     return sorted({file for file in found if file is not None and LIBRARY not in file.parents})
 
 
-def _file_of(module: str) -> Path | None:
+def module_file(module: str) -> Path | None:
+    """Where Python would find a module, the working directory first, without importing it; None if nowhere."""
     paths: Sequence[str] | None = [str(Path.cwd()), str(LIBRARY.parent), *sys.path]
     spec = None
     for name in module.split("."):

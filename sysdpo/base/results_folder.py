@@ -8,7 +8,8 @@ from sysdpo.base.functions import LIBRARY
 
 RUN_MAKES = (
     *("runs", "logs", "benchmarks", "checkpoints", "config.yaml", "metrics.csv", "comparisons.csv", "tables"),
-    *("claims.csv", "claims.md", "figures", "studies", "experiments", "ablations", "manifest.json", "report.html"),
+    *("claims.csv", "claims.md", "descriptions.json", "figures", "studies", "experiments", "ablations"),
+    *("manifest.json", "report.html"),
 )
 """What a run leaves in its folder of results."""
 

@@ -12,6 +12,7 @@ import pandas as pd
 from sysdpo.base.functions import load_function
 from sysdpo.base.settings import Settings
 from sysdpo.method.config import SystemSettings
+from sysdpo.method.description import Description
 from sysdpo.method.system import Node, System
 
 
@@ -26,6 +27,9 @@ class Benchmark(Protocol):
 
     components: Mapping[str, Settings]
     """The settings of the components that are models."""
+
+    description: Description
+    """What it is called and shows, and every metric with its direction."""
 
     foundations: Mapping[str, Callable[[int, Path], None]]
     """How each foundation model is made: from a seed, into a folder."""

@@ -34,6 +34,8 @@ from sysdpo.method.settings import Evaluation, MethodSettings, TrainingTrajector
 
 Config = dict[str, Any]
 
+FigureName = Annotated[str, Field(pattern=r"^([A-Za-z_][A-Za-z0-9_.]*:)?[a-z][a-z0-9_]*$")]
+
 Grid = Annotated[Mapping[str, Any], Field(min_length=1)]
 
 
@@ -78,8 +80,8 @@ class SystemSettings(Settings, extra="allow"):
     """The methods that every trained method is compared with, paired by prompt and seed."""
     evaluation: Evaluation
     """How held-out prompts are used."""
-    figures: SetOf[Name] = ()
-    """The figures to draw."""
+    figures: SetOf[FigureName] = ()
+    """The figures to draw, by name; one of your own as `package.module:function`."""
 
     @model_validator(mode="after")
     def _names_name_something(self) -> Self:

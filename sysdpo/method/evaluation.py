@@ -13,6 +13,7 @@ from sysdpo.base.errors import UserError
 from sysdpo.base.tables import check_rows, check_scores, check_values, contents_of
 from sysdpo.method.benchmark import Benchmark
 from sysdpo.method.component import Batched, Sampler
+from sysdpo.method.description import SCORE
 from sysdpo.method.preferences import as_frame
 from sysdpo.method.system import System
 
@@ -68,6 +69,7 @@ def measure_trajectories(
         wanted = pd.Index(trajectories["trajectory_id"])
     else:
         wanted = trajectories.index
+    benchmark.description.check_measured(measured.columns, name)
     if not measured.index.is_unique or set(measured.index) != set(wanted):
         raise UserError(f"{name}: its {len(measured)} rows should be those of the {len(trajectories)} trajectories")
     return measured.loc[wanted].set_index(trajectories.index)
@@ -100,7 +102,7 @@ def evaluate(
     kept = scores.assign(sample=drawn["sample"]).groupby(["prompt_id", "sample"], sort=False)["score"].idxmax()
     drawn, scores = drawn.loc[kept].reset_index(drop=True), scores.loc[kept].reset_index(drop=True)
     wide = measure_trajectories(benchmark, prompts, drawn, scores, foundation)
-    wide = wide.assign(preference_score=scores["score"], **drift(system, drawn, first=place * samples))
+    wide = wide.assign(**{SCORE: scores["score"]}, **drift(system, drawn, first=place * samples))
     if best_of > 1:
         wide = wide.assign(kl_selection=math.log(best_of) - (best_of - 1) / best_of)
     wide = wide.assign(prompt_id=drawn["prompt_id"], sample=drawn["sample"])

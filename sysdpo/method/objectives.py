@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sysdpo.base.registry import Registry
 
@@ -40,32 +40,34 @@ OBJECTIVES: Registry[Objective] = Registry("objective")
 
 @dataclass(frozen=True)
 class Objective:
-    """How margins become a loss, and what a training needs for it.
+    """How margins become a loss, what a training needs for it, and what people are told of it.
 
     loss: from the margins of the trained components, or the one margin `marginal` where intermediates are hidden.
     intermediates: `known`, or `hidden` and summed over. has_preference: False for a null row, which learns from the
-        likelihood of the chosen alone. label, meaning: for people.
+    likelihood of the chosen alone.
+    label, meaning: its name and what it does. role: as a method's setting of that name. heading, intro, opening: of the
+    report's section on it, where it has one, and how that section's first sentence begins.
     """
 
     loss: Callable[[Margins, Link], Tensor]
     label: str
-    meaning: str
+    meaning: str = ""
     intermediates: Literal["known", "hidden"] = "known"
     has_preference: bool = True
+    role: Literal["subject", "rival", "control"] | None = None
+    heading: str = ""
+    intro: str = ""
+    opening: str = ""
 
 
-def objective(
-    name: str,
-    *,
-    label: str,
-    meaning: str,
-    intermediates: Literal["known", "hidden"] = "known",
-    has_preference: bool = True,
-) -> Callable[[Callable[[Margins, Link], Tensor]], Callable[[Margins, Link], Tensor]]:
-    """Registers the loss that it decorates as an `Objective`, under the name that a method's row gives it."""
+def objective(name: str, *, label: str, **more: Any) -> Callable[[Callable[[Margins, Link], Tensor]], Any]:
+    """Registers the loss that it decorates as an `Objective`, under the name that a method's row gives it.
+
+    more: the other fields of `Objective`.
+    """
 
     def put(loss: Callable[[Margins, Link], Tensor]) -> Callable[[Margins, Link], Tensor]:
-        OBJECTIVES.register(name)(Objective(loss, label, meaning, intermediates, has_preference))
+        OBJECTIVES.register(name)(Objective(loss, label, **more))
         return loss
 
     return put
@@ -118,7 +120,12 @@ def margins(chosen: Mapping[str, Tensor], rejected: Mapping[str, Tensor]) -> dic
     return {name: chosen[name] - rejected[name] for name in chosen}
 
 
-@objective("direct", label="SysDPO-Direct", meaning="One loss on the sum of all components' log-ratios.")
+@objective(
+    "direct",
+    label="SysDPO-Direct",
+    meaning="One loss on the sum of all components' log-ratios.",
+    role="subject",
+)
 def direct(margins: Margins, link: Link) -> Tensor:
     """`ℓ(Σ_k Δ_k)`: SysDPO-Direct (Wang et al., arXiv 2502.17721)."""
     return link(_stack(margins).sum(0))
@@ -128,6 +135,10 @@ def direct(margins: Margins, link: Link) -> Tensor:
     "separate",
     label="Separate DPO",
     meaning="DPO on every component, each as if it alone explained the preference.",
+    role="rival",
+    heading="All at once, or each by itself?",
+    intro="Separate DPO trains every model on the same pairs, each as if it alone explained the preference. It is the "
+    "baseline that matters most.",
 )
 def separate(margins: Margins, link: Link) -> Tensor:
     """`Σ_k ℓ(Δ_k)`: every component explains the preference as if alone (per-component DPO)."""
@@ -139,6 +150,11 @@ def separate(margins: Margins, link: Link) -> Tensor:
     label="SysDPO-Sampling",
     meaning="One loss on the final output: what lies between input and output is hidden, and summed over candidates.",
     intermediates="hidden",
+    role="subject",
+    heading="When what passes between the models is hidden",
+    intro="SysDPO-Sampling knows the input and the final outputs alone, and sums over what may have led from one to the "
+    "other.",
+    opening="Without seeing anything between input and output, ",
 )
 def sampling(margins: Margins, link: Link) -> Tensor:
     """`ℓ(R(w) − R(l))` of the one margin `marginal`, from estimates of `log p(z|x)`: SysDPO-Sampling."""
@@ -148,7 +164,7 @@ def sampling(margins: Margins, link: Link) -> Tensor:
 @objective(
     "likelihood",
     label="Likelihood alone",
-    meaning="The likelihood of the preferred outputs, and no preference: a null row.",
+    meaning="Likelihood of the preferred outputs with their own intermediates, and no preference: a null row.",
     has_preference=False,
 )
 def likelihood(margins: Margins, link: Link) -> Tensor:

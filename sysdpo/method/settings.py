@@ -20,10 +20,12 @@ from sysdpo.base.settings import (
 from sysdpo.method.candidates import CandidateSettings
 from sysdpo.method.objectives import LINKS, OBJECTIVES, ONLY
 
-METHOD_WITHOUT_EFFECT = ("micro_batch_size", "best_of", "monitor_every")
+METHOD_WITHOUT_EFFECT = ("micro_batch_size", "best_of", "monitor_every", "label", "meaning", "role")
 """Settings of a method that change nothing of what it trains, rounding aside."""
 SYSTEM_WITHOUT_EFFECT = ("batch_size", "gradient_checkpointing", "sharded", "shards")
 """Settings of a system's components and other sections that change nothing of what they make, rounding aside."""
+
+ROLES = ("subject", "rival", "control")
 
 NOTHING = "none"
 """The objective of a method that trains nothing."""
@@ -108,6 +110,12 @@ class MethodSettings(Settings):
     `direct` and `separate` lie to each other; 0 is never. The training is the same with and without."""
     candidates: CandidateSettings = CandidateSettings()
     """How the sum over what is hidden is approximated."""
+    label: Annotated[str, Field(min_length=1)] | None = None
+    """What the row is called where it is shown; null is as its other settings say."""
+    meaning: Annotated[str, Field(min_length=1)] | None = None
+    """What the row does, a sentence; null is as its other settings say."""
+    role: Literal["subject", "rival", "control"] | None = None
+    """Set off from the others (`subject`), the subjects' main baseline (`rival`), or there to be beaten (`control`)."""
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:

@@ -16,6 +16,7 @@ from sysdpo.base.settings import ListOf, NotNegative, Number, Settings, WrongSet
 from sysdpo.base.yaml_files import read_yaml
 from sysdpo.method.config import Config, method_rows
 
+VERDICTS = HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 CONDITIONS = ("sign", "at_least", "at_most", "within")
 
 
@@ -61,6 +62,20 @@ class Claim(Settings):
     def bound(self) -> float:
         """What the condition compares with: 0 for a sign."""
         return 0.0 if self.sign is not None else float(getattr(self, self.condition))
+
+    def judge(self, low: float, high: float) -> str:
+        """One of `VERDICTS`, for the interval from `low` to `high`, ends included: whether all of it fulfils the
+        condition, none of it does, or neither. Our choice.
+        """
+        bound = self.bound
+        holds, fails = {
+            "above": (low > bound, high <= bound),
+            "below": (high < bound, low >= bound),
+            "at_least": (low >= bound, high < bound),
+            "at_most": (high <= bound, low > bound),
+            "within": (low >= -bound and high <= bound, low > bound or high < -bound),
+        }[self.condition]
+        return HOLDS if holds else FAILS if fails else UNDECIDED
 
 
 @dataclass(frozen=True)

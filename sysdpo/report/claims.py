@@ -6,6 +6,9 @@ undecided otherwise. That rule is our choice, and there is no correction for the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
@@ -14,20 +17,23 @@ from sysdpo.base.errors import UserError
 from sysdpo.base.files import read_table, write_table
 from sysdpo.base.tables import check_rows
 from sysdpo.report import files
-from sysdpo.report.claim_file import Claim, Claims
-from sysdpo.report.statistics import Metric
-from sysdpo.report.story import unit_of
-from sysdpo.report.views import method_view, metric_view, show, system_view
+from sysdpo.report.claim_file import FAILS, HOLDS, UNDECIDED, VERDICTS, Claim, Claims
+from sysdpo.report.descriptions import Descriptions, Shown
+from sysdpo.report.markdown import plain, table_lines
+from sysdpo.report.statistics import difference_of, value_of
 
-CLAIM_COLUMNS = (
-    *("id", "system", "question", "metric", "method", "baseline", "condition", "bound"),
-    *("value", "ci_low", "ci_high", "verdict"),
-)
-NUMBERS = ("value", "ci_low", "ci_high")
-HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
-VERDICTS = (HOLDS, FAILS, UNDECIDED)
+NUMBERS = ("bound", "value", "ci_low", "ci_high")
+SENTENCES = {
+    HOLDS: "{metric}: {label} is {condition}; {introduced} {number}.",
+    FAILS: "{metric}: {label} is not {condition}; {introduced} {number}.",
+    UNDECIDED: "{metric}: whether {phrase} is {condition} is undecided; {introduced} {number}.",
+}
+WON = "{metric}: {label} is {condition}, by {number}."
+"""Of a difference that lies on the claim's side of zero."""
 BEGIN, END = "<!-- claims: {} -->", "<!-- end of claims -->"
 """The lines around one system's claims, in `claims.md` and in every page that repeats them."""
+BESIDES = "Besides"
+"""Above the claims that answer no question."""
 HEADER = """# Claims
 
 What the 95 % intervals of this run say of every claim. A claim *holds* where its whole interval fulfils it, *does not
@@ -35,44 +41,92 @@ hold* where none of the interval does, and is *undecided* otherwise.
 """
 
 
-def judge(condition: str, bound: float, low: float, high: float) -> str:
-    """One of `VERDICTS`, for the interval from `low` to `high`, ends included."""
-    holds, fails = {
-        "above": (low > bound, high <= bound),
-        "below": (high < bound, low >= bound),
-        "at_least": (low >= bound, high < bound),
-        "at_most": (high <= bound, low > bound),
-        "within": (low >= -bound and high <= bound, low > bound or high < -bound),
-    }[condition]
-    return HOLDS if holds else FAILS if fails else UNDECIDED
+@dataclass(frozen=True)
+class Held:
+    """A claim held against a run: a row of `claims.csv`, with no text where there is no baseline or question."""
+
+    id: str
+    system: str
+    question: str
+    metric: str
+    method: str
+    baseline: str
+    condition: str
+    bound: float
+    value: float
+    ci_low: float
+    ci_high: float
+    verdict: str
+
+    def sentence(self, shown: Shown) -> str:
+        """What the interval says, in words that follow the verdict."""
+        method, way = shown.method(self.method), self._way()
+        won = self.verdict == HOLDS and bool(self.baseline) and way != 0
+        turned = replace(self, value=-self.value, ci_low=-self.ci_high, ci_high=-self.ci_low)
+        return (WON if won else SENTENCES[self.verdict]).format(
+            metric=shown.metric(self.metric).label,
+            label=method.label,
+            phrase=method.phrase,
+            condition=self._condition(shown),
+            introduced="the difference is" if self.baseline else "it is",
+            number=(turned if won and way < 0 else self).number(shown, signed=bool(self.baseline) and not won),
+        )
+
+    def short(self, shown: Shown) -> str:
+        """`holds, +7.7 points [+4.4, +10.8]`."""
+        return f"{self.verdict}, {self.number(shown, signed=bool(self.baseline))}"
+
+    def number(self, shown: Shown, *, signed: bool) -> str:
+        """`+7.7 points [+4.4, +10.8]`."""
+        metric = shown.metric(self.metric)
+        value, low, high = (metric.show(each, signed=signed) for each in (self.value, self.ci_low, self.ci_high))
+        unit = metric.unit_of_difference if self.baseline else metric.unit
+        return f"{value}{unit and f' {unit}'} [{low}, {high}]"
+
+    def _condition(self, shown: Shown) -> str:
+        """`above separate DPO`, `at least 5 points below separate DPO`, `at most 3 %`, `within 2 points of …`."""
+        metric, compared = shown.metric(self.metric), bool(self.baseline)
+        rival = shown.method(self.baseline).phrase if compared else "0"
+        if self.condition in ("above", "below"):
+            return f"{self.condition} {rival}"
+        number = f"{(abs(self.bound) if compared else self.bound) * metric.scale:.6g}".replace("-", "−")
+        unit = metric.unit_of_difference if compared else metric.unit
+        size = f"{number} {unit}".strip()
+        if self.condition == "within":
+            return f"within {size} of {rival}"
+        if not compared:
+            return f"{self.condition.replace('_', ' ')} {size}"
+        least = (self.condition == "at_least") == (self.bound >= 0)
+        return f"{'at least' if least else 'at most'} {size} {'above' if self.bound >= 0 else 'below'} {rival}"
+
+    def _way(self) -> int:
+        """1 for a claim that something lies above its baseline, -1 for one that it lies below, 0 for neither."""
+        up = self.condition == "above" or (self.condition == "at_least" and self.bound >= 0)
+        down = self.condition == "below" or (self.condition == "at_most" and self.bound < 0)
+        return int(up) - int(down)
 
 
-def evaluate(claims: Claims, metrics: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFrame:
-    """A row a claim, with the columns `CLAIM_COLUMNS`: those of one system together, and by their question.
+COLUMNS = tuple(field.name for field in fields(Held))
 
-    `question` is its text. Raises `UserError` where the tables lack the number that a claim is about.
+
+def evaluate(claims: Claims, metrics: pd.DataFrame, comparisons: pd.DataFrame) -> list[Held]:
+    """Every claim held against the tables: those of one system together, and by their question.
+
+    Raises `UserError` where the tables lack the number that a claim is about.
     """
     systems = list(dict.fromkeys(claim.system for claim in claims.claims))
     questions = [*claims.questions, None]
     ordered = sorted(claims.claims, key=lambda claim: (systems.index(claim.system), questions.index(claim.question)))
-    rows = []
-    for claim in ordered:
-        value, low, high = _measured(claim, metrics, comparisons)
-        verdict = judge(claim.condition, claim.bound, low, high)
-        question = "" if claim.question is None else claims.questions[claim.question]
-        about = (claim.id, claim.system, question, claim.metric, claim.method, claim.baseline or "")
-        rows.append((*about, claim.condition, claim.bound, value, low, high, verdict))
-    return pd.DataFrame(rows, columns=list(CLAIM_COLUMNS))
+    return [_held(claim, claims.questions.get(claim.question or "", ""), metrics, comparisons) for claim in ordered]
 
 
-def _measured(claim: Claim, metrics: pd.DataFrame, comparisons: pd.DataFrame) -> tuple[float, float, float]:
-    """The number that a claim is about, and its interval."""
+def _held(claim: Claim, question: str, metrics: pd.DataFrame, comparisons: pd.DataFrame) -> Held:
     middle, table = ("mean", metrics) if claim.baseline is None else ("difference", comparisons)
     rows = table[table["system"] == claim.system]
     if claim.baseline is None:
-        row = files.value_of(rows, claim.method, claim.metric)
+        row = value_of(rows, claim.method, claim.metric)
     else:
-        row = files.difference_of(rows, claim.method, claim.baseline, claim.metric)
+        row = difference_of(rows, claim.method, claim.baseline, claim.metric)
     if row is None:
         minus = "" if claim.baseline is None else f" minus '{claim.baseline}'"
         there = ", ".join(sorted(set(rows["metric"])))
@@ -80,154 +134,66 @@ def _measured(claim: Claim, metrics: pd.DataFrame, comparisons: pd.DataFrame) ->
             f"claims: '{claim.id}' is about '{claim.metric}' of '{claim.method}'{minus}, which was not measured in "
             f"'{claim.system}'; its metrics are {there}"
         )
-    return float(row[middle]), float(row["ci_low"]), float(row["ci_high"])
+    value, low, high = (float(row[name]) for name in (middle, "ci_low", "ci_high"))
+    about = (claim.id, claim.system, question, claim.metric, claim.method, claim.baseline or "", claim.condition)
+    return Held(*about, claim.bound, value, low, high, claim.judge(low, high))
 
 
-def sentence(row: pd.Series) -> str:
-    """What the interval of a row of `claims.csv` says, in words that follow its verdict."""
-    metric, method = metric_view(row["metric"]), method_view(row["method"])
-    compared = bool(row["baseline"])
-    statement = _condition(row, metric)
-    if row["verdict"] == HOLDS and compared and (way := _way(row)):
-        size = _number(row if way > 0 else _turned(row), metric, signed=False)
-        return f"{metric.label}: {method.label} is {statement}, by {size}."
-    said = {
-        HOLDS: f"{method.label} is {statement}",
-        FAILS: f"{method.label} is not {statement}",
-        UNDECIDED: f"whether {method.phrase} is {statement} is undecided",
-    }[row["verdict"]]
-    introduced = "the difference is" if compared else "it is"
-    return f"{metric.label}: {said}; {introduced} {_number(row, metric, signed=compared)}."
-
-
-def _condition(row: pd.Series, metric: Metric) -> str:
-    """`above separate DPO`, `at least 5 points below separate DPO`, `at most 3 %`, `within 2 points of …`."""
-    condition, bound = row["condition"], float(row["bound"])
-    compared = bool(row["baseline"])
-    rival = method_view(row["baseline"]).phrase if compared else "0"
-    if condition in ("above", "below"):
-        return f"{condition} {rival}"
-    shown = f"{(abs(bound) if compared else bound) * metric.scale:.6g}".replace("-", "−")
-    size = shown + unit_of(metric, difference=compared)
-    if condition == "within":
-        return f"within {size} of {rival}"
-    if not compared:
-        return f"{condition.replace('_', ' ')} {size}"
-    least = (condition == "at_least") == (bound >= 0)
-    return f"{'at least' if least else 'at most'} {size} {'above' if bound >= 0 else 'below'} {rival}"
-
-
-def _way(row: pd.Series) -> int:
-    """1 for a claim that something lies above its baseline, -1 for one that it lies below, 0 for neither."""
-    up = row["condition"] == "above" or (row["condition"] == "at_least" and row["bound"] >= 0)
-    down = row["condition"] == "below" or (row["condition"] == "at_most" and row["bound"] < 0)
-    return int(up) - int(down)
-
-
-def _turned(row: pd.Series) -> pd.Series:
-    """The baseline minus the method."""
-    return pd.Series({**row, "value": -row["value"], "ci_low": -row["ci_high"], "ci_high": -row["ci_low"]})
-
-
-def _number(row: pd.Series, metric: Metric, *, signed: bool) -> str:
-    """`+7.7 points [+4.4, +10.8]`."""
-    value, low, high = (show(metric, float(row[name]), signed=signed) for name in NUMBERS)
-    return f"{value}{unit_of(metric, difference=bool(row['baseline']))} [{low}, {high}]"
-
-
-def markdown(table: pd.DataFrame) -> str:
+def markdown(held: Sequence[Held], descriptions: Descriptions) -> str:
     """The claims as a page, each system's between the lines `BEGIN` and `END`."""
     parts = [HEADER]
-    for system, rows in table.groupby("system", sort=False):
-        block = "\n".join([BEGIN.format(system), *claim_lines(rows), END])
-        parts.append(f"## {system_view(str(system), []).title}\n\n{block}\n")
-    if table.empty:
-        parts.append("None is about a system of this run.\n")
-    return "\n".join(parts)
+    for system, claims in groupby(held, lambda claim: claim.system):
+        shown = descriptions.system(system)
+        block = "\n".join([BEGIN.format(system), *claim_lines(list(claims), shown), END])
+        parts.append(f"## {shown.title}\n\n{block}\n")
+    return "\n".join(parts if held else [*parts, "None is about a system of this run.\n"])
 
 
-def claim_lines(rows: pd.DataFrame) -> list[str]:
+def claim_lines(held: Sequence[Held], shown: Shown) -> list[str]:
     """A markdown table: the question stands in the first row of those that answer it."""
-    lines = ["| question | what the interval says | verdict | claim |", "|---|---|---|---|"]
-    before = None
-    for _, row in rows.iterrows():
-        question = row["question"] or "Besides"
-        shown = "" if question == before else question
+    rows, before = [], None
+    for claim in held:
+        question = claim.question or BESIDES
+        texts = [plain(text, "|\\`*<") for text in ("" if question == before else question, claim.sentence(shown))]
+        rows.append([*texts, f"**{claim.verdict}**" if claim.verdict == HOLDS else claim.verdict, f"`{claim.id}`"])
         before = question
-        verdict = f"**{row['verdict']}**" if row["verdict"] == HOLDS else row["verdict"]
-        lines.append(f"| {_plain(shown)} | {_plain(sentence(row))} | {verdict} | `{row['id']}` |")
-    return lines
+    return table_lines(["question", "what the interval says", "verdict", "claim"], rows)
 
 
-def _plain(text: str) -> str:
-    """Text that markdown takes for a part of its cell and for no markup."""
-    return " ".join("".join(f"\\{each}" if each in "|\\`*<" else each for each in text).split())
-
-
-def write_claims(claims: Claims, metrics_csv: Path, comparisons_csv: Path, output: Path) -> None:
+def write_claims(
+    claims: Claims, metrics_csv: Path, comparisons_csv: Path, descriptions: Descriptions, output: Path
+) -> None:
     """Writes `output` (`results/claims.csv`) and beside it `claims.md`.
 
     Raises `UserError` where a table is none, or lacks what a claim is about.
     """
-    metrics, comparisons = files.read_all_metrics(metrics_csv), files.read_all_comparisons(comparisons_csv)
-    table = evaluate(claims, metrics, comparisons)
-    files.write_text(output.with_suffix(".md"), markdown(table))
-    write_table(table, output)
+    held = evaluate(claims, files.read_metrics(metrics_csv), files.read_comparisons(comparisons_csv))
+    files.write_text(output.with_suffix(".md"), markdown(held, descriptions))
+    write_table(pd.DataFrame([asdict(claim) for claim in held], columns=list(COLUMNS)), output)
 
 
-def read_claim_table(path: Path) -> pd.DataFrame:
-    """`claims.csv`, with no text where there is no baseline or question; raises `UserError` if it is none."""
-    table = read_table(path, CLAIM_COLUMNS, allow_empty=True)
-    check_rows(table, f"'{path}'", keys=("id",), numbers=("bound", *NUMBERS))
+def read_claim_table(path: Path) -> list[Held]:
+    """The rows of `claims.csv`; raises `UserError` if it is none."""
+    table = read_table(path, COLUMNS, allow_empty=True)
+    check_rows(table, f"'{path}'", keys=("id",), numbers=NUMBERS)
     for name, verdict in zip(table["id"], table["verdict"], strict=True):
         if verdict not in VERDICTS:
             raise UserError(f"'{path}': '{name}' has the verdict '{verdict}', which should be one of {list(VERDICTS)}")
-    texts = table[["baseline", "question"]].astype(object)
-    return table.assign(**texts.where(texts.notna(), ""))
+    return [Held(**row) for row in table[list(COLUMNS)].astype(object).fillna("").to_dict("records")]
 
 
-def beside(ours: Path, theirs: Path | None = None) -> str:
-    """A line a claim: its verdict and number in the committed table (`theirs`, where there is one), and in this run.
-
-    A last line counts the verdicts that are the same.
-    """
-    here = read_claim_table(ours).set_index("id")
-    if theirs is None:
-        return _aligned([["claim", "this run"], *([str(name), _short(row)] for name, row in here.iterrows())])
-    there = read_claim_table(theirs).set_index("id")
-    lines, same = [["claim", "committed", "this run", ""]], 0
-    for name in dict.fromkeys([*there.index, *here.index]):
-        rows = [table.loc[name] for table in (there, here) if name in table.index]
-        cells = [_short(table.loc[name]) if name in table.index else "–" for table in (there, here)]
-        agree = len(rows) == 2 and rows[0]["verdict"] == rows[1]["verdict"]
-        same += agree
-        mark = "another verdict" if len(rows) == 2 else "another set of claims"
-        mark = "other numbers" if agree else mark
-        lines.append([str(name), *cells, "" if cells[0] == cells[1] else f"<- {mark}"])
-    return f"{_aligned(lines)}\n{same} of {len(lines) - 1} claims have the verdict of the committed run."
-
-
-def confirmation_lines(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[str]:
+def confirmation_lines(ours: Sequence[Held], theirs: Sequence[Held], descriptions: Descriptions) -> list[str]:
     """How many of our claims have the verdict of another run, and a markdown table of those that have another one.
 
-    Both as `read_claim_table` gives them; raises `UserError` where they are not about the same claims.
+    Raises `UserError` where they are not about the same claims.
     """
-    here, there = ours.set_index("id"), theirs.set_index("id")
-    if wrong := sorted(set(here.index) ^ set(there.index)):
+    there = {claim.id: claim for claim in theirs}
+    if wrong := sorted({claim.id for claim in ours} ^ set(there)):
         raise UserError(f"claims: both runs should have the same ones, but one alone has '{wrong[0]}'")
-    other = [name for name in here.index if here.loc[name, "verdict"] != there.loc[name, "verdict"]]
-    lines = [f"{len(here) - len(other)} of {len(here)} claims have the same verdict in both runs."]
-    if other:
-        lines += ["", "| claim | here | there |", "|---|---|---|"]
-        lines += [f"| `{name}` | {_short(here.loc[name])} | {_short(there.loc[name])} |" for name in other]
-    return lines
-
-
-def _short(row: pd.Series) -> str:
-    return f"{row['verdict']}, {_number(row, metric_view(row['metric']), signed=bool(row['baseline']))}"
-
-
-def _aligned(lines: list[list[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    padded = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
-    return "\n".join(line.rstrip() for line in padded)
+    other = [[claim, there[claim.id]] for claim in ours if claim.verdict != there[claim.id].verdict]
+    rows = [
+        [f"`{here.id}`", *(each.short(descriptions.system(here.system)) for each in (here, then))]
+        for here, then in other
+    ]
+    lines = [f"{len(ours) - len(other)} of {len(ours)} claims have the same verdict in both runs."]
+    return [*lines, "", *table_lines(["claim", "here", "there"], rows)] if other else lines

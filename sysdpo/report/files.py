@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,43 +14,36 @@ from sysdpo.base.files import read_table, whole
 from sysdpo.base.tables import check_comparisons, check_metrics, check_rows, contents_of
 from sysdpo.report.statistics import COMPARISON_COLUMNS, METRIC_COLUMNS
 
-KEYS = {"samples.parquet": ("prompt_id", "sample"), "metrics.parquet": ("prompt_id", "sample", "metric")}
-"""What tells the rows of an evaluation's tables apart."""
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls `write` with a temporary path of the same name and moves what it wrote: a file that exists is whole."""
-    with whole(path) as temporary:
-        write(temporary)
+SAMPLES, VALUES = "samples.parquet", "metrics.parquet"
+KEYS = {SAMPLES: ("prompt_id", "sample"), VALUES: ("prompt_id", "sample", "metric")}
+"""An evaluation's tables, and what tells their rows apart."""
+LOG = "training.jsonl"
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text, whole or not at all."""
-    write_whole(path, lambda partial: partial.write_bytes(text.encode()))
+    with whole(path) as partial:
+        partial.write_bytes(text.encode())
 
 
-def read_metrics(path: Path, system: str) -> pd.DataFrame:
-    """The rows of `metrics.csv` that belong to one system."""
-    return _of_system(read_all_metrics(path), system, path)
+def read_metrics(path: Path, system: str | None = None) -> pd.DataFrame:
+    """`metrics.csv`, or its rows about one system; raises `UserError` if it is none, or has none of those."""
+    return _read(path, METRIC_COLUMNS, check_metrics, system)
 
 
-def read_comparisons(path: Path, system: str) -> pd.DataFrame:
-    """The rows of `comparisons.csv` that belong to one system."""
-    return _of_system(read_all_comparisons(path), system, path)
+def read_comparisons(path: Path, system: str | None = None) -> pd.DataFrame:
+    """`comparisons.csv`, or its rows about one system; raises `UserError` if it is none, or has none of those."""
+    return _read(path, COMPARISON_COLUMNS, check_comparisons, system)
 
 
-def read_all_metrics(path: Path) -> pd.DataFrame:
-    """`metrics.csv`; raises `UserError` if it is none."""
-    table = read_table(path, METRIC_COLUMNS)
-    check_metrics(table, f"'{path}'")
-    return table
-
-
-def read_all_comparisons(path: Path) -> pd.DataFrame:
-    """`comparisons.csv`; raises `UserError` if it is none."""
-    table = read_table(path, COMPARISON_COLUMNS)
-    check_comparisons(table, f"'{path}'")
-    return table
+def _read(path: Path, columns: Sequence[str], check: Callable[..., None], system: str | None) -> pd.DataFrame:
+    table = read_table(path, columns)
+    check(table, f"'{path}'")
+    rows = table if system is None else table[table["system"] == system]
+    if rows.empty:
+        there = ", ".join(sorted(set(table["system"])))
+        raise UserError(f"{path} has no rows for system '{system}'; it has {there}.")
+    return rows.reset_index(drop=True)
 
 
 def read_prompts(runs: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -59,27 +52,6 @@ def read_prompts(runs: Path, columns: Sequence[str]) -> pd.DataFrame:
     table = read_table(path, columns)
     check_rows(table, f"'{path}'", keys=("prompt_id",))
     return table
-
-
-def _of_system(table: pd.DataFrame, system: str, path: Path) -> pd.DataFrame:
-    rows = table[table["system"] == system]
-    if rows.empty:
-        there = ", ".join(sorted(set(table["system"])))
-        raise UserError(f"{path} has no rows for system '{system}'; it has {there}.")
-    return rows.reset_index(drop=True)
-
-
-def value_of(metrics: pd.DataFrame, method: str, metric: str) -> pd.Series | None:
-    """The row of one method and metric, or None."""
-    rows = metrics[(metrics["method"] == method) & (metrics["metric"] == metric)]
-    return None if rows.empty else rows.iloc[0]
-
-
-def difference_of(comparisons: pd.DataFrame, method: str, baseline: str, metric: str) -> pd.Series | None:
-    """The row of `method` minus `baseline`, or None."""
-    chosen = (comparisons["method"] == method) & (comparisons["baseline"] == baseline)
-    rows = comparisons[chosen & (comparisons["metric"] == metric)]
-    return None if rows.empty else rows.iloc[0]
 
 
 def seeds_of(runs: Path) -> list[int]:
@@ -91,16 +63,9 @@ def seeds_of(runs: Path) -> list[int]:
 
 
 def read_evaluations(
-    runs: Path,
-    name: str,
-    methods: Sequence[str],
-    columns: Sequence[str],
-    *,
-    seeds: Sequence[int] | None = None,
+    runs: Path, name: str, methods: Sequence[str], columns: Sequence[str], *, seeds: Sequence[int] | None = None
 ) -> pd.DataFrame:
-    """`runs/{seed}/{method}/evaluation/{name}` of all seeds and methods, with columns `seed` and `method`
-    added.
-    """
+    """`runs/{seed}/{method}/evaluation/{name}` of all seeds and methods, with columns `seed` and `method`."""
     tables = []
     for seed in seeds_of(runs) if seeds is None else seeds:
         for method in methods:
@@ -115,35 +80,37 @@ def read_evaluations(
 
 
 def read_samples(
-    runs: Path, methods: Sequence[str], columns: Sequence[str], *, seeds: Sequence[int] | None = None
+    runs: Path,
+    methods: Sequence[str],
+    columns: Sequence[str],
+    *,
+    levels: Sequence[str] = (),
+    direction: str = "",
+    seeds: Sequence[int] | None = None,
 ) -> pd.DataFrame:
     """`samples.parquet` of all seeds and methods, with each prompt's `content`.
 
-    Where a prompt asks for a fall (`direction` below 0), `attribute_k` is turned to 1 minus its value, so that what was
-    asked for is always a rise.
+    levels: columns that are turned to 1 minus their value where the prompts' column `direction` is below 0, so that
+    what was asked for is always a rise.
     """
-    samples = read_evaluations(runs, "samples.parquet", methods, columns, seeds=seeds)
+    samples = read_evaluations(runs, SAMPLES, methods, (*columns, *levels), seeds=seeds)
     prompts = read_prompts(runs, ("prompt_id",))
     samples["content"] = samples["prompt_id"].map(contents_of(prompts))
-    if "direction" in prompts.columns:
-        falls = samples["prompt_id"].map(prompts.set_index("prompt_id")["direction"]).to_numpy() < 0
-        for name in [name for name in samples.columns if name.startswith("attribute_")]:
+    if direction in prompts.columns:
+        falls = samples["prompt_id"].map(prompts.set_index("prompt_id")[direction]).to_numpy() < 0
+        for name in levels:
             samples[name] = samples[name].where(~falls, 1 - samples[name])
     return samples
 
 
-def read_training(runs: Path, methods: Sequence[str]) -> pd.DataFrame:
-    """All `training.jsonl` below `runs` as one table, with `seed` and `method`; `step` counts on across
-    rounds.
-    """
-    tables = []
-    for seed in seeds_of(runs):
-        for method in methods:
-            path = runs / str(seed) / method / "training" / "training.jsonl"
-            if path.is_file():
-                tables.append(_continued(_read_lines(path)).assign(seed=seed, method=method))
-    if not tables:
-        raise UserError(f"No method has a file training/training.jsonl below {runs}; train a method first.")
+def read_training(runs: Path, methods: Collection[str] | None = None) -> pd.DataFrame:
+    """All logs below `runs`, of these methods or all, with `seed` and `method`; `step` counts on across rounds."""
+    paths = sorted(runs.glob(f"[0-9]*/*/training/{LOG}"))
+    named = [(path, int(path.parents[2].name), path.parents[1].name) for path in paths]
+    kept = [each for each in named if methods is None or each[2] in methods]
+    if not kept:
+        raise UserError(f"'{runs}' holds no {{seed}}/{{method}}/training/{LOG}; train a method first.")
+    tables = [_continued(_read_lines(path)).assign(seed=seed, method=method) for path, seed, method in kept]
     return pd.concat(tables, ignore_index=True)
 
 
@@ -168,11 +135,8 @@ def _continued(table: pd.DataFrame) -> pd.DataFrame:
 
 def read_quality(runs: Path) -> dict[int, dict[str, Any]]:
     """`foundation/quality.json` of every seed that has one."""
-    found = {}
-    for seed in seeds_of(runs):
-        path = runs / str(seed) / "foundation" / "quality.json"
-        if path.is_file():
-            found[seed] = json.loads(path.read_text())
+    paths = {seed: runs / str(seed) / "foundation" / "quality.json" for seed in seeds_of(runs)}
+    found = {seed: json.loads(path.read_text()) for seed, path in paths.items() if path.is_file()}
     if not found:
         raise UserError(f"No seed has a file foundation/quality.json below {runs}; inspect the foundation first.")
     return found

@@ -9,28 +9,28 @@ and B do not agree (`.`: the results themselves).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from sysdpo.base.errors import UserError
 from sysdpo.report import files
 from sysdpo.report.claims import claim_lines, confirmation_lines, read_claim_table
+from sysdpo.report.descriptions import Descriptions
 from sysdpo.report.tables import value_lines
 
 BEGIN = re.compile(r"<!-- (claims|table|confirmed): ([^>]*?) -->\n")
 END = "<!-- end of {} -->"
 
 
-def quote(results: Path, page: Path) -> None:
+def quote(results: Path, descriptions: Descriptions, page: Path) -> None:
     """Rewrites each block of a page. Raises `UserError` where one does not end, or there is nothing of its name."""
     try:
         text = page.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"'{page}' should be a text with blocks to rewrite, but cannot be read ({error})") from error
-    files.write_text(page, quoted(text, results, f"'{page}'"))
+    files.write_text(page, quoted(text, results, descriptions, f"'{page}'"))
 
 
-def quoted(text: str, results: Path, where: str) -> str:
+def quoted(text: str, results: Path, descriptions: Descriptions, where: str) -> str:
     """`text` with all its blocks as the tables below `results` have them; `where`: the text, for errors."""
     written, place = "", 0
     while found := BEGIN.search(text, place):
@@ -38,39 +38,37 @@ def quoted(text: str, results: Path, where: str) -> str:
         end = text.find(END.format(kind), found.end())
         if end < 0:
             raise UserError(f"{where}: the block '{kind}: {name}' should end with the line '{END.format(kind)}'")
-        lines = BLOCKS[kind](results, name, where)
+        lines = BLOCKS[kind](results, name, descriptions, where)
         written += text[place : found.end()] + "".join(f"{line}\n" for line in lines)
         place = end
     return written + text[place:]
 
 
-def _claims(results: Path, name: str, where: str) -> list[str]:
+def _claims(results: Path, name: str, descriptions: Descriptions, where: str) -> list[str]:
     folder, _, system = name.rpartition("/")
-    rows = read_claim_table(results / folder / "claims.csv").query("system == @system")
-    if rows.empty:
-        raise UserError(f"{where}: there are no claims about '{system}' in '{results / folder / 'claims.csv'}'")
-    return claim_lines(rows)
+    path = results / folder / "claims.csv"
+    held = [claim for claim in read_claim_table(path) if claim.system == system]
+    if not held:
+        raise UserError(f"{where}: there are no claims about '{system}' in '{path}'")
+    return claim_lines(held, descriptions.system(system))
 
 
-def _table(results: Path, name: str, where: str) -> list[str]:
+def _table(results: Path, name: str, descriptions: Descriptions, where: str) -> list[str]:
     place, _, wanted = name.partition(": ")
     folder, _, system = place.rpartition("/")
     metrics = files.read_metrics(results / folder / "metrics.csv", system)
     if unknown := sorted(set(wanted.split()) - set(metrics["metric"])) or ([] if wanted else [""]):
         known = sorted(set(metrics["metric"]))
         raise UserError(f"{where}: the block 'table: {name}' should name metrics among {known}, not '{unknown[0]}'")
-    return value_lines(metrics, wanted.split())
+    return value_lines(descriptions.system(system), metrics, wanted.split())
 
 
-def _confirmed(results: Path, name: str, where: str) -> list[str]:
+def _confirmed(results: Path, name: str, descriptions: Descriptions, where: str) -> list[str]:
     one, by, other = name.partition(" by ")
     if not by:
         raise UserError(f"{where}: the block 'confirmed: {name}' should name two folders, 'A by B'")
-    return confirmation_lines(*(read_claim_table(results / folder / "claims.csv") for folder in (one, other)))
+    here, there = (read_claim_table(results / folder / "claims.csv") for folder in (one, other))
+    return confirmation_lines(here, there, descriptions)
 
 
-BLOCKS: dict[str, Callable[[Path, str, str], list[str]]] = {
-    "claims": _claims,
-    "table": _table,
-    "confirmed": _confirmed,
-}
+BLOCKS = {"claims": _claims, "table": _table, "confirmed": _confirmed}

@@ -8,8 +8,8 @@ cover.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ import pandas as pd
 from sysdpo.base.errors import UserError
 from sysdpo.base.files import require_columns
 from sysdpo.base.tables import check_contents, check_rows
+from sysdpo.method.description import DRIFT, SCORE, WON, Metric
 from sysdpo.report.intervals import INTERVALS
 
 VALUE_COLUMNS = ("system", "method", "seed", "prompt_id", "content", "sample", "metric", "value")
@@ -31,84 +32,11 @@ COMPARISON_COLUMNS = (
 
 PROMPT = ["seed", "content", "prompt_id"]
 LIMITS = {"mean": (-np.inf, np.inf), "proportion": (0.0, 1.0), "proportion difference": (-1.0, 1.0)}
+MetricOf = Callable[[str, str], Metric]
+"""From the names of a system and of one of its metrics; raises `UserError` for one that is not described."""
+
 # Summation order may differ between machines in the last bits; nothing anyone reads lies beyond this digit.
 DECIMALS = 10
-
-
-@dataclass(frozen=True)
-class Metric:
-    """How a metric is called, shown and judged. Values are stored as fractions; `%` metrics are shown times
-    100.
-    """
-
-    label: str
-    higher_is_better: bool
-    unit: str = ""
-    digits: int = 2
-    meaning: str = ""
-
-    @property
-    def scale(self) -> float:
-        """What a stored value is multiplied by when shown."""
-        return 100.0 if self.is_proportion else 1.0
-
-    @property
-    def is_proportion(self) -> bool:
-        """Whether every value lies between 0 and 1, shares that are shown as `%`."""
-        return self.unit == "%"
-
-
-METRICS: dict[str, Metric] = {
-    "order_consistency": Metric(
-        "Order consistency", True, "%", 1, "share of triplets whose asked attribute strictly rises"
-    ),
-    "preference_score": Metric(
-        "Preference score", True, "", 3, "rise of the asked attribute from first to last, less its unevenness"
-    ),
-    "spread": Metric("Spread", True, "", 3, "asked attribute of the last image minus that of the first"),
-    "well_formed": Metric("Well-formed", True, "%", 1, "share of outputs that follow the format"),
-    "image_distance": Metric("Image distance", False, "", 3, "distance to the nearest clean render: image quality"),
-    "readout_score": Metric("Read-out score", True, "", 3, "the preference score by a read-out that trained nothing"),
-    "readout_order_consistency": Metric(
-        "Read-out order", True, "%", 1, "order consistency by a read-out that trained nothing"
-    ),
-    "caption_fidelity": Metric(
-        "Caption fidelity", True, "", 3, "cosine of each image with its own caption in CLIP's space, mean of the three"
-    ),
-    "accuracy": Metric("Accuracy", True, "%", 1, "share of right final answers, sampled"),
-    "reward": Metric("Reward", True, "", 3, "reward of the final answer, by the model that preferences come from"),
-    "judge_score": Metric("Judge", True, "", 3, "reward of the final answer, by a second model that trained nothing"),
-    "draft_reward": Metric("Draft reward", True, "", 3, "reward of the draft, were it the answer"),
-    "length": Metric("Length", False, "tokens", 1, "length of the final answer"),
-    "draft_length": Metric("Draft length", False, "tokens", 1, "length of the draft"),
-    "alignment_gap": Metric("Alignment gap", False, "nats", 4, "distance from beta-perfect alignment"),
-}
-
-
-GREEDY = "_greedy"
-
-
-def describe_metric(name: str) -> Metric:
-    """The metric's entry in `METRICS`, or one made for the families `<metric>_greedy`, `kl_<component>` and
-    `win_rate_vs_<method>`.
-
-    Raises UserError for a name that is in neither: the direction of a metric is never guessed.
-    """
-    if name in METRICS:
-        return METRICS[name]
-    if name.endswith(GREEDY):
-        base = describe_metric(name.removesuffix(GREEDY))
-        label = f"{base.label[0].lower()}{base.label[1:]}"
-        return replace(base, label=f"Greedy {label}", meaning=f"{base.meaning}, greedy decoding")
-    if name.startswith("kl_"):
-        component = name.removeprefix("kl_")
-        return Metric(f"KL, {component}", False, "nats", 2, f"drift of the {component} from its reference")
-    if name.startswith("win_rate_vs_"):
-        rival = name.removeprefix("win_rate_vs_")
-        return Metric(f"Win rate vs {rival}", True, "%", 1, f"share of outputs judged better than those of {rival}")
-    raise UserError(
-        f"Metric '{name}' has no direction: add it to sysdpo.report.statistics.METRICS (known: {', '.join(METRICS)})."
-    )
 
 
 @dataclass(frozen=True)
@@ -163,7 +91,7 @@ def _prompt_means(values: pd.DataFrame) -> pd.DataFrame:
     return groups["value"].mean().reset_index()
 
 
-def win_rates(values: pd.DataFrame, rivals: Sequence[str], score: str = "preference_score") -> pd.DataFrame:
+def win_rates(values: pd.DataFrame, rivals: Sequence[str], score: str = SCORE) -> pd.DataFrame:
     """How often a method's output scores higher than a rival's on the same prompt, seed and sample; ties count half.
 
     `values` as in `summarise`, with the metric `score`. Returns rows like it, metrics `win_rate_vs_{rival}`, for every
@@ -186,20 +114,20 @@ def win_rates(values: pd.DataFrame, rivals: Sequence[str], score: str = "prefere
                 f"'{row['method']}' but not for '{rival}'; evaluate both on the same prompts"
             )
         won = (np.sign(both["value"] - both["value_rival"]) + 1) / 2
-        parts.append(both.assign(metric=f"win_rate_vs_{rival}", value=won)[list(values.columns)])
+        parts.append(both.assign(metric=f"{WON}{rival}", value=won)[list(values.columns)])
     return pd.concat(parts, ignore_index=True)
 
 
-def summarise(values: pd.DataFrame) -> pd.DataFrame:
+def summarise(values: pd.DataFrame, metric_of: MetricOf) -> pd.DataFrame:
     """Mean and interval of every metric of every method, as `results/metrics.csv`.
 
     `values`: one row a sample and metric, columns `VALUE_COLUMNS`; the order of its rows does not matter.
     Returns the columns `METRIC_COLUMNS`, sorted by system, method and metric. Raises UserError on an empty
-    table, a missing column, a value that is not finite, a value given twice, or an unknown metric.
+    table, a missing column, a value that is not finite, a value given twice, or a metric that is not described.
     """
     rows = []
     for (system, method, metric), group in _prompt_means(values).groupby(["system", "method", "metric"], sort=True):
-        described = describe_metric(str(metric))
+        described = metric_of(str(system), str(metric))
         kind = "proportion" if described.is_proportion else "mean"
         found = estimate(group.set_index(PROMPT)["value"], kind, f"'{metric}' of '{method}'")
         rows.append(
@@ -209,7 +137,9 @@ def summarise(values: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(METRIC_COLUMNS))
 
 
-def compare(values: pd.DataFrame, baselines: Sequence[str], methods: Sequence[str]) -> pd.DataFrame:
+def compare(
+    values: pd.DataFrame, baselines: Sequence[str], methods: Sequence[str], metric_of: MetricOf
+) -> pd.DataFrame:
     """Every method minus every baseline, paired by prompt and seed, as `results/comparisons.csv`.
 
     `values` as in `summarise`. A method is not compared with itself, and a metric is skipped where one of the
@@ -226,7 +156,7 @@ def compare(values: pd.DataFrame, baselines: Sequence[str], methods: Sequence[st
     rows = []
     for (system, metric), group in means.groupby(["system", "metric"], sort=True):
         columns = {str(name): part.set_index(PROMPT)["value"] for name, part in group.groupby("method")}
-        kind = "proportion difference" if describe_metric(str(metric)).is_proportion else "mean"
+        kind = "proportion difference" if metric_of(str(system), str(metric)).is_proportion else "mean"
         for method in sorted(set(methods) & columns.keys()):
             for baseline in sorted((set(baselines) & columns.keys()) - {method}):
                 difference = _paired(columns[method], columns[baseline], str(metric), method, baseline)
@@ -250,3 +180,32 @@ def _paired(values: pd.Series, rival: pd.Series, metric: str, method: str, basel
             "both on the same prompts."
         )
     return values - rival
+
+
+def total_drift(values: pd.DataFrame) -> pd.DataFrame:
+    """Sum of all drift metrics a method, with its interval: indexed by method, columns `mean, ci_low, ci_high`.
+
+    `values`: rows a sample and metric, with columns seed, method, prompt_id, content, sample, metric, value.
+    """
+    drifts = values[values["metric"].str.startswith(DRIFT)]
+    samples = drifts.groupby(["method", *PROMPT, "sample"], sort=True)["value"].sum()
+    prompts = samples.groupby(level=["method", *PROMPT], sort=True).mean()
+    found = {
+        str(name): estimate(part.droplevel("method"), what=f"the drift of '{name}'")
+        for name, part in prompts.groupby(level="method")
+    }
+    rows = {name: (each.mean, each.low, each.high) for name, each in found.items()}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "ci_low", "ci_high"])
+
+
+def value_of(metrics: pd.DataFrame, method: str | None, metric: str) -> pd.Series | None:
+    """The row of one method and metric, or None."""
+    rows = metrics[(metrics["method"] == method) & (metrics["metric"] == metric)]
+    return None if rows.empty else rows.iloc[0]
+
+
+def difference_of(comparisons: pd.DataFrame, method: str | None, baseline: str | None, metric: str) -> pd.Series | None:
+    """The row of `method` minus `baseline`, or None."""
+    chosen = (comparisons["method"] == method) & (comparisons["baseline"] == baseline)
+    rows = comparisons[chosen & (comparisons["metric"] == metric)]
+    return None if rows.empty else rows.iloc[0]

@@ -5,9 +5,9 @@ hatches.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
-from sysdpo.report.files import write_whole
-from sysdpo.report.views import SUBJECTS, method_view
+from sysdpo.base.files import whole
+from sysdpo.method.method_words import NULL, OTHER, RANDOM, REFERENCE, RIVAL, SINGLE, SUBJECT, UNTRAINED
+from sysdpo.report.descriptions import Shown
 
 matplotlib.use("Agg")
 
@@ -27,35 +28,7 @@ NEAR = 14
 
 INK, SOFT, FAINT = "#1b1f24", "#5b6470", "#d9dde2"
 
-RC: Any = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "sans-serif"],
-    "font.size": 9.5,
-    "text.color": INK,
-    "axes.edgecolor": "#8b939c",
-    "axes.labelcolor": INK,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "axes.titlepad": 9,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": "#e9ecef",
-    "grid.linewidth": 0.8,
-    "xtick.color": SOFT,
-    "ytick.color": SOFT,
-    "xtick.major.size": 3,
-    "ytick.major.size": 0,
-    "hatch.linewidth": 0.7,
-    "legend.frameon": False,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-    "svg.fonttype": "none",
-    "svg.hashsalt": "sysdpo",
-}
+STYLE = Path(__file__).with_name("figures.mplstyle")
 
 
 @dataclass(frozen=True)
@@ -68,52 +41,67 @@ class Look:
     hatch: str
 
 
-# Okabe and Ito's palette for colour-blind readers, its yellow left out: too light for lines on white.
-LOOKS: dict[str, Look] = {
-    "before": Look("#6b7280", "o", (0, (4, 2)), ""),
-    "best_of_n": Look("#9aa1ab", "*", (0, (1, 1.6)), ".."),
-    "shuffled": Look("#000000", "x", (0, (1, 2.2)), "xxx"),
-    "likelihood": Look("#cc79a7", "P", (0, (5, 1.5, 1, 1.5)), "\\\\\\"),
-    "likelihood_hidden": Look("#8f4f74", "X", (0, (5, 2, 2, 2)), "//"),
-    "only_writer": Look("#56b4e9", "v", (0, (6, 2)), "///"),
-    "only_painter": Look("#009e73", "^", (0, (3, 1.2)), "---"),
-    "separate": Look("#0072b2", "s", (0, (8, 1.5, 1.5, 1.5)), "||"),
-    "direct": Look("#d55e00", "D", "-", ""),
-    "sampling": Look("#8c4a00", "h", (0, (2, 1)), "++"),
-    "single_sample": Look("#e69f00", "p", (0, (1, 1)), "oo"),
-    "separate_longer": Look("#4a90c2", "<", (0, (8, 2, 2, 2, 2, 2)), "|/"),
-    "sampling_scored": Look("#b98a5c", "H", (0, (2, 1, 4, 1)), "*"),
+# Okabe and Ito's palette for colour-blind readers, its yellow left out: too light for lines on white. Each kind of
+# method has its own in turn; what is compared most has those that are told apart best.
+LOOKS: dict[str, tuple[Look, ...]] = {
+    REFERENCE: (Look("#6b7280", "o", (0, (4, 2)), ""),),
+    UNTRAINED: (Look("#9aa1ab", "*", (0, (1, 1.6)), ".."),),
+    RANDOM: (Look("#000000", "x", (0, (1, 2.2)), "xxx"),),
+    NULL: (Look("#cc79a7", "P", (0, (5, 1.5, 1, 1.5)), 3 * "\\"), Look("#8f4f74", "X", (0, (5, 2, 2, 2)), "//")),
+    SINGLE: (Look("#56b4e9", "v", (0, (6, 2)), "///"), Look("#009e73", "^", (0, (3, 1.2)), "---")),
+    RIVAL: (Look("#0072b2", "s", (0, (8, 1.5, 1.5, 1.5)), "||"),),
+    SUBJECT: (Look("#d55e00", "D", "-", ""), Look("#8c4a00", "h", (0, (2, 1)), "++")),
+    OTHER: (
+        Look("#e69f00", "p", (0, (1, 1)), "oo"),
+        Look("#4a90c2", "<", (0, (8, 2, 2, 2, 2, 2)), "|/"),
+        Look("#b98a5c", "H", (0, (2, 1, 4, 1)), "*"),
+    ),
 }
-# Two systems' counterparts look alike.
-_KIN = {
-    **dict.fromkeys(("only_first", "only_drafter"), "only_writer"),
-    **dict.fromkeys(("only_second", "only_refiner"), "only_painter"),
-}
-_SPARE = [name for name in LOOKS if name not in ("before", "direct", "separate", "shuffled")]
-
-
-def look(method: str) -> Look:
-    """The look of a method; one that is not listed always gets the same of the spare ones."""
-    base, plus, added = method.partition("+")
-    if plus:  # the base's own, with the dashes and hatches of what is added
-        return replace(look(base), dash=look(added).dash, hatch=look(added).hatch)
-    name = _KIN.get(method, method)
-    return LOOKS[name] if name in LOOKS else LOOKS[_SPARE[zlib.crc32(name.encode()) % len(_SPARE)]]
-
-
-_SERIES = ("separate", "direct", "only_painter", "likelihood", "only_writer", "single_sample", "sampling", "best_of_n")
+_SPARE = (*LOOKS[OTHER], *LOOKS[NULL], *LOOKS[SINGLE], *LOOKS[UNTRAINED])
 # What is no method, such as a generator of candidates, takes these in turn.
-SERIES = [LOOKS[name] for name in _SERIES]
+SERIES = (
+    *(LOOKS[RIVAL][0], LOOKS[SUBJECT][0], LOOKS[SINGLE][1], LOOKS[NULL][0], LOOKS[SINGLE][0]),
+    *(LOOKS[OTHER][0], LOOKS[SUBJECT][1], LOOKS[UNTRAINED][0]),
+)
 
 
-def line_style(method: str, *, size: float = 5.0) -> dict[str, Any]:
+def look(shown: Shown, name: str) -> Look:
+    """The next look of the method's kind, or a spare one where those are used up; of a component alone, its own."""
+    base, plus, _ = name.partition("+")
+    method = shown.method(name)
+    if plus and base in shown.methods:  # the base's own, with the dashes and hatches of what is added
+        beside = [other for other in shown.methods if other.startswith(f"{base}+")]
+        added = _taken(LOOKS[NULL], beside.index(name) if name in beside else 0)
+        return replace(look(shown, base), dash=added.dash, hatch=added.hatch)
+    if method.component in shown.components:
+        return component_look(shown, method.component)
+    alike = [other for other in shown.of_kind(method.kind) if "+" not in other]
+    place = alike.index(name) if name in alike else zlib.crc32(name.encode())
+    return _taken(LOOKS.get(method.kind, _SPARE), place)
+
+
+def component_look(shown: Shown, component: str) -> Look:
+    """The look of what is trained alone, or belongs to it alone."""
+    return _taken(LOOKS[SINGLE], shown.order_components([*shown.components, component]).index(component))
+
+
+def _taken(looks: Sequence[Look], place: int) -> Look:
+    return looks[place] if place < len(looks) else _SPARE[(place - len(looks)) % len(_SPARE)]
+
+
+def line_style(shown: Shown, method: str, *, size: float = 5.0) -> dict[str, Any]:
     """Keyword arguments for `Axes.plot` and `Axes.errorbar`."""
-    return styled_line(look(method), size=size, foremost=method == "direct")
+    return styled_line(look(shown, method), size=size, foremost=method in shown.subjects[:1])
 
 
 def series_style(place: int, *, size: float = 5.0) -> dict[str, Any]:
     """As `line_style`, for the series at this place among others that are no methods."""
     return styled_line(SERIES[place % len(SERIES)], size=size)
+
+
+def weight_of(shown: Shown, method: str) -> str:
+    """The weight of a method's name: those that are set off are bold."""
+    return "bold" if method in shown.subjects else "normal"
 
 
 def styled_line(drawn: Look, *, size: float, foremost: bool = False) -> dict[str, Any]:
@@ -130,9 +118,9 @@ def styled_line(drawn: Look, *, size: float, foremost: bool = False) -> dict[str
     }
 
 
-def legend_below(figure: Figure, methods: list[str]) -> None:
+def legend_below(figure: Figure, shown: Shown, methods: list[str]) -> None:
     """One legend of methods for all panels, under them."""
-    legend_of(figure, {method_view(name).label: line_style(name) for name in methods})
+    legend_of(figure, {shown.method(name).label: line_style(shown, name) for name in methods})
 
 
 def legend_of(figure: Figure, styles: dict[str, dict[str, Any]]) -> None:
@@ -143,39 +131,35 @@ def legend_of(figure: Figure, styles: dict[str, dict[str, Any]]) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=3.4, columnspacing=1.8)
 
 
-def label_points(figure: Figure, axes: Axes, points: dict[str, tuple[float, float, float, float]]) -> None:
-    """Names each method's point `(x, y, low, high)` beside it, at the first place that hides no bar and no
-    other name, or else where it hides least.
-    """
+Point = tuple[float, float, float, float]
+PLACES = (
+    *((9, 5), (9, -12), (-9, 5), (-9, -12), (0, 12), (0, -19), (9, 18), (9, -26), (-9, 18), (-9, -26)),
+    *((0, 26), (0, -34), (0, 40), (0, -48), (24, 30), (24, -36), (-24, 30), (-24, -36)),
+)
+"""Where a name may stand, in points from what it names, the first choice first."""
+
+
+def label_points(figure: Figure, axes: Axes, shown: Shown, points: dict[str, Point]) -> None:
+    """Names each method's point `(x, y, low, high)` at the first place that hides nothing, or where it hides least."""
     figure.draw_without_rendering()
     taken = []
     for x, y, low, high in points.values():
         across, middle = axes.transData.transform((x, y))
         bottom, top = (axes.transData.transform((x, end))[1] for end in (low, high))
-        taken += [
-            Bbox.from_bounds(across - 6, middle - 6, 12, 12),
-            Bbox.from_extents(across - 2, bottom, across + 2, top),
-        ]
-    places = [(9, 5), (9, -12), (-9, 5), (-9, -12), (0, 12), (0, -19), (9, 18), (9, -26), (-9, 18), (-9, -26)]
-    places += [(0, 26), (0, -34), (0, 40), (0, -48), (24, 30), (24, -36), (-24, 30), (-24, -36)]
+        taken += [Bbox.from_bounds(across - 6, middle - 6, 12, 12)]
+        taken += [Bbox.from_extents(across - 2, bottom, across + 2, top)]
     for method, (at, height, *_) in points.items():
-        tried = []
-        for x, y in places:
+        tried: list[tuple[float, Any, Bbox, tuple[int, int]]] = []
+        words: dict[str, Any] = {"fontsize": 9, "fontweight": weight_of(shown, method), "zorder": 5}
+        for x, y in PLACES:
+            side = "center" if x == 0 else "left" if x > 0 else "right"
             label = axes.annotate(
-                method_view(method).label,
-                (at, height),
-                xytext=(x, y),
-                textcoords="offset points",
-                fontsize=9,
-                ha="center" if x == 0 else "left" if x > 0 else "right",
-                fontweight="bold" if method in SUBJECTS else "normal",
-                zorder=5,
+                shown.method(method).label, (at, height), xytext=(x, y), textcoords="offset points", ha=side, **words
             )
             box = label.get_window_extent()
             outside = max(axes.bbox.x0 - box.x0, 0) + max(box.x1 - axes.bbox.x1, 0)
-            hidden = outside * box.height + sum(_overlap(box, other) for other in taken)
-            tried.append((hidden, label, box, (x, y)))
-            if hidden == 0:
+            tried.append((outside * box.height + sum(_overlap(box, other) for other in taken), label, box, (x, y)))
+            if tried[-1][0] == 0:
                 break
         _, best, box, beside = min(tried, key=lambda each: each[0])
         taken.append(box)
@@ -183,7 +167,7 @@ def label_points(figure: Figure, axes: Axes, points: dict[str, tuple[float, floa
             if label is not best:
                 label.remove()
         if max(map(abs, beside)) > NEAR:
-            lead = {"arrowstyle": "-", "color": look(method).colour, "lw": 0.8, "shrinkA": 0, "shrinkB": 5}
+            lead = {"arrowstyle": "-", "color": look(shown, method).colour, "lw": 0.8, "shrinkA": 0, "shrinkB": 5}
             axes.annotate("", (at, height), xytext=beside, textcoords="offset points", arrowprops=lead)
 
 
@@ -192,22 +176,31 @@ def _overlap(box: Bbox, other: Bbox) -> float:
     return 0.0 if shared is None else float(shared.width * shared.height)
 
 
-@contextmanager
-def styled() -> Iterator[None]:
-    """Figures made inside have the project's look."""
-    with matplotlib.rc_context(RC):
-        yield
+styled = partial(matplotlib.rc_context, fname=STYLE)
+"""A context: figures made inside have the project's look."""
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:
     """Writes `{name}.png` and `{name}.svg`, each whole or not at all; same figure, same bytes."""
     # Neither the date nor the drawing library's version belongs in a file that is compared and committed.
-    metadata = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+    metadata: dict[str, dict[str, None]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
     with styled():
         for kind, entries in metadata.items():
-            write_whole(
-                folder / f"{name}.{kind}",
-                lambda partial, kind=kind, entries=entries: figure.savefig(  # type: ignore[misc]
-                    partial, format=kind, dpi=170, metadata=entries
-                ),
-            )
+            with whole(folder / f"{name}.{kind}") as partial:
+                figure.savefig(partial, format=kind, dpi=170, metadata=entries)
+
+
+def panels(
+    count: int, width: float, height: float, *, across: int = 2, more: float = 0.0, **shared: Any
+) -> tuple[Figure, list[Axes], Any]:
+    """A figure of `count` panels, at most so many in a row, of that size in inches; `more`: for what lies below them.
+
+    Returns the figure, its panels, and those of its last row, which name the horizontal axis. Empty places are hidden.
+    """
+    across = min(across, count)
+    down = -(-count // across)
+    figure = Figure(figsize=(width * across, height * down + more), layout="constrained")
+    grid = figure.subplots(down, across, squeeze=False, **shared)
+    for axes in list(grid.flat)[count:]:
+        axes.set_visible(False)
+    return figure, list(grid.flat)[:count], grid[-1]

@@ -29,10 +29,11 @@ ENVIRONMENT = {
 
 PATHS = (
     *("prompts", "foundation", "trajectories", "scores", "pairs", "metrics", "comparisons", "table"),
-    *("runs", "results", "figures", "digests", "claims", "committed", "checkpoint", "output"),
+    *("runs", "results", "figures", "descriptions", "digests", "claims", "committed", "checkpoint", "output"),
 )
 STEPS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "validate": (steps.validate, ()),
+    "describe": (steps.describe, ("output",)),
     "prompts": (steps.prompts, ("system", "output")),
     "foundation": (steps.foundation, ("system", "seed", "model", "output")),
     "inspect": (steps.inspect, ("system", "seed", "foundation", "output")),
@@ -52,20 +53,23 @@ STEPS: dict[str, tuple[Any, tuple[str, ...]]] = {
         steps.evaluate,
         ("system", "seed", "method", "prompts", "foundation", "training?", "split?", "part?", "output"),
     ),
-    "metrics": (steps.metrics, ("evaluations", "comparisons", "output")),
-    "tables": (steps.tables, ("system", "metrics", "comparisons", "output")),
-    "figure": (steps.figure, ("system", "figure", "metrics", "comparisons", "runs", "output")),
-    "credit": (steps.credit, ("system", "runs", "output")),
-    "claims": (steps.claims, ("claims", "metrics", "comparisons", "ablations?", "output")),
-    "show": (steps.show, ("claims", "committed?")),
-    "quote": (steps.quote, ("results", "output")),
+    "metrics": (steps.metrics, ("evaluations", "descriptions", "comparisons", "output")),
+    "tables": (steps.tables, ("system", "descriptions", "metrics", "comparisons", "output")),
+    "figure": (
+        steps.figure,
+        ("system", "figure", "descriptions", "metrics", "comparisons", "runs", "output"),
+    ),
+    "credit": (steps.credit, ("system", "descriptions", "runs", "output")),
+    "claims": (steps.claims, ("claims", "descriptions", "metrics", "comparisons", "ablations?", "output")),
+    "show": (steps.show, ("claims", "descriptions", "committed?")),
+    "quote": (steps.quote, ("results", "descriptions", "output")),
     "study": (steps.study, ("study", "output")),
     "draw": (steps.draw, ("study", "table", "output")),
-    "report": (steps.report, ("results", "output")),
+    "report": (steps.report, ("results", "descriptions", "output")),
     "manifest": (steps.manifest, ("results", "output")),
     "verify": (steps.verify, ("results", "digests")),
     "verdicts": (steps.verdicts, ("comparisons", "committed")),
-    "experiment": (steps.experiment, ("experiment", "evaluations", "figures", "output")),
+    "experiment": (steps.experiment, ("experiment", "evaluations", "descriptions", "figures", "output")),
 }
 
 

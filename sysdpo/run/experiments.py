@@ -8,7 +8,8 @@ from sysdpo.base.errors import UserError
 from sysdpo.base.files import read_table, write_table
 from sysdpo.base.tables import VALUE_COLUMNS, check_values
 from sysdpo.method.config import Config, expand_experiments
-from sysdpo.report.figures import write_experiment_figure
+from sysdpo.report.descriptions import Descriptions
+from sysdpo.report.experiments import write_experiment_figure
 from sysdpo.report.statistics import compare, summarise
 
 
@@ -30,9 +31,11 @@ def read_evaluations(folders: list[Path]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def gather(experiment: str, config: Config, evaluations: list[Path], output: Path, figures: Path) -> None:
-    """Write `output`, its sibling `{experiment}_comparisons.csv` (`direct` minus `separate` at each point, where both
-    are there), and the figure.
+def gather(
+    experiment: str, config: Config, evaluations: list[Path], descriptions: Descriptions, output: Path, figures: Path
+) -> None:
+    """Write `output`, its sibling `{experiment}_comparisons.csv` (the first method that is set off minus its main
+    baseline at each point, where both are there), and the figure.
 
     output: `experiment, variant, system, method`, a column per axis of the grid, then the columns of `metrics.csv`.
     """
@@ -46,19 +49,20 @@ def gather(experiment: str, config: Config, evaluations: list[Path], output: Pat
         [{"variant": name, "rival": variant["method"]} | variant["point"] for name, variant in variants.items()]
     )
     axes = [column for column in points.columns if column not in ("variant", "rival")]
-    summary = summarise(values).rename(columns={"method": "variant"}).merge(points, on="variant")
+    summary = summarise(values, descriptions.metric).rename(columns={"method": "variant"}).merge(points, on="variant")
     summary = summary.rename(columns={"rival": "method"}).assign(experiment=experiment)
     shown = ["experiment", "variant", "system", "method", *axes]
     write_table(summary[[*shown, *(column for column in summary.columns if column not in shown)]], output)
+    shown = descriptions.system(str(values["system"].iloc[0]))
+    pair = [*shown.subjects[:1], *([shown.rival] if shown.rival else [])]
     differences = []
     for _, group in points.groupby(axes, sort=False):
         named = dict(zip(group["rival"], group["variant"], strict=True))
-        if {"direct", "separate"} <= set(named):
-            pair = values[values["method"].isin([named["direct"], named["separate"]])]
-            pair = pair.replace({"method": {variant: method for method, variant in named.items()}})
-            differences.append(
-                compare(pair, ["separate"], ["direct"]).assign(**{axis: group[axis].iloc[0] for axis in axes})
-            )
+        if len(pair) == 2 and set(pair) <= set(named):
+            both = values[values["method"].isin([named[method] for method in pair])]
+            both = both.replace({"method": {variant: method for method, variant in named.items()}})
+            found = compare(both, pair[1:], pair[:1], descriptions.metric)
+            differences.append(found.assign(**{axis: group[axis].iloc[0] for axis in axes}))
     if differences:
         write_table(pd.concat(differences, ignore_index=True), output.with_name(f"{experiment}_comparisons.csv"))
-    write_experiment_figure(experiment, output, figures)
+    write_experiment_figure(experiment, output, descriptions, figures)

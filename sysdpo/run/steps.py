@@ -34,6 +34,7 @@ from sysdpo.method.config import (
     system_config,
 )
 from sysdpo.report.claim_file import check_claims, claims_about
+from sysdpo.report.figure import check_figures
 from sysdpo.run.launch import launch
 from sysdpo.run.parts import METRICS, SAMPLES, gather_parts, prompts_of_part
 from sysdpo.run.trained import HOLDS, adapters_of, check_identity, identity, write_identity
@@ -78,6 +79,14 @@ def validate(options: argparse.Namespace, config: Config) -> None:
         options.system = system
         benchmark_of(options, config).prompts()
     check_claims(config)
+    check_figures(config)
+
+
+def describe(options: argparse.Namespace, config: Config) -> None:
+    """Describe what is to be shown: systems, their metrics and components, methods and figures."""
+    from sysdpo.run.describe import write_descriptions
+
+    write_descriptions(config, options.output)
 
 
 def prompts(options: argparse.Namespace, config: Config) -> None:
@@ -283,9 +292,11 @@ def metrics(options: argparse.Namespace, config: Config) -> None:
     """Gather all evaluations into the two tables that everything shown is made from."""
     import pandas as pd
 
+    from sysdpo.report.descriptions import read_descriptions
     from sysdpo.report.statistics import compare, summarise, win_rates
     from sysdpo.run.experiments import read_evaluations
 
+    metric_of = read_descriptions(options.descriptions).metric
     values = read_evaluations(options.evaluations)
     for name in values["system"].unique():
         rivals = evaluation_settings(system_config(config, name), name).win_rates_against
@@ -296,56 +307,67 @@ def metrics(options: argparse.Namespace, config: Config) -> None:
         rows = method_rows(config, str(system))
         trained = [method for method in present if rows[method]["objective"] != "none"]
         baselines = [name for name in system_config(config, str(system))["baselines"] if name in present]
-        comparisons.append(compare(part, baselines, trained))
-    write_table(summarise(values), options.output)
+        comparisons.append(compare(part, baselines, trained, metric_of))
+    write_table(summarise(values, metric_of), options.output)
     write_table(pd.concat(comparisons, ignore_index=True), options.comparisons)
 
 
 def tables(options: argparse.Namespace, config: Config) -> None:
     """Write a system's paper-style tables."""
+    from sysdpo.report.descriptions import read_descriptions
     from sysdpo.report.tables import write_tables
 
-    write_tables(options.system, options.metrics, options.comparisons, options.output)
+    shown = read_descriptions(options.descriptions).system(options.system)
+    write_tables(options.system, options.metrics, options.comparisons, shown, options.output)
 
 
 def figure(options: argparse.Namespace, config: Config) -> None:
     """Draw one figure of a system."""
-    from sysdpo.report.figures import write_figure
+    from sysdpo.report.figure import figure_name
+    from sysdpo.report.run import read_run, write_figure
 
-    write_figure(options.system, options.figure, options.metrics, options.comparisons, options.runs, options.output)
+    named = system_config(config, options.system).get("figures") or [options.figure]
+    reference = next((each for each in named if figure_name(each) == options.figure), options.figure)
+    tables = (options.metrics, options.comparisons)
+    write_figure(read_run(options.system, options.descriptions, *tables, options.runs), reference, options.output)
 
 
 def credit(options: argparse.Namespace, config: Config) -> None:
     """Table how each method's margin splits over the components."""
     from sysdpo.report.credit import write_credit_table
+    from sysdpo.report.descriptions import read_descriptions
 
-    write_credit_table(options.system, options.runs, options.output)
+    write_credit_table(read_descriptions(options.descriptions).system(options.system), options.runs, options.output)
 
 
 def claims(options: argparse.Namespace, config: Config) -> None:
     """Hold every claim against the intervals."""
     from sysdpo.report.claims import write_claims
+    from sysdpo.report.descriptions import read_descriptions
 
     write_claims(
         claims_about(config, options.claims, ablations=options.ablations),
         options.metrics,
         options.comparisons,
+        read_descriptions(options.descriptions),
         options.output,
     )
 
 
 def show(options: argparse.Namespace, config: Config) -> None:
     """Print the claims of a run, beside those of a committed one where there are some."""
-    from sysdpo.report.claims import beside
+    from sysdpo.report.descriptions import read_descriptions
+    from sysdpo.run.verdicts import beside
 
-    print(beside(options.claims, options.committed))
+    print(beside(options.claims, options.committed, read_descriptions(options.descriptions)))
 
 
 def quote(options: argparse.Namespace, config: Config) -> None:
     """Rewrite the blocks of claims in a page, such as the README."""
+    from sysdpo.report.descriptions import read_descriptions
     from sysdpo.report.quotes import quote as rewrite
 
-    rewrite(options.results, options.output)
+    rewrite(options.results, read_descriptions(options.descriptions), options.output)
 
 
 def study(options: argparse.Namespace, config: Config) -> None:
@@ -362,41 +384,45 @@ def study(options: argparse.Namespace, config: Config) -> None:
 
 def draw(options: argparse.Namespace, config: Config) -> None:
     """Draw a study's figure."""
-    from sysdpo.report.studies import write_study_figure
+    from sysdpo.report.study import write_study_figure
 
     write_study_figure(options.study, options.table, options.output)
 
 
 def report(options: argparse.Namespace, config: Config) -> None:
     """Write the report page."""
-    from sysdpo.report.html import write_report
+    from sysdpo.report.descriptions import read_descriptions
+    from sysdpo.report.page import write_report
 
-    write_report(options.results, options.output, with_claims=config.get("claims") is not None)
+    descriptions = read_descriptions(options.descriptions)
+    write_report(options.results, descriptions, options.output, with_claims=config.get("claims") is not None)
 
 
 def manifest(options: argparse.Namespace, config: Config) -> None:
     """Write the provenance of the results."""
-    from sysdpo.report.manifest import write_manifest
+    from sysdpo.run.manifest import write_manifest
 
     write_manifest(options.results, config, options.output)
 
 
 def verify(options: argparse.Namespace, config: Config) -> None:
     """Compare every byte of the results with the checksums of a manifest made before."""
-    from sysdpo.report.manifest import stop_if_other
+    from sysdpo.run.manifest import stop_if_other
 
     stop_if_other(options.results, options.digests)
 
 
 def verdicts(options: argparse.Namespace, config: Config) -> None:
     """Compare what the intervals of two runs say, where their bytes cannot be the same."""
-    from sysdpo.report.verdicts import compare_verdicts
+    from sysdpo.run.verdicts import compare_verdicts
 
     print(compare_verdicts(options.comparisons, options.committed))
 
 
 def experiment(options: argparse.Namespace, config: Config) -> None:
     """Gather an experiment's runs into one table, and draw it."""
+    from sysdpo.report.descriptions import read_descriptions
     from sysdpo.run.experiments import gather
 
-    gather(options.experiment, config, options.evaluations, options.output, options.figures)
+    descriptions = read_descriptions(options.descriptions)
+    gather(options.experiment, config, options.evaluations, descriptions, options.output, options.figures)

@@ -31,7 +31,7 @@ from sysdpo.run.launch import WARM_ADDRESS
 
 MODULES = (
     *("sysdpo.run.steps", "sysdpo.method.training", "sysdpo.components.language", "sysdpo.components.diffusion"),
-    *("sysdpo.applications.images.painter", "sysdpo.applications.small_llama", "sysdpo.report.figures"),
+    *("sysdpo.applications.images.painter", "sysdpo.applications.small_llama", "sysdpo.report.run"),
 )
 """What a warm process imports: whatever most steps need, with all that these import."""
 

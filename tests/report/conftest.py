@@ -7,16 +7,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import studies
+from described import COMMITTED, committed
 from PIL import Image
 
 from sysdpo.base.tables import VALUE_COLUMNS
-from sysdpo.report.figures import write_experiment_figure, write_figure
+from sysdpo.report.descriptions import Descriptions
+from sysdpo.report.experiments import write_experiment_figure
+from sysdpo.report.run import Run, read_run, write_figure
 from sysdpo.report.statistics import compare, summarise
-from sysdpo.report.studies import write_study_figure
+from sysdpo.report.study import write_study_figure
 
 SYSTEM = "progressive_images"
+GALLERY = "sysdpo.applications.images.gallery:gallery"
+OWN = "sysdpo.applications.images.figures"
 FIGURES = {
-    SYSTEM: ("comparison", "gallery", "attributes", "training", "frontier", "words"),
+    SYSTEM: ("comparison", GALLERY, f"{OWN}:attributes", "training", "frontier", f"{OWN}:words"),
     "two_stage_qa": ("comparison", "sampling", "credit"),
 }
 SHARES = {"before": 0.3, "only_writer": 0.45, "only_painter": 0.5, "separate": 0.7, "direct": 0.72}
@@ -29,6 +35,23 @@ def png(rng: np.random.Generator) -> bytes:
     written = io.BytesIO()
     Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(written, "PNG")
     return written.getvalue()
+
+
+@pytest.fixture(scope="session")
+def described() -> Descriptions:
+    """What is committed of the two applications."""
+    return committed()
+
+
+@pytest.fixture(scope="session")
+def run_of(made_up_results: Path):
+    """A function from the name of a system to its made-up run."""
+    tables = made_up_results / "metrics.csv", made_up_results / "comparisons.csv"
+
+    def read(system: str) -> Run:
+        return read_run(system, COMMITTED, *tables, made_up_results / "runs" / system)
+
+    return read
 
 
 @pytest.fixture(scope="session")
@@ -50,28 +73,31 @@ def made_up_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if method in TRAINED:
                 _write_training(folder / "training", rng)
     values, answers = pd.concat(tables), _write_questions(results / "runs" / "two_stage_qa", rng)
-    summarise(pd.concat([values, answers])).to_csv(results / "metrics.csv", index=False)
+    metric_of = committed().metric
+    summarise(pd.concat([values, answers]), metric_of).to_csv(results / "metrics.csv", index=False)
     trained = [name for name in ANSWERED if name not in ("before", "best_of_n")]
-    comparisons = compare(values, list(SHARES), TRAINED), compare(answers, list(ANSWERED), trained)
+    comparisons = (
+        compare(values, list(SHARES), TRAINED, metric_of),
+        compare(answers, list(ANSWERED), trained, metric_of),
+    )
     pd.concat(comparisons).to_csv(results / "comparisons.csv", index=False)
     _write_experiments(results / "experiments")
     (results / "studies").mkdir()
-    gradients().to_csv(results / "studies" / "gradients.csv", index=False)
-    coverage().to_csv(results / "studies" / "coverage.csv", index=False)
+    studies.gradients().to_csv(results / "studies" / "gradients.csv", index=False)
+    studies.coverage().to_csv(results / "studies" / "coverage.csv", index=False)
     return results
 
 
 @pytest.fixture(scope="session")
-def made_up_figures(made_up_results: Path) -> Path:
+def made_up_figures(made_up_results: Path, run_of) -> Path:
     """The folder with all figures of the made-up run."""
     output = made_up_results / "figures"
-    tables = made_up_results / "metrics.csv", made_up_results / "comparisons.csv"
     for system, names in FIGURES.items():
         for name in names:
-            write_figure(system, name, *tables, made_up_results / "runs" / system, output)
+            write_figure(run_of(system), name, output)
     for study in ("gradients", "coverage"):
         write_study_figure(study, made_up_results / "studies" / f"{study}.csv", output)
-    write_experiment_figure("beta", made_up_results / "experiments" / "beta.csv", output)
+    write_experiment_figure("beta", made_up_results / "experiments" / "beta.csv", committed(), output)
     return output
 
 
@@ -205,31 +231,3 @@ def _write_log(folder: Path, method: str, seed: int, rng: np.random.Generator) -
         lines.append(line)
     folder.mkdir(parents=True)
     (folder / "training.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-
-
-def gradients() -> pd.DataFrame:
-    """A study's table: beams whose bias is 1/K, draws without bias whose spread is 1/sqrt(K)."""
-    rows = []
-    for system in ("chain", "two_stage_qa"):
-        for count in (1, 2, 4, 8):
-            shared = {"system": system, "candidates": count, "value_bias": 0.1, "mass": 1 - 1 / count}
-            for diversity in (0.0, 1.0):
-                beams = {"generator": "diverse_beam", "estimator": "truncated", "diversity": diversity}
-                rows.append({**shared, **beams, "bias": (1 + diversity) / count, "bias_se": 0.0, "spread": 0.0})
-            draws = {"generator": "ancestral", "estimator": "importance", "temperature": 1.0}
-            rows.append({**shared, **draws, "bias": 0.0, "bias_se": 0.01, "spread": count**-0.5})
-    return pd.DataFrame(rows)
-
-
-def coverage() -> pd.DataFrame:
-    """A study's table: a mean always covered as it should be, a proportion that seeds' differences spoil."""
-    rows = []
-    for contents in (40, 10):
-        for variance in (0.0, 1.0):
-            for seeds in (1, 3, 5):
-                fixed = {"prompts": 40, "contents": contents, "seed_variance": variance, "seeds": seeds}
-                fixed |= {"coverage_se": 0.005, "width": 0.1}
-                rows.append({"kind": "mean score", "rate": None, "rival_rate": None, **fixed, "coverage": 0.95})
-                spoilt = {"kind": "proportion", "rate": 0.9, "rival_rate": None, **fixed}
-                rows.append(spoilt | {"coverage": 0.95 - variance / seeds / 2})
-    return pd.DataFrame(rows)

@@ -1,26 +1,21 @@
 """What is said of a claim follows its interval, ends included, and nothing else."""
 
 import re
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
+from described import made_up
+from described import save as save_descriptions
 
 from sysdpo.base.errors import UserError
 from sysdpo.report.claim_file import Claim, Claims, check_claims, claims_about, claims_path, read_claims
-from sysdpo.report.claims import (
-    CLAIM_COLUMNS,
-    beside,
-    evaluate,
-    judge,
-    markdown,
-    read_claim_table,
-    sentence,
-    write_claims,
-)
+from sysdpo.report.claims import COLUMNS, Held, evaluate, markdown, read_claim_table, write_claims
 from sysdpo.run.cli import main
+from sysdpo.run.verdicts import beside
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 METHODS = {"before": {"objective": "none"}, "separate": {}, "direct": {}, "direct+likelihood": {}}
@@ -36,6 +31,7 @@ CONFIG: dict[str, Any] = {
         }
     }
 }
+TOY = made_up("toy", "one", "two")
 LINE = {"id": "one", "system": "toy", "metric": "accuracy", "method": "direct", "baseline": "separate"}
 
 
@@ -66,10 +62,11 @@ LINE = {"id": "one", "system": "toy", "metric": "accuracy", "method": "direct", 
     ],
 )
 def test_verdicts(condition: str, bound: float, low: float, high: float, verdict: str) -> None:
-    assert judge(condition, bound, low, high) == verdict
+    over = {"sign": condition} if condition in ("above", "below") else {condition: bound}
+    assert Claim(**LINE, **over).judge(low, high) == verdict
 
 
-def table_of(low: float, high: float, **over: Any) -> pd.DataFrame:
+def held_of(low: float, high: float, **over: Any) -> Held:
     """One claim, evaluated: `direct` minus `separate` lies from `low` to `high`, the mean of `direct` too."""
     claim = Claim(**(LINE | over))
     shared = {"system": "toy", "metric": claim.metric, "method": "direct", "ci_low": low, "ci_high": high}
@@ -77,7 +74,8 @@ def table_of(low: float, high: float, **over: Any) -> pd.DataFrame:
     metrics = pd.DataFrame([shared | {"mean": value, "n_contents": 7}])
     comparisons = pd.DataFrame([shared | {"difference": value, "baseline": "separate"}])
     questions = {"key": "Is it so?"}
-    return evaluate(Claims((claim,), questions), metrics, comparisons)
+    (held,) = evaluate(Claims((claim,), questions), metrics, comparisons)
+    return held
 
 
 @pytest.mark.parametrize(
@@ -104,21 +102,24 @@ def table_of(low: float, high: float, **over: Any) -> pd.DataFrame:
     ],
 )
 def test_sentences_follow_the_verdict(low: float, high: float, over: dict[str, Any], said: str) -> None:
-    assert said in sentence(table_of(low, high, **over).iloc[0])
+    assert said in held_of(low, high, **over).sentence(TOY.system("toy"))
 
 
 def test_the_page_groups_claims_by_system_and_question() -> None:
     lines = [("b", "two", "second"), ("a", "one", "second"), ("c", "two", None), ("d", "two", "first")]
-    claims = tuple(Claim(name, system, "x|y", "direct", None, question, "above") for name, system, question in lines)
+    claims = tuple(
+        Claim(id=name, system=system, metric="x|y", method="direct", question=question, sign="above")
+        for name, system, question in lines
+    )
     shared = {"method": "direct", "metric": "x|y", "mean": 1, "ci_low": 0, "ci_high": 2}
     metrics = pd.DataFrame([shared | {"system": system} for system in ("one", "two")])
     found = evaluate(Claims(claims, {"first": "First?", "second": "Second?"}), metrics, pd.DataFrame())
-    assert found["id"].tolist() == ["d", "b", "c", "a"]
-    page = markdown(found)
+    assert [held.id for held in found] == ["d", "b", "c", "a"]
+    page = markdown(found, TOY)
     assert page.index("## Two") < page.index("| First? |") < page.index("| Second? |") < page.index("| Besides |")
     assert page.index("<!-- end of claims -->") < page.index("## One") < page.index("`a`")
     assert "x\\|y: whether" in page
-    assert "None is about a system" in markdown(evaluate(Claims(), metrics, pd.DataFrame()))
+    assert "None is about a system" in markdown(evaluate(Claims(), metrics, pd.DataFrame()), TOY)
 
 
 def test_a_claim_about_what_was_not_measured_is_one_sentence() -> None:
@@ -214,20 +215,26 @@ def run(tmp_path: Path) -> list[str]:
     shared |= {"baseline": "separate", "difference": 0.2}
     comparisons = [shared | {"method": method} for method in methods.values()]
     pd.DataFrame(comparisons).to_csv(tmp_path / "comparisons.csv", index=False)
-    tables = [("metrics", "metrics.csv"), ("comparisons", "comparisons.csv"), ("claims", "claims.yaml")]
+    save_descriptions(TOY, tmp_path / "descriptions.json")
+    tables = [
+        ("descriptions", "descriptions.json"),
+        ("metrics", "metrics.csv"),
+        ("comparisons", "comparisons.csv"),
+        ("claims", "claims.yaml"),
+    ]
     named = [("config", "config.yaml"), *tables, ("output", "results/claims.csv")]
     return ["claims", *(part for option, name in named for part in (f"--{option}", str(tmp_path / name)))]
 
 
 def test_the_step_writes_table_and_page(run: list[str], tmp_path: Path) -> None:
     assert main(run) == 0
-    table = read_claim_table(tmp_path / "results/claims.csv")
-    assert tuple(table.columns) == CLAIM_COLUMNS
-    assert table[["id", "method", "verdict"]].values.tolist() == [
-        ["direct", "direct", "holds"],
-        ["direct-likelihood", "direct+likelihood", "holds"],
+    held = read_claim_table(tmp_path / "results/claims.csv")
+    assert tuple(pd.read_csv(tmp_path / "results/claims.csv").columns) == COLUMNS
+    assert [(each.id, each.method, each.verdict) for each in held] == [
+        ("direct", "direct", "holds"),
+        ("direct-likelihood", "direct+likelihood", "holds"),
     ]
-    assert (tmp_path / "results/claims.md").read_text() == markdown(table)
+    assert (tmp_path / "results/claims.md").read_text() == markdown(held, TOY)
     first = (tmp_path / "results/claims.csv").read_bytes()
     assert main(run) == 0
     assert (tmp_path / "results/claims.csv").read_bytes() == first
@@ -245,7 +252,7 @@ def test_the_step_writes_nothing_where_a_claim_is_wrong(
 def test_without_a_claim_the_files_are_written_all_the_same(run: list[str], tmp_path: Path) -> None:
     write(tmp_path / "claims.yaml")
     assert main(run) == 0
-    assert read_claim_table(tmp_path / "results/claims.csv").empty
+    assert read_claim_table(tmp_path / "results/claims.csv") == []
 
 
 def test_a_failing_disk_leaves_what_was_there(run: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,28 +263,28 @@ def test_a_failing_disk_leaves_what_was_there(run: list[str], tmp_path: Path, mo
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pd.DataFrame, "to_csv", full)
-    table = pd.read_csv(tmp_path / "metrics.csv")
-    assert len(table) == 2
+    tables = tmp_path / "metrics.csv", tmp_path / "comparisons.csv"
     with pytest.raises(UserError, match="cannot be written"):
-        write_claims(Claims(), tmp_path / "metrics.csv", tmp_path / "comparisons.csv", tmp_path / "results/claims.csv")
+        write_claims(Claims(), *tables, TOY, tmp_path / "results/claims.csv")
     assert (tmp_path / "results/claims.csv").read_bytes() == before
     assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["claims.csv", "claims.md"]
 
 
-def save(path: Path, *tables: pd.DataFrame) -> Path:
+def save(path: Path, *held: Held) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pd.concat(tables).to_csv(path, index=False)
+    pd.DataFrame(map(asdict, held)).to_csv(path, index=False)
     return path
 
 
 def test_a_run_is_printed_beside_the_committed_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    same = table_of(0.1, 0.3, id="same", sign="above")
-    there = [same, table_of(0.1, 0.3, sign="above"), table_of(0.1, 0.3, id="moved", sign="above")]
-    here = [same, table_of(-0.1, 0.3, sign="above"), table_of(0.1, 0.5, id="moved", sign="above")]
-    theirs = save(tmp_path / "theirs.csv", *there, table_of(0, 1, id="lost", sign="above"))
-    ours = save(tmp_path / "ours.csv", *here, table_of(0.1, 1, id="new", within=0.01))
+    same = held_of(0.1, 0.3, id="same", sign="above")
+    there = [same, held_of(0.1, 0.3, sign="above"), held_of(0.1, 0.3, id="moved", sign="above")]
+    here = [same, held_of(-0.1, 0.3, sign="above"), held_of(0.1, 0.5, id="moved", sign="above")]
+    theirs = save(tmp_path / "theirs.csv", *there, held_of(0, 1, id="lost", sign="above"))
+    ours = save(tmp_path / "ours.csv", *here, held_of(0.1, 1, id="new", within=0.01))
     (tmp_path / "config.yaml").write_text("systems: {}")
     options = ["show", "--config", str(tmp_path / "config.yaml"), "--claims", str(ours)]
+    options += ["--descriptions", str(save_descriptions(TOY, tmp_path / "descriptions.json"))]
     assert main([*options, "--committed", str(theirs)]) == 0
     won = "holds, +20.0 points [+10.0, +30.0]"
     assert [re.split(" {2,}", line) for line in capsys.readouterr().out.splitlines()] == [
@@ -292,10 +299,10 @@ def test_a_run_is_printed_beside_the_committed_one(tmp_path: Path, capsys: pytes
     assert main(options) == 0
     alone = capsys.readouterr().out.splitlines()
     assert alone[:2] == ["claim  this run", "same   holds, +20.0 points [+10.0, +30.0]"]
-    assert beside(ours) == "\n".join(alone)
+    assert beside(ours, None, TOY) == "\n".join(alone)
 
 
 def test_a_table_with_another_verdict_is_none(tmp_path: Path) -> None:
-    path = save(tmp_path / "claims.csv", table_of(0.1, 0.3, sign="above").assign(verdict="won"))
+    path = save(tmp_path / "claims.csv", replace(held_of(0.1, 0.3, sign="above"), verdict="won"))
     with pytest.raises(UserError, match=r"'one' has the verdict 'won', which should be one of \['holds'"):
         read_claim_table(path)

@@ -1,13 +1,18 @@
 """Credit: end values worked by hand, and displacement exactly where both log-ratios fall."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from described import made_up
 
 from sysdpo.base.errors import UserError
-from sysdpo.report.credit import credit_figure, credit_table, write_credit_table
+from sysdpo.report.credit import credit_table, write_credit_table
+from sysdpo.report.figures.credit import credit
+
+QA = made_up("two_stage_qa").system("two_stage_qa")
 
 
 def log(method: str, seed: int, ends: dict[str, tuple[float, float]]) -> pd.DataFrame:
@@ -33,7 +38,7 @@ def logs() -> pd.DataFrame:
 
 
 def test_margins_are_split_over_the_components_at_the_end(logs: pd.DataFrame) -> None:
-    table = credit_table(logs).set_index(["method", "component"])
+    table = credit_table(logs, QA).set_index(["method", "component"])
     first, second = table.loc[("direct", "first")], table.loc[("direct", "second")]
     assert (first["margin"], first["margin_low"], first["margin_high"]) == (4.0, 3.0, 5.0)
     assert (second["margin"], second["share"]) == (2.0, pytest.approx(1 / 3))
@@ -43,17 +48,17 @@ def test_margins_are_split_over_the_components_at_the_end(logs: pd.DataFrame) ->
 
 
 def test_displacement_is_that_both_log_ratios_fall(logs: pd.DataFrame) -> None:
-    table = credit_table(logs).set_index(["method", "component"])
+    table = credit_table(logs, QA).set_index(["method", "component"])
     # On average the second's chosen log-ratio is 0: not below the reference, though it is at one seed.
     assert table.loc[("direct", "second"), ["displaced", "displaced_seeds", "n_seeds"]].tolist() == ["no", 1, 2]
     fallen = logs.assign(chosen_second=logs["chosen_second"] - 0.1)
-    table = credit_table(fallen).set_index(["method", "component"])
+    table = credit_table(fallen, QA).set_index(["method", "component"])
     assert table.loc[("direct", "second"), ["displaced", "displaced_seeds", "n_seeds"]].tolist() == ["yes", 1, 2]
     assert table.loc[("direct", "first"), "displaced"] == "no"
 
 
 def test_no_row_for_what_is_not_trained_and_no_share_of_nothing(logs: pd.DataFrame) -> None:
-    table = credit_table(logs)
+    table = credit_table(logs, QA)
     alone = table[table["method"] == "only_first"]
     assert alone["component"].tolist() == ["first"]
     assert alone["margin"].item() == -2.0
@@ -62,7 +67,7 @@ def test_no_row_for_what_is_not_trained_and_no_share_of_nothing(logs: pd.DataFra
 
 def test_figure_tints_the_displaced_and_names_the_untrained(logs: pd.DataFrame) -> None:
     fallen = logs.assign(chosen_second=logs["chosen_second"] - 0.1)
-    figure = credit_figure(fallen, {"first": "the first model", "second": "the second model"})
+    figure = credit(SimpleNamespace(shown=QA, training=lambda: fallen))
     grid = np.array(figure.axes).reshape(3, 2)
     said = [[[text.get_text() for text in axes.texts] for axes in row] for row in grid]
     assert said == [[[], []], [[], []], [["not trained"], ["both fall"]]]
@@ -72,14 +77,14 @@ def test_figure_tints_the_displaced_and_names_the_untrained(logs: pd.DataFrame) 
 
 def test_fields_that_are_missing_are_named(logs: pd.DataFrame) -> None:
     with pytest.raises(UserError, match="no field 'chosen_first'"):
-        credit_table(logs.drop(columns="chosen_first"))
+        credit_table(logs.drop(columns="chosen_first"), QA)
     with pytest.raises(UserError, match="no field margin_"):
-        credit_table(logs[["seed", "method", "step", "loss"]])
+        credit_table(logs[["seed", "method", "step", "loss"]], QA)
 
 
 def test_table_is_written_from_whatever_was_trained(made_up_results: Path, tmp_path: Path) -> None:
     output = tmp_path / "two_stage_qa_credit.csv"
-    write_credit_table("two_stage_qa", made_up_results / "runs" / "two_stage_qa", output)
+    write_credit_table(QA, made_up_results / "runs" / "two_stage_qa", output)
     written = pd.read_csv(output).set_index(["method", "component"])
     assert {"only_first", "only_second", "separate", "direct", "sampling", "single_sample"} == set(
         written.index.get_level_values("method")
@@ -87,5 +92,5 @@ def test_table_is_written_from_whatever_was_trained(made_up_results: Path, tmp_p
     assert written.loc[("direct", "second"), "displaced"] == "yes"
     assert written.loc[("direct", "first"), "displaced"] == "no"
     assert written.loc[("sampling", "first"), "margin"] == pytest.approx((36 + 37 + 38 + 39) / 4 / 20)
-    with pytest.raises(UserError, match=r"training\.jsonl of system 'two_stage_qa'"):
-        write_credit_table("two_stage_qa", tmp_path, output)
+    with pytest.raises(UserError, match=r"holds no {seed}/{method}/training/training.jsonl; train a method first"):
+        write_credit_table(QA, tmp_path, output)

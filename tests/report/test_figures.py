@@ -1,36 +1,40 @@
 import shutil
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from described import committed
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sysdpo.base.errors import UserError
 from sysdpo.report import files
-from sysdpo.report.curves import sampling
-from sysdpo.report.experiments import experiment_figure, varied_settings
-from sysdpo.report.figures import total_drift, write_figure
+from sysdpo.report.descriptions import Descriptions
+from sysdpo.report.experiments import Experiment, experiment_figure
+from sysdpo.report.figures.sampling import sampling
 from sysdpo.report.files import read_samples
-from sysdpo.report.gallery import pick
+from sysdpo.report.run import write_figure
+from sysdpo.report.samples import pick_pictures
+from sysdpo.report.statistics import total_drift
 from sysdpo.report.style import LOOKS, save, styled
 
 SYSTEM = "progressive_images"
+GALLERY = "sysdpo.applications.images.gallery:gallery"
+QA = committed().system("two_stage_qa")
 FIGURES = {
     SYSTEM: ("comparison", "gallery", "attributes", "training", "frontier", "words"),
     "two_stage_qa": ("comparison", "sampling", "credit"),
 }
 
 
-def test_figures_in_both_formats_and_the_same_bytes_again(
-    made_up_results: Path, made_up_figures: Path, tmp_path: Path
-) -> None:
-    tables = made_up_results / "metrics.csv", made_up_results / "comparisons.csv"
+def test_figures_in_both_formats_and_the_same_bytes_again(run_of, made_up_figures: Path, tmp_path: Path) -> None:
     names = ("comparison", "gallery", "training")
-    for name in names:
-        write_figure(SYSTEM, name, *tables, made_up_results / "runs" / SYSTEM, tmp_path)
+    for name in ("comparison", GALLERY, "training"):
+        write_figure(run_of(SYSTEM), name, tmp_path)
     expected = sorted(f"{SYSTEM}_{name}.{kind}" for name in names for kind in ("png", "svg"))
     assert sorted(path.name for path in tmp_path.iterdir()) == expected
     for name in expected:
@@ -53,7 +57,7 @@ def test_svg_text_is_text_and_carries_no_date(made_up_figures: Path) -> None:
 
 def test_methods_differ_without_their_colours() -> None:
     for attribute in ("marker", "dash"):
-        drawn = [getattr(look, attribute) for look in LOOKS.values()]
+        drawn = [getattr(look, attribute) for looks in LOOKS.values() for look in looks]
         assert len(set(drawn)) == len(drawn), attribute
 
 
@@ -66,12 +70,12 @@ def test_missing_column_of_the_evaluation_is_named(made_up_results: Path, tmp_pa
         files.read_evaluations(runs, "samples.parquet", ["direct"], ["prompt_id", "attribute_1"])
 
 
-def test_runs_that_are_not_there(made_up_results: Path, tmp_path: Path) -> None:
-    tables = made_up_results / "metrics.csv", made_up_results / "comparisons.csv"
+def test_runs_that_are_not_there(run_of, tmp_path: Path) -> None:
+    run = replace(run_of(SYSTEM), folder=tmp_path / "nothing")
     with pytest.raises(UserError, match=r"prompts.parquet' should be a .parquet table, but cannot be read"):
-        write_figure(SYSTEM, "gallery", *tables, tmp_path / "nothing", tmp_path / "figures")
-    with pytest.raises(UserError, match=r"figures: 'galery' should be one of comparison, "):
-        write_figure(SYSTEM, "galery", *tables, tmp_path / "nothing", tmp_path / "figures")
+        write_figure(run, GALLERY, tmp_path / "figures")
+    with pytest.raises(UserError, match=r"progressive_images.figures: 'galery' should be one of \['"):
+        write_figure(run, "galery", tmp_path / "figures")
     assert not (tmp_path / "figures").exists()
 
 
@@ -101,12 +105,14 @@ def test_total_drift_adds_the_components_of_a_sample() -> None:
         ],
         columns=["method", "seed", "prompt_id", "content", "sample", "metric", "value"],
     )
-    assert total_drift(values).to_numpy().tolist() == [["direct", 5.0, 5.0, 5.0]]
+    assert total_drift(values).to_dict("index") == {"direct": {"mean": 5.0, "ci_low": 5.0, "ci_high": 5.0}}
 
 
-def test_gallery_takes_the_typical_prompt_of_each_attribute_and_the_same_for_all(made_up_results: Path) -> None:
-    runs = made_up_results / "runs" / SYSTEM
-    exhibits = pick(runs, ["direct", "before"])
+def test_gallery_takes_the_typical_prompt_of_each_attribute_and_the_same_for_all(
+    made_up_results: Path, described: Descriptions
+) -> None:
+    runs, shown = made_up_results / "runs" / SYSTEM, described.system(SYSTEM)
+    exhibits = pick_pictures(shown, shown.pictures, runs, ["direct", "before"])
     prompts = pd.read_parquet(runs / "prompts.parquet").set_index("prompt_id")
     samples = pd.read_parquet(runs / "0" / "direct" / "evaluation" / "samples.parquet").query("sample == 0")
     samples = samples.assign(attribute=samples["prompt_id"].map(prompts["attribute"]))
@@ -115,18 +121,18 @@ def test_gallery_takes_the_typical_prompt_of_each_attribute_and_the_same_for_all
         assert (group["score"] < score).sum() == len(group) // 2
         assert list(exhibit.series) == ["before", "direct"]
         for one in exhibit.series.values():
-            assert one.in_order == (one.attribute[0] < one.attribute[1] < one.attribute[2])
+            assert one.in_order == (one.levels[0] < one.levels[1] < one.levels[2])
 
 
 def test_where_a_fall_is_asked_for_the_attribute_is_turned(made_up_results: Path, tmp_path: Path) -> None:
     runs = shutil.copytree(made_up_results / "runs" / SYSTEM, tmp_path / "runs")
-    columns = ["prompt_id", "sample", "attribute_1"]
-    rising = read_samples(runs, ["direct"], columns)
+    asked = {"levels": ["attribute_1"], "direction": "direction"}
+    rising = read_samples(runs, ["direct"], ["prompt_id", "sample"], **asked)
     prompts = pd.read_parquet(runs / "prompts.parquet").assign(direction=1)
     turned = prompts["prompt_id"].iloc[0]
     prompts.loc[prompts["prompt_id"] == turned, "direction"] = -1
     prompts.to_parquet(runs / "prompts.parquet")
-    read = read_samples(runs, ["direct"], columns)
+    read = read_samples(runs, ["direct"], ["prompt_id", "sample"], **asked)
     expected = rising["attribute_1"].where(rising["prompt_id"] != turned, 1 - rising["attribute_1"])
     pd.testing.assert_series_equal(read["attribute_1"], expected)
 
@@ -147,10 +153,10 @@ def test_grid_of_many_settings_is_ranked() -> None:
             for i, (b, r, s) in enumerate(grid)
         ]
     )  # fmt: skip
-    assert varied_settings(table) == ["beta", "learning_rate", "steps"]
+    assert Experiment(table, None).varied == ["beta", "learning_rate", "steps"]
     rng = np.random.default_rng(0)
     table["other"] = rng.integers(0, 9, len(table))
-    assert len(experiment_figure(table, None).axes) > 0
+    assert len(experiment_figure(Experiment(table, None), committed().system(SYSTEM)).axes) > 0
 
 
 def test_experiment_that_varies_nothing() -> None:
@@ -165,7 +171,7 @@ def test_experiment_that_varies_nothing() -> None:
         "ci_high": 0,
     }
     with pytest.raises(UserError, match="varies no setting"):
-        experiment_figure(pd.DataFrame([row]), None)
+        experiment_figure(Experiment(pd.DataFrame([row]), None), committed().system(SYSTEM))
 
 
 def grid_of(methods: dict[str, float], **settings: tuple[object, ...]) -> pd.DataFrame:
@@ -187,7 +193,7 @@ def heights(axes: Axes) -> list[list[float]]:
 
 
 def test_one_method_over_candidates_without_comparisons() -> None:
-    figure = experiment_figure(grid_of({"sampling": 0.3}, count=(1, 2, 4, 8)), None)
+    figure = experiment_figure(Experiment(grid_of({"sampling": 0.3}, count=(1, 2, 4, 8)), None), QA)
     (axes,) = figure.axes
     assert heights(axes) == [[30, 40, 50, 60]]
     assert axes.get_xlabel() == "candidates K"
@@ -195,7 +201,7 @@ def test_one_method_over_candidates_without_comparisons() -> None:
 
 def test_second_setting_of_one_method_is_told_by_lines() -> None:
     table = grid_of({"sampling": 0.3}, generator=("beam", "diverse_beam"), count=(1, 2, 4))
-    figure = experiment_figure(table, None)
+    figure = experiment_figure(Experiment(table, None), QA)
     assert heights(figure.axes[0]) == [[30, 40, 50]] * 2
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["beam", "diverse beam"]
 
@@ -209,17 +215,18 @@ def test_differences_are_those_of_the_pairs_that_were_compared() -> None:
         for count in (1, 2, 4)
     ]  # fmt: skip
     differences = pd.DataFrame(rows)
-    axes = experiment_figure(table, differences).axes[1]
+    axes = experiment_figure(Experiment(table, differences), QA).axes[1]
     assert axes.get_title(loc="left") == "Sampling − each (points)"
     assert heights(axes) == [[40, 20, 10], [20, 10, 5]]
-    axes = experiment_figure(table, differences[differences["baseline"] == "separate"]).axes[1]
+    axes = experiment_figure(Experiment(table, differences[differences["baseline"] == "separate"]), QA).axes[1]
     assert axes.get_title(loc="left") == "Sampling − separate (points)"
     assert heights(axes) == [[20, 10, 5]]
 
 
 def test_candidates_are_shown_of_methods_that_have_several(made_up_results: Path) -> None:
     logs = files.read_training(made_up_results / "runs" / "two_stage_qa", ["direct", "sampling", "single_sample"])
-    figure = sampling(logs)
+    run = SimpleNamespace(shown=QA, training=lambda: logs)
+    figure = sampling(run)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["SysDPO-Sampling"]
     titles = [axes.get_title(loc="left") for axes in figure.axes if axes.get_visible()]
     assert titles[0] == "Effective sample size of the weights"
@@ -227,4 +234,4 @@ def test_candidates_are_shown_of_methods_that_have_several(made_up_results: Path
     mass = figure.axes[3].lines[0].get_ydata()
     assert np.allclose(mass, 70)
     with pytest.raises(UserError, match="several candidates"):
-        sampling(logs[logs["method"] != "sampling"])
+        sampling(SimpleNamespace(shown=QA, training=lambda: logs[logs["method"] != "sampling"]))

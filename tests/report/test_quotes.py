@@ -1,9 +1,12 @@
 """Pages whose blocks repeat a run's tables."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from described import made_up
+from described import save as save_descriptions
 
 from sysdpo.base.errors import UserError
 from sysdpo.report.claim_file import Claim, Claims
@@ -11,12 +14,15 @@ from sysdpo.report.claims import evaluate
 from sysdpo.report.quotes import quoted
 from sysdpo.run.cli import main
 
+TOY = made_up("toy")
+
 
 def claim_table(low: float, high: float) -> pd.DataFrame:
     """One claim, evaluated: the accuracy of `direct` minus that of `separate` lies from `low` to `high`."""
     line = {"system": "toy", "metric": "accuracy", "method": "direct", "baseline": "separate"}
     measured = pd.DataFrame([line | {"difference": (low + high) / 2, "ci_low": low, "ci_high": high, "n_contents": 7}])
-    return evaluate(Claims((Claim(id="one", sign="above", **line),), {}), measured.iloc[:0], measured)
+    claims = Claims((Claim(id="one", sign="above", **line),), {})
+    return pd.DataFrame(map(asdict, evaluate(claims, measured.iloc[:0], measured)))
 
 
 def save(path: Path, table: pd.DataFrame) -> None:
@@ -29,15 +35,16 @@ def test_a_page_repeats_the_claims_of_its_blocks(tmp_path: Path, capsys: pytest.
     save(tmp_path / "more/claims.csv", claim_table(-0.1, 0.3))
     end = "<!-- end of claims -->"
     page = f"# Page\n\n<!-- claims: toy -->\nformer\n{end}\n\nBetween.\n<!-- claims: more/toy -->\n{end}\nEnd.\n"
-    now = quoted(page, tmp_path, "page")
+    now = quoted(page, tmp_path, TOY, "page")
     assert "former" not in now
     assert now.index("| **holds** | `one` |") < now.index("Between.") < now.index("| undecided | `one` |")
     assert now.endswith(f"{end}\nEnd.\n")
-    assert quoted(now, tmp_path, "page") == now
+    assert quoted(now, tmp_path, TOY, "page") == now
 
     (tmp_path / "page.md").write_text(page)
     (tmp_path / "config.yaml").write_text("systems: {}")
     options = ["--config", str(tmp_path / "config.yaml"), "--results", str(tmp_path)]
+    options += ["--descriptions", str(save_descriptions(TOY, tmp_path / "descriptions.json"))]
     assert main(["quote", *options, "--output", str(tmp_path / "page.md")]) == 0
     assert (tmp_path / "page.md").read_text() == now
     for wrong, said in (
@@ -64,7 +71,7 @@ def test_a_page_repeats_the_means_of_the_metrics_that_a_block_names(tmp_path: Pa
     ]
     save(tmp_path / "run" / "metrics.csv", pd.DataFrame(means))
     page = "Numbers.\n<!-- table: run/toy: accuracy length -->\nformer\n<!-- end of table -->\nEnd.\n"
-    assert quoted(page, tmp_path, "page").splitlines() == [
+    assert quoted(page, tmp_path, TOY, "page").splitlines() == [
         "Numbers.",
         "<!-- table: run/toy: accuracy length -->",
         "| method | Accuracy (%) | Length (tokens) |",
@@ -76,21 +83,21 @@ def test_a_page_repeats_the_means_of_the_metrics_that_a_block_names(tmp_path: Pa
         "End.",
     ]
     with pytest.raises(UserError, match="page: the block 'table: run/toy: loudness' should name metrics among"):
-        quoted(page.replace("accuracy length", "loudness"), tmp_path, "page")
+        quoted(page.replace("accuracy length", "loudness"), tmp_path, TOY, "page")
 
 
 def test_a_page_says_which_claims_another_run_does_not_confirm(tmp_path: Path) -> None:
     save(tmp_path / "claims.csv", claim_table(0.1, 0.3))
     save(tmp_path / "more/claims.csv", claim_table(-0.1, 0.3))
     page = "<!-- confirmed: . by more -->\nformer\n<!-- end of confirmed -->\n"
-    assert quoted(page, tmp_path, "page").splitlines()[1:-1] == [
+    assert quoted(page, tmp_path, TOY, "page").splitlines()[1:-1] == [
         "0 of 1 claims have the same verdict in both runs.",
         "",
         "| claim | here | there |",
         "|---|---|---|",
         "| `one` | holds, +20.0 points [+10.0, +30.0] | undecided, +10.0 points [−10.0, +30.0] |",
     ]
-    alike = quoted(page.replace("more", "."), tmp_path, "page")
+    alike = quoted(page.replace("more", "."), tmp_path, TOY, "page")
     assert alike.splitlines()[1:-1] == ["1 of 1 claims have the same verdict in both runs."]
     save(tmp_path / "more/claims.csv", claim_table(-0.1, 0.3).assign(id="two"))
     for wrong, said in (
@@ -98,4 +105,4 @@ def test_a_page_says_which_claims_another_run_does_not_confirm(tmp_path: Path) -
         (page.replace(" by ", " "), "should name two folders, 'A by B'"),
     ):
         with pytest.raises(UserError, match=said):
-            quoted(wrong, tmp_path, "page")
+            quoted(wrong, tmp_path, TOY, "page")

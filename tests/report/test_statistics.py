@@ -3,21 +3,22 @@
 import numpy as np
 import pandas as pd
 import pytest
+from described import made_up
 
 from sysdpo.base.errors import UserError
 from sysdpo.report.statistics import (
     COMPARISON_COLUMNS,
     METRIC_COLUMNS,
-    METRICS,
     PROMPT,
     VALUE_COLUMNS,
     Estimate,
     compare,
-    describe_metric,
     estimate,
     summarise,
     win_rates,
 )
+
+METRIC_OF = made_up("toy", "qa").metric
 
 
 def table(rows: list[tuple[str, int, str, int, float]], metric: str = "preference_score") -> pd.DataFrame:
@@ -54,7 +55,7 @@ def simulated(rng: np.random.Generator, methods: dict[str, float], seeds: int, p
 
 
 def test_mean_averages_samples_then_prompts_then_seeds() -> None:
-    metrics = summarise(table(BY_HAND)).set_index("method")
+    metrics = summarise(table(BY_HAND), METRIC_OF).set_index("method")
     assert metrics.loc["before", "mean"] == pytest.approx((3 + 5) / 2)
     assert metrics.loc["direct", "mean"] == pytest.approx((4.5 + 7.5) / 2)
     assert list(metrics["n_prompts"]) == [2, 2]
@@ -63,7 +64,7 @@ def test_mean_averages_samples_then_prompts_then_seeds() -> None:
 
 
 def test_difference_is_paired_by_prompt_and_seed() -> None:
-    row = compare(table(BY_HAND), ["before"], ["direct"]).iloc[0]
+    row = compare(table(BY_HAND), ["before"], ["direct"], METRIC_OF).iloc[0]
     # Seed 0: 4-2 and 5-4; seed 1: 6-5 and 9-5. Their seed means are 1.5 and 2.5.
     assert row["difference"] == pytest.approx(2.0)
     assert (row["method"], row["baseline"], row["n_prompts"], row["n_seeds"]) == ("direct", "before", 2, 2)
@@ -74,13 +75,13 @@ def test_difference_is_paired_by_prompt_and_seed() -> None:
 
 def test_columns_are_those_of_the_files() -> None:
     values = table(BY_HAND)
-    assert tuple(summarise(values).columns) == METRIC_COLUMNS
-    assert tuple(compare(values, ["before"], ["direct"]).columns) == COMPARISON_COLUMNS
+    assert tuple(summarise(values, METRIC_OF).columns) == METRIC_COLUMNS
+    assert tuple(compare(values, ["before"], ["direct"], METRIC_OF).columns) == COMPARISON_COLUMNS
 
 
 def test_every_method_meets_every_baseline_but_itself() -> None:
     values = simulated(np.random.default_rng(0), {"before": 0, "separate": 1, "direct": 2}, 2, 5)
-    pairs = compare(values, ["before", "separate", "direct"], ["separate", "direct"])
+    pairs = compare(values, ["before", "separate", "direct"], ["separate", "direct"], METRIC_OF)
     assert list(zip(pairs["method"], pairs["baseline"], strict=True)) == [
         ("direct", "before"),
         ("direct", "separate"),
@@ -91,8 +92,8 @@ def test_every_method_meets_every_baseline_but_itself() -> None:
 
 def test_pairing_takes_the_hardness_of_prompts_out_of_the_interval() -> None:
     values = simulated(np.random.default_rng(0), {"before": 0, "direct": 0.2}, 3, 50)
-    metrics = summarise(values).set_index("method")
-    row = compare(values, ["before"], ["direct"]).iloc[0]
+    metrics = summarise(values, METRIC_OF).set_index("method")
+    row = compare(values, ["before"], ["direct"], METRIC_OF).iloc[0]
     assert row["ci_low"] > 0
     assert row["ci_high"] - row["ci_low"] < 0.3 * (metrics.loc["direct", "ci_high"] - metrics.loc["direct", "ci_low"])
 
@@ -100,14 +101,21 @@ def test_pairing_takes_the_hardness_of_prompts_out_of_the_interval() -> None:
 def test_the_same_values_in_any_order_give_the_same_bytes() -> None:
     values = simulated(np.random.default_rng(0), {"before": 0, "direct": 1}, 3, 20)
     shuffled = values.sample(frac=1, random_state=1)
-    assert summarise(values).to_csv() == summarise(values).to_csv() == summarise(shuffled).to_csv()
-    assert compare(values, ["before"], ["direct"]).to_csv() == compare(shuffled, ["before"], ["direct"]).to_csv()
+    assert (
+        summarise(values, METRIC_OF).to_csv()
+        == summarise(values, METRIC_OF).to_csv()
+        == summarise(shuffled, METRIC_OF).to_csv()
+    )
+    assert (
+        compare(values, ["before"], ["direct"], METRIC_OF).to_csv()
+        == compare(shuffled, ["before"], ["direct"], METRIC_OF).to_csv()
+    )
 
 
 def test_a_methods_row_does_not_depend_on_the_other_methods() -> None:
     values = simulated(np.random.default_rng(0), {"before": 0, "direct": 1}, 3, 20)
-    alone = summarise(values[values["method"] == "direct"])
-    among = summarise(values).query("method == 'direct'").reset_index(drop=True)
+    alone = summarise(values[values["method"] == "direct"], METRIC_OF)
+    among = summarise(values, METRIC_OF).query("method == 'direct'").reset_index(drop=True)
     pd.testing.assert_frame_equal(alone, among)
 
 
@@ -147,21 +155,21 @@ def test_contents_are_counted_and_widen_the_interval() -> None:
     ]
     alone = table(rows)
     shared = alone.assign(content=[f"c{int(prompt[1:]) // 4}" for prompt in alone["prompt_id"]])
-    narrow, wide = (summarise(each).set_index("method").loc["direct"] for each in (alone, shared))
+    narrow, wide = (summarise(each, METRIC_OF).set_index("method").loc["direct"] for each in (alone, shared))
     assert (narrow["n_prompts"], narrow["n_contents"]) == (40, 40)
     assert (wide["n_prompts"], wide["n_contents"]) == (40, 10)
     assert wide["mean"] == narrow["mean"]
     assert wide["ci_high"] - wide["ci_low"] > 1.7 * (narrow["ci_high"] - narrow["ci_low"])
-    assert compare(shared, ["before"], ["direct"])["n_contents"].tolist() == [10]
+    assert compare(shared, ["before"], ["direct"], METRIC_OF)["n_contents"].tolist() == [10]
     won = win_rates(shared, ["before"])
     assert won["content"].tolist() == shared.loc[shared["method"] == "direct", "content"].tolist()
-    assert summarise(won)["n_contents"].tolist() == [10]
+    assert summarise(won, METRIC_OF)["n_contents"].tolist() == [10]
 
 
 def test_a_share_has_an_interval_between_0_and_1() -> None:
     rng = np.random.default_rng(0)
     rows = [("direct", seed, f"p{prompt}", 0, float(rng.random() < 0.97)) for seed in range(5) for prompt in range(60)]
-    row = summarise(table(rows, "accuracy")).iloc[0]
+    row = summarise(table(rows, "accuracy"), METRIC_OF).iloc[0]
     assert 0 < row["ci_low"] < row["mean"] < row["ci_high"] < 1
     # Wilson's interval reaches further towards one half.
     assert row["mean"] - row["ci_low"] > 1.2 * (row["ci_high"] - row["mean"])
@@ -169,72 +177,66 @@ def test_a_share_has_an_interval_between_0_and_1() -> None:
 
 def test_a_share_beyond_1_is_refused() -> None:
     with pytest.raises(UserError, match=r"'accuracy' of 'direct': 3 is no share; .* should lie between 0 and 1"):
-        summarise(table([("direct", 0, "p1", 0, 1.0), ("direct", 0, "p2", 0, 3.0)], "accuracy"))
+        summarise(table([("direct", 0, "p1", 0, 1.0), ("direct", 0, "p2", 0, 3.0)], "accuracy"), METRIC_OF)
 
 
 def test_a_prompt_that_a_seed_lacks_is_named() -> None:
     said = r"'preference_score' of 'before': prompt 'p3' has no value for seed 0, but for another"
     with pytest.raises(UserError, match=said):
-        summarise(table([*BY_HAND, ("before", 1, "p3", 0, 1.0)]))
+        summarise(table([*BY_HAND, ("before", 1, "p3", 0, 1.0)]), METRIC_OF)
 
 
 def test_one_value_has_no_interval() -> None:
     with pytest.raises(UserError, match="one prompt of one seed has no interval; evaluate more prompts, or more seeds"):
-        summarise(table([("direct", 0, "p1", 0, 1.0)]))
+        summarise(table([("direct", 0, "p1", 0, 1.0)]), METRIC_OF)
 
 
 def test_a_prompt_of_two_contents_is_refused() -> None:
     values = table(BY_HAND)
     values.loc[4, "content"] = "c"
     with pytest.raises(UserError, match=r"row 4 has another content than its prompt has elsewhere .*'p2', content 'c'"):
-        summarise(values)
-
-
-def test_directions_of_metric_families() -> None:
-    assert not describe_metric("kl_painter").higher_is_better
-    assert describe_metric("win_rate_vs_separate").higher_is_better
-    assert not METRICS["image_distance"].higher_is_better
+        summarise(values, METRIC_OF)
 
 
 @pytest.mark.parametrize("column", VALUE_COLUMNS)
 def test_missing_column_is_named(column: str) -> None:
     with pytest.raises(UserError, match=rf"lacks the columns \['{column}'\]"):
-        summarise(table(BY_HAND).drop(columns=column))
+        summarise(table(BY_HAND).drop(columns=column), METRIC_OF)
 
 
 def test_empty_table() -> None:
     with pytest.raises(UserError, match="empty"):
-        summarise(table([]))
+        summarise(table([]), METRIC_OF)
 
 
 def test_value_that_is_not_a_number_is_located() -> None:
     with pytest.raises(UserError, match=r"row \d+ has a value .*method 'direct', seed 0, prompt_id 'p9'.* nan"):
-        summarise(table([*BY_HAND, ("direct", 0, "p9", 0, float("nan"))]))
+        summarise(table([*BY_HAND, ("direct", 0, "p9", 0, float("nan"))]), METRIC_OF)
 
 
 def test_value_given_twice() -> None:
     with pytest.raises(UserError, match=r"row \d+ repeats another row's .*method 'before', seed 0, prompt_id 'p1'"):
-        summarise(table([*BY_HAND, BY_HAND[0]]))
+        summarise(table([*BY_HAND, BY_HAND[0]]), METRIC_OF)
 
 
 def test_metric_without_direction() -> None:
-    with pytest.raises(UserError, match="'cuteness' has no direction"):
-        summarise(table(BY_HAND, metric="cuteness"))
+    with pytest.raises(UserError, match="Metric 'cuteness' of 'toy' is not described, so it has no direction"):
+        summarise(table(BY_HAND, metric="cuteness"), METRIC_OF)
 
 
 def test_unmatched_prompts_are_named() -> None:
     with pytest.raises(UserError, match=r"prompt 'p3' of seed 1 was evaluated for 'direct' but not for 'before'"):
-        compare(table([*BY_HAND, ("direct", 1, "p3", 0, 1.0)]), ["before"], ["direct"])
+        compare(table([*BY_HAND, ("direct", 1, "p3", 0, 1.0)]), ["before"], ["direct"], METRIC_OF)
 
 
 def test_unknown_method_is_named() -> None:
     with pytest.raises(UserError, match="'separate' has no values to compare; there are before, direct"):
-        compare(table(BY_HAND), ["before"], ["separate"])
+        compare(table(BY_HAND), ["before"], ["separate"], METRIC_OF)
 
 
 def test_metric_that_one_of_the_two_lacks_is_skipped() -> None:
-    only_direct = table([("direct", 0, "p1", 0, 1.0)], metric="spread")
-    pairs = compare(pd.concat([table(BY_HAND), only_direct]), ["before"], ["direct"])
+    only_direct = table([("direct", 0, "p1", 0, 1.0)], metric="length")
+    pairs = compare(pd.concat([table(BY_HAND), only_direct]), ["before"], ["direct"], METRIC_OF)
     assert list(pairs["metric"]) == ["preference_score"]
 
 

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from described import made_up
 
 from sysdpo.base.errors import UserError
 from sysdpo.base.files import write_table
 from sysdpo.base.tables import VALUE_COLUMNS
 from sysdpo.run.experiments import gather, read_evaluations
 
+TOY = made_up("toy")
 CONFIG = {
     "systems": {"toy": {"training": {}, "methods": {"direct": {}, "separate": {}}}},
     "experiments": {
@@ -25,7 +27,7 @@ CONFIG = {
 
 def evaluation(root: Path, method: str, seed: int, values: list[float]) -> Path:
     folder = root / "toy" / str(seed) / method / "evaluation"
-    rows = [(f"p{row}", f"c{row}", 0, "order_consistency", value) for row, value in enumerate(values)]
+    rows = [(f"p{row}", f"c{row}", 0, "accuracy", value) for row, value in enumerate(values)]
     write_table(pd.DataFrame(rows, columns=list(VALUE_COLUMNS)), folder / "metrics.parquet")
     return folder
 
@@ -51,7 +53,7 @@ def test_an_evaluation_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_every_point_of_the_grid_has_its_means_and_coordinates(tmp_path: Path) -> None:
     output = tmp_path / "beta.csv"
-    gather("beta", CONFIG, runs(tmp_path / "runs"), output, tmp_path / "figures")
+    gather("beta", CONFIG, runs(tmp_path / "runs"), TOY, output, tmp_path / "figures")
     table = pd.read_csv(output).set_index("variant")
     assert table["mean"].to_dict() == {
         "beta-direct-00": 0.5,
@@ -65,8 +67,8 @@ def test_every_point_of_the_grid_has_its_means_and_coordinates(tmp_path: Path) -
     assert list((tmp_path / "figures").glob("experiment_beta*.png"))
 
 
-def test_direct_is_compared_with_separate_at_each_point(tmp_path: Path) -> None:
-    gather("beta", CONFIG, runs(tmp_path / "runs"), tmp_path / "beta.csv", tmp_path / "figures")
+def test_the_subject_is_compared_with_its_main_baseline_at_each_point(tmp_path: Path) -> None:
+    gather("beta", CONFIG, runs(tmp_path / "runs"), TOY, tmp_path / "beta.csv", tmp_path / "figures")
     differences = pd.read_csv(tmp_path / "beta_comparisons.csv")
     # 0.5 − 0.25 at beta 0.1 and 1 − 0.25 at beta 1
     assert differences[["beta", "difference"]].to_numpy().tolist() == [[0.1, 0.25], [1.0, 0.75]]
@@ -75,4 +77,4 @@ def test_direct_is_compared_with_separate_at_each_point(tmp_path: Path) -> None:
 
 def test_an_unknown_experiment_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--experiment: 'alpha' should be one of \['beta'\]"):
-        gather("alpha", CONFIG, [], tmp_path / "alpha.csv", tmp_path)
+        gather("alpha", CONFIG, [], TOY, tmp_path / "alpha.csv", tmp_path)

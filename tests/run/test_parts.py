@@ -16,6 +16,7 @@ from tiny_models import perturb
 
 from sysdpo.base.errors import UserError
 from sysdpo.base.files import write_table
+from sysdpo.method.description import Description, Metric
 from sysdpo.method.evaluation import evaluate, sample_trajectories
 from sysdpo.method.preferences import as_frame, read_trajectories, write_trajectories
 from sysdpo.method.values import Completion
@@ -49,6 +50,7 @@ class Pictures:
     """A benchmark of the tiny writer and painter, scored by how dark the first picture is."""
 
     inputs = ("text",)
+    description = Description(metrics={"length": Metric("Length", False)})
 
     def score(self, prompts, trajectories, foundation):
         dark = [-float(np.asarray(image).mean()) for image in trajectories["image_1"]]

@@ -10,10 +10,10 @@ import yaml
 
 from sysdpo.base.errors import UserError
 from sysdpo.base.seeds import numpy_generator
-from sysdpo.report.coverage import coverage_ranges, coverage_table
 from sysdpo.studies.coverage import COLUMNS, KINDS, Kind, _draw, seed_share
 from sysdpo.studies.coverage import run as run_study
 from sysdpo.studies.settings import Coverage
+from sysdpo.studies.shown.coverage import coverage_ranges, coverage_table
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = {"replicates": 50, "prompts": 40, "contents": [40, 10], "seeds": [1, 5], "seed_variances": [0.0, 1.0]}

@@ -18,6 +18,7 @@ from torch.nn.functional import logsigmoid
 
 from sysdpo.base.errors import UserError
 from sysdpo.method.component import Drift, LogProbs
+from sysdpo.method.description import Description, Metric
 from sysdpo.method.function import Function
 from sysdpo.method.system import Node, System
 
@@ -74,6 +75,7 @@ class Coins:
         Node("right", "second", ("text", "shown")),
     )
     components = dict.fromkeys(("first", "second"))
+    description = Description(metrics={"spread": Metric("Spread", True, "", 3, "whether the left coin shows heads")})
 
     def __init__(self, settings: Mapping[str, Any]):
         self.settings = settings

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-
-from sysdpo.report.statistics import describe_metric
+from described import committed
 
 NUMBER = r"[−+-]?\d+(?:\.\d+)?"
 INTERVAL = re.compile(rf"({NUMBER})[^\d\[\]|]{{0,60}}\[({NUMBER}), ({NUMBER})\]")
@@ -107,7 +106,8 @@ def _kind(row: pd.Series) -> str:
 
 
 def _wrong_way(text: str, rows: list[pd.Series]) -> Iterator[str]:
-    ways = [(_direction(row), describe_metric(row["metric"]).higher_is_better) for row in rows]
+    metric_of = committed().metric
+    ways = [(_direction(row), metric_of(row["system"], row["metric"]).higher_is_better) for row in rows]
     there = {"up" if way > 0 else "down" for way, _ in ways if way}
     there |= {"better" if (way > 0) == higher else "worse" for way, higher in ways if way}
     there |= {"size" for row in rows if row["condition"] in ("at_least", "at_most")}

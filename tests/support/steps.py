@@ -73,7 +73,10 @@ class Steps:
 
     def compare(self, *methods: str) -> Path:
         """The table of the metrics of these methods."""
+        descriptions = str(self.root / "descriptions.json")
+        assert main(["describe", "--config", str(self.config), "--output", descriptions]) == 0
         evaluations = [str(self.run / method / "evaluation") for method in methods]
         tables = ["--comparisons", str(self.root / "comparisons.csv"), "--output", str(self.root / "metrics.csv")]
-        assert main(["metrics", "--config", str(self.config), "--evaluations", *evaluations, *tables]) == 0
+        options = ["--config", str(self.config), "--descriptions", descriptions, "--evaluations", *evaluations]
+        assert main(["metrics", *options, *tables]) == 0
         return self.root / "metrics.csv"

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sysdpo.base.errors import UserError
 from sysdpo.base.settings import Settings
 from sysdpo.method.config import check, merged, without_dropped
 from sysdpo.report.claim_file import read_claims
+from sysdpo.report.figure import check_figures
 from sysdpo.run import settings_page
 
 SYSTEM = "systems.progressive_images"
@@ -91,7 +93,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("seeds", [], "seeds: [] should be not empty"),
         ("seeds", [0, 0], "seeds: [0, 0] should be without repetitions"),
         ("experiments", {"Tune-1": EXPERIMENT}, "'Tune-1' should be of the form"),
-        (f"{SYSTEM}.figures", ["$(touch x)"], "figures.0: '$(touch x)' should be of the form ^[a-z][a-z0-9_]*$"),
+        (f"{SYSTEM}.figures", ["$(touch x)"], "figures.0: '$(touch x)' should be of the form ^([A-Za-z_]"),
         (f"{SYSTEM}.figures", ["gallery\n"], "'gallery\\n' should be of the form"),
         (f"{SYSTEM}.evaluation.greedy", ["a;b"], "should be of the form"),
         (f"{SYSTEM}.methods", {"direct\n": {}}, "should be of the form"),
@@ -270,3 +272,25 @@ def test_no_setting_may_be_infinite_or_no_number() -> None:
                         kind(**{name: given})
                     tried += 1
     assert tried > 500
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        (["comparison", "galery"], "systems.s.figures: 'galery' is no figure; there are comparison, credit"),
+        (["comparisn"], "systems.s.figures: 'comparisn' is no figure; did you mean 'comparison'?"),
+        (
+            ["no_such_module:draw"],
+            "systems.s.figures: 'no_such_module:draw' should name a function as 'pack",
+        ),
+        (["comparison", "sysdpo.report.run:comparison"], "'comparison' should be the name of one figure alone"),
+        (["comparison", "sysdpo.applications.images.figures:words"], None),
+    ],
+)
+def test_a_figure_that_is_none_is_refused(figures: list[str], said: str | None) -> None:
+    config = {"systems": {"s": {"figures": figures}}}
+    if said is None:
+        check_figures(config)
+    else:
+        with pytest.raises(UserError, match=re.escape(said)):
+            check_figures(config)

@@ -42,7 +42,7 @@ def test_every_scale_plans_each_step_for_each_seed_and_method(tmp_path: Path, sc
     files = files_of(scale)
     config = reduce(laid_over, (yaml.safe_load(path.read_text()) for path in files), project.config)
     seeds, systems = len(config["seeds"]), without_dropped(config)["systems"].values()
-    expected: Counter[str] = Counter(["metrics", "manifest", "report"])
+    expected: Counter[str] = Counter(["describe", "metrics", "manifest", "report"])
     expected.update(claims=int(config["claims"] is not None))
     expected.update(dict.fromkeys(["study", "draw"], int("theory" in (config.get("studies") or {}))))
     for system in systems:
@@ -96,7 +96,7 @@ def test_ablations_are_a_target_of_their_own_beside_the_methods(finished: Projec
     assert (finished.folder / "results/ablations/claims.md").is_file()
     assert set(rules(finished.planned())) == {"manifest", "report"}  # which show them
     finished.edit({"objective": "none", "take": {"writer": "direct"}}, "ablations", "swap")
-    assert {job.rule for job in finished.planned("ablations")} == {"evaluate", *once}
+    assert {job.rule for job in finished.planned("ablations")} == {"describe", "evaluate", *once}
 
 
 def test_nothing_is_left_to_do_after_a_run(finished: Project) -> None:
@@ -411,3 +411,11 @@ def test_a_job_that_failed_asks_for_more(project: Project) -> None:
     assert failed.returncode == 1
     asked = re.findall(r"rule train:.*? runtime=(\d+), mem_mb=(\d+)", failed.stdout + failed.stderr, re.DOTALL)
     assert asked[:2] == [("120", "3000"), ("240", "6000")]
+
+
+@pytest.mark.parametrize("part", ["label", "meaning", "role"])
+def test_what_a_row_is_called_trains_and_evaluates_nothing_again(finished: Project, part: str) -> None:
+    finished.edit("rival" if part == "role" else "Everyone learns", "methods", "direct", part)
+    planned = finished.planned()
+    assert rules(planned)["describe"] == 1
+    assert not MODEL_RULES & set(rules(planned))

@@ -23,6 +23,8 @@ from sysdpo.base.yaml_files import read_yaml
 from sysdpo.method.config import check, expand_experiments, method_rows, without_dropped
 from sysdpo.method.settings import METHOD_WITHOUT_EFFECT
 from sysdpo.report.claim_file import check_claims, claims_path
+from sysdpo.report.figure import check_figures, figure_files, figure_name
+from sysdpo.method.method_words import traits
 
 try:
     CONFIG_FILES = [Path(path) for path in workflow.configfiles]
@@ -31,6 +33,7 @@ try:
     config.update(without_dropped(config))
     COMPARISON = check(config)
     check_claims(config)
+    check_figures(config)
     check_results(COMPARISON.results, CONFIG_FILES)
 except UserError as error:
     print(f"Error in the configuration: {error}", file=sys.stderr)
@@ -54,6 +57,7 @@ GIVEN = f"{RESULTS}/runs/{{system}}/given"
 PART = "{part}-of-{parts}"
 RESOLVED_CONFIG = f"{RESULTS}/config.yaml"
 EXPERIMENT_TABLE = f"{RESULTS}/experiments/{{experiment}}.csv"
+DESCRIPTIONS = f"{RESULTS}/descriptions.json"
 CREDIT_TABLE = f"{RESULTS}/tables/{{system}}_credit.csv"
 STUDY_TABLE = f"{RESULTS}/studies/{{study}}.csv"
 STUDY_FIGURE = f"{RESULTS}/figures/study_{{study}}"
@@ -68,6 +72,10 @@ CLAIMS = claims_path(config)
 # A variant is a point of an experiment's grid; its jobs are those of any method.
 VARIANTS = expand_experiments(config)
 METHODS = {system: method_rows(config, system) for system in SYSTEMS}
+MAIN_METHODS = {system: [*SYSTEMS[system]["methods"], *ABLATIONS.get(system, {})] for system in SYSTEMS}
+
+
+FIGURES = {name: [figure_name(figure) for figure in system.get("figures", [])] for name, system in SYSTEMS.items()}
 
 
 def one_of(names):
@@ -80,7 +88,7 @@ wildcard_constraints:
     seed=r"\d+",
     model=one_of(model for system in SYSTEMS.values() for model in system.get("foundation", {})),
     method=one_of(method for methods in METHODS.values() for method in methods),
-    figure=one_of(figure for system in SYSTEMS.values() for figure in system.get("figures", [])),
+    figure=one_of(figure for names in FIGURES.values() for figure in names),
     experiment=one_of(EXPERIMENTS),
     study=one_of(STUDIES),
     part=r"\d+",
@@ -137,7 +145,16 @@ def foundation_models(wildcards):
 
 def own_code(wildcards):
     """The modules behind a system of one's own: when they change, so may all that the system does."""
-    return [os.path.relpath(path) for path in own_modules(SYSTEMS[wildcards.system])]
+    return system_code(wildcards.system)
+
+
+def system_code(system):
+    return [os.path.relpath(path) for path in own_modules(SYSTEMS[system])]
+
+
+def figure_code(*systems):
+    """The modules behind figures of one's own: when they change, so may what is drawn and said of it."""
+    return [os.path.relpath(path) for system in systems for path in figure_files(SYSTEMS[system])]
 
 
 def data_files(wildcards):
@@ -215,6 +232,7 @@ def experiment_tables(prefix):
 def results_shown(wildcards):
     """Everything that the manifest and the report speak of."""
     return [
+        DESCRIPTIONS,
         f"{RESULTS}/metrics.csv",
         f"{RESULTS}/comparisons.csv",
         *expand(f"{RESULTS}/tables/{{system}}.{{kind}}", system=SYSTEMS, kind=["csv", "md", "tex"]),
@@ -223,7 +241,7 @@ def results_shown(wildcards):
         *[
             f"{RESULTS}/figures/{system}_{figure}.{kind}"
             for system in SYSTEMS
-            for figure in SYSTEMS[system].get("figures", [])
+            for figure in FIGURES[system]
             for kind in ("png", "svg")
         ],
         *study_files("theory"),

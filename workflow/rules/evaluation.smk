@@ -79,6 +79,7 @@ rule gather_evaluation:
 
 rule metrics:
     input:
+        descriptions=DESCRIPTIONS,
         evaluations=[
             folder for system in SYSTEMS for folder in evaluations_of(system, SYSTEMS[system]["methods"], SEEDS)
         ],
@@ -101,11 +102,13 @@ rule metrics:
         settings=comparison_settings,
     shell:
         "python -m sysdpo metrics --config {params.config:q} --evaluations {input.evaluations:q}"
+        " --descriptions {input.descriptions:q}"
         " --output {output.metrics:q} --comparisons {output.comparisons:q} 2>&1 | tee -i {log:q} >&2"
 
 
 use rule metrics as ablation_metrics with:
     input:
+        descriptions=DESCRIPTIONS,
         evaluations=[
             folder
             for system, ablations in ABLATIONS.items()

@@ -4,6 +4,7 @@
 # Beside the table stands {experiment}_comparisons.csv, where the experiment has the methods to compare.
 rule experiment:
     input:
+        descriptions=DESCRIPTIONS,
         evaluations=variant_evaluations,
     output:
         table=report(
@@ -30,5 +31,5 @@ rule experiment:
         figures=lambda wildcards, output: Path(output.figures[0]).parent,
     shell:
         "python -m sysdpo experiment --config {params.config:q} --experiment {wildcards.experiment:q}"
-        " --evaluations {input.evaluations:q} --figures {params.figures:q}"
+        " --evaluations {input.evaluations:q} --descriptions {input.descriptions:q} --figures {params.figures:q}"
         " --output {output.table:q} 2>&1 | tee -i {log:q} >&2"

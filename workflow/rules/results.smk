@@ -1,8 +1,34 @@
 # What people look at: tables, figures, the manifest of everything made, and the report.
 
 
+# What systems, metrics, components and methods are called: all that follows reads it.
+rule describe:
+    input:
+        code=[path for system in SYSTEMS for path in [*system_code(system), *figure_code(system)]],
+    output:
+        DESCRIPTIONS,
+    log:
+        f"{LOGS}/describe.log",
+    benchmark:
+        f"{BENCHMARKS}/describe.tsv"
+    priority: 70
+    conda:
+        "../../envs/training.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=growing(2000),
+        runtime=growing(10),
+    params:
+        config=RESOLVED_CONFIG,
+        settings=description_settings,
+    shell:
+        "python -m sysdpo describe --config {params.config:q} --output {output:q} 2>&1 | tee -i {log:q} >&2"
+
+
 rule tables:
     input:
+        descriptions=DESCRIPTIONS,
         metrics=f"{RESULTS}/metrics.csv",
         comparisons=f"{RESULTS}/comparisons.csv",
     output:
@@ -29,12 +55,13 @@ rule tables:
         config=RESOLVED_CONFIG,
     shell:
         "python -m sysdpo tables --config {params.config:q} --system {wildcards.system:q}"
-        " --metrics {input.metrics:q} --comparisons {input.comparisons:q}"
+        " --descriptions {input.descriptions:q} --metrics {input.metrics:q} --comparisons {input.comparisons:q}"
         " --output {output.markdown:q} 2>&1 | tee -i {log:q} >&2"
 
 
 use rule tables as ablation_tables with:
     input:
+        descriptions=DESCRIPTIONS,
         metrics=f"{RESULTS}/ablations/metrics.csv",
         comparisons=f"{RESULTS}/ablations/comparisons.csv",
     output:
@@ -54,6 +81,8 @@ use rule tables as ablation_tables with:
 
 rule figure:
     input:
+        descriptions=DESCRIPTIONS,
+        code=lambda wildcards: figure_code(wildcards.system),
         metrics=f"{RESULTS}/metrics.csv",
         comparisons=f"{RESULTS}/comparisons.csv",
         runs=lambda wildcards: runs_of(wildcards.system),
@@ -82,13 +111,14 @@ rule figure:
         folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
         "python -m sysdpo figure --config {params.config:q} --system {wildcards.system:q}"
-        " --figure {wildcards.figure:q} --metrics {input.metrics:q} --comparisons {input.comparisons:q}"
+        " --figure {wildcards.figure:q} --descriptions {input.descriptions:q} --metrics {input.metrics:q} --comparisons {input.comparisons:q}"
         " --runs {params.runs:q} --output {params.folder:q} 2>&1 | tee -i {log:q} >&2"
 
 
 # How the margin splits over the components, and whether the chosen itself becomes less likely.
 rule credit_table:
     input:
+        descriptions=DESCRIPTIONS,
         runs=lambda wildcards: trainings_of(wildcards.system),
     output:
         report(
@@ -113,12 +143,13 @@ rule credit_table:
         runs=f"{RESULTS}/runs/{{system}}",
     shell:
         "python -m sysdpo credit --config {params.config:q} --system {wildcards.system:q}"
-        " --runs {params.runs:q} --output {output:q} 2>&1 | tee -i {log:q} >&2"
+        " --descriptions {input.descriptions:q} --runs {params.runs:q} --output {output:q} 2>&1 | tee -i {log:q} >&2"
 
 
 # Every line of the file of claims, held against this run's intervals.
 rule claims:
     input:
+        descriptions=DESCRIPTIONS,
         claims=CLAIMS or [],
         metrics=f"{RESULTS}/metrics.csv",
         comparisons=f"{RESULTS}/comparisons.csv",
@@ -141,12 +172,13 @@ rule claims:
         which="",
     shell:
         "python -m sysdpo claims --config {params.config:q} --claims {input.claims:q} {params.which}"
-        " --metrics {input.metrics:q} --comparisons {input.comparisons:q}"
+        " --descriptions {input.descriptions:q} --metrics {input.metrics:q} --comparisons {input.comparisons:q}"
         " --output {output.csv:q} 2>&1 | tee -i {log:q} >&2"
 
 
 use rule claims as ablation_claims with:
     input:
+        descriptions=DESCRIPTIONS,
         claims=CLAIMS or [],
         metrics=f"{RESULTS}/ablations/metrics.csv",
         comparisons=f"{RESULTS}/ablations/comparisons.csv",
@@ -192,6 +224,7 @@ rule manifest:
 rule report:
     input:
         results_shown,
+        descriptions=DESCRIPTIONS,
         manifest=f"{RESULTS}/manifest.json",
     output:
         report(f"{RESULTS}/report.html", caption="../report/report.rst", category="Report"),
@@ -212,4 +245,5 @@ rule report:
         results=lambda wildcards, output: Path(output[0]).parent,
     shell:
         "python -m sysdpo report --config {params.config:q} --results {params.results:q}"
+        " --descriptions {input.descriptions:q}"
         " --output {output:q} 2>&1 | tee -i {log:q} >&2"

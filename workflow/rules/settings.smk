@@ -55,6 +55,17 @@ def evaluation_settings(wildcards):
     return as_parameter(sampling_sections(wildcards.system, "evaluation", "scorer", "judge") | used)
 
 
+def description_settings(wildcards):
+    """What decides how systems, metrics and methods are called, and nothing of what is trained or measured."""
+    shown = {
+        system: sections(system, "factory", "figures", "evaluation", "scorer", "judge")
+        | {"components": sorted(described["components"])}
+        | {"methods": [[name, traits(METHODS[system][name])] for name in MAIN_METHODS[system]]}
+        for system, described in SYSTEMS.items()
+    }
+    return as_parameter({"systems": shown, "studies": list(STUDIES)})
+
+
 def comparison_settings(wildcards):
     return as_parameter({system: sections(system, "baselines", "evaluation") for system in SYSTEMS})
 

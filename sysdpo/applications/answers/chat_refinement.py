@@ -6,6 +6,7 @@ Which data, models and prompts is our choice.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from sysdpo.base.files import require_columns
 from sysdpo.base.seeds import numpy_generator
 from sysdpo.components.settings import LanguageModelSettings
 from sysdpo.method.component import Component
+from sysdpo.method.description import Description, Metric, Texts
 from sysdpo.method.preferences import as_frame
 from sysdpo.method.system import Node, System
 from sysdpo.method.values import Completion
@@ -40,6 +42,32 @@ instruction above. Give the answer alone: do not mention the draft."""
 PROMPTS = {"drafter": ("{0}", "{1}"), "refiner": (REFINER_TEMPLATE, "{2}")}
 """Each component's template and system prompt where the configuration gives none."""
 
+DESCRIPTION = Description(
+    title="Chat refinement",
+    story=(
+        "A pretrained chat model (the drafter) drafts an answer to a question; a second one (the refiner) reads "
+        "question and draft and gives the final answer. A reward model judges final answers alone, and nobody says "
+        "which of the two models is to blame for a poor one. SysDPO-Sampling learns from answers that the data set "
+        "comes with, to which no draft belongs."
+    ),
+    components={"drafter": "the drafter", "refiner": "the refiner"},
+    metrics={
+        "reward": Metric("Reward", True, "", 3, "reward of the final answer, by the model that preferences come from"),
+        "judge_score": Metric(
+            "Judge", True, "", 3, "reward of the final answer, by a second model that trained nothing"
+        ),
+        "draft_reward": Metric("Draft reward", True, "", 3, "reward of the draft, were it the answer"),
+        "length": Metric("Length", False, "tokens", 1, "length of the final answer", is_goal=False),
+        "draft_length": Metric("Draft length", False, "tokens", 1, "length of the draft", is_goal=False),
+    },
+    headline=("reward", "judge_score"),
+    table=(
+        *("reward", "judge_score", "win_rate_vs_before", "win_rate_vs_separate"),
+        *("draft_reward", "length", "draft_length", "kl_drafter", "kl_refiner"),
+    ),
+    texts=Texts({"Draft": "draft", "Answer": "answer"}, metric="reward"),
+)
+
 
 class ChatRefinementBenchmark:
     """Question -> drafter -> draft; question and draft -> refiner -> answer."""
@@ -52,6 +80,10 @@ class ChatRefinementBenchmark:
         self.data, self.scorer, self.judge = settings.data, settings.scorer, settings.judge
         self.components = {name: _with_prompts(name, part) for name, part in settings.components.fields.items()}
         self.foundations: dict[str, Callable[[int, Path], None]] = {}
+        self.description = DESCRIPTION
+        if self.judge is None:
+            metrics = {name: metric for name, metric in DESCRIPTION.metrics.items() if name != "judge_score"}
+            self.description = replace(DESCRIPTION, metrics=metrics)
 
     def prompts(self) -> pd.DataFrame:
         """Columns `prompt_id, split, text, system, chosen, rejected`; an id has the row in the data set.
@@ -127,7 +159,7 @@ class ChatRefinementBenchmark:
     def metrics(
         self, prompts: pd.DataFrame, trajectories: pd.DataFrame, scores: pd.DataFrame, foundation: Path
     ) -> pd.DataFrame:
-        """See `METRICS` of the statistics; lengths are in the models' own tokens."""
+        """See `DESCRIPTION`; lengths are in the models' own tokens."""
         measured: dict[str, Any] = {
             "reward": scores["score"].to_numpy(),
             "draft_reward": _rewards(self.scorer, prompts, trajectories, "draft")["draft"],

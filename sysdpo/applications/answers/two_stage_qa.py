@@ -16,10 +16,31 @@ from sysdpo.base.files import require_columns
 from sysdpo.base.functions import load_function
 from sysdpo.base.settings import without
 from sysdpo.method.component import Component
+from sysdpo.method.description import Description, Metric, Texts
 from sysdpo.method.system import Node, System
 
 WHERE = "systems.two_stage_qa"
 COMPONENTS = ("first", "second")
+DESCRIPTION = Description(
+    title="Two-stage question answering",
+    story=(
+        "A first language model drafts an answer to a question; a second one reads question and draft and gives "
+        "the final answer. Neither is perfect: a draft may leave out what the answer hangs on, or say it in a way "
+        "that the second model misreads. Only final answers are judged, right or wrong, and SysDPO-Sampling does "
+        "not even see the drafts that led to them."
+    ),
+    components={"first": "the first model", "second": "the second model"},
+    metrics={
+        "accuracy": Metric("Accuracy", True, "%", 1, "share of right final answers, sampled"),
+        "length": Metric("Length", False, "tokens", 1, "length of the final answer", is_goal=False),
+    },
+    headline=("accuracy", "accuracy_greedy"),
+    table=(
+        *("accuracy", "accuracy_greedy", "win_rate_vs_before", "win_rate_vs_separate"),
+        *("length", "kl_first", "kl_second"),
+    ),
+    texts=Texts({"Draft": "draft", "Answer": "answer"}, expected="answer"),
+)
 
 
 class World(Protocol):
@@ -51,6 +72,7 @@ class TwoStageQABenchmark:
     """Question -> first -> draft; question and draft -> second -> answer."""
 
     inputs = ("text",)
+    description = DESCRIPTION
     nodes = (Node("draft", "first", ("text",)), Node("answer", "second", ("text", "draft")))
 
     def __init__(self, settings: TwoStageQA, where: str):

@@ -4,6 +4,7 @@ The graph is that of `progressive_images`. Nothing is made here: writer, painter
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from sysdpo.applications.images.captions import nth_of_three, read_captions
 from sysdpo.applications.images.graph import IMAGES, NODES
 from sysdpo.applications.images.series_scorer import as_rise, image_judge, is_ordered, preference_score
 from sysdpo.applications.images.settings import ImageJudgeSettings, PictureSeries
+from sysdpo.applications.images.shown import COMPONENTS, METRICS, PICTURES, READ_OUT, SECOND_JUDGE
 from sysdpo.base.errors import UserError
 from sysdpo.base.files import require_columns
 from sysdpo.base.seeds import numpy_generator
 from sysdpo.method.component import Component
+from sysdpo.method.description import Description, Metric
 from sysdpo.method.function import Function
 from sysdpo.method.system import System
 
@@ -40,6 +43,27 @@ say plainly how much of what changes it shows. Never refer to the other pictures
 3. (the third picture)"""
 """The writer's system prompt where the configuration gives none; our choice."""
 
+DESCRIPTION = Description(
+    title="Picture series",
+    story=(
+        "Asked for a series in which something gets steadily more (a cat angrier, a street more crowded) or less, "
+        "a pretrained language model (the writer) writes three captions, and a pretrained diffusion model (the "
+        "painter), which sees a caption alone, draws one image for each. Nobody says which of the two is to blame "
+        "where a series does not rise: all they learn from is which of two finished series is the better one, by "
+        "a frozen model that scores how much of what was asked for an image shows."
+    ),
+    components=COMPONENTS,
+    metrics=METRICS,
+    headline=("order_consistency", "preference_score"),
+    table=("order_consistency", "preference_score", "well_formed", "kl_writer", "kl_painter"),
+    checks=("well_formed",),
+    pictures=PICTURES,
+)
+"""Without a second judge and a CLIP, which a configuration may have."""
+FIDELITY = Metric(
+    "Caption fidelity", True, "", 3, "cosine of each image with its own caption in CLIP's space, mean of the three"
+)
+
 
 class PictureSeriesBenchmark:
     """Prompt -> writer -> three captions -> painter -> three images."""
@@ -52,6 +76,20 @@ class PictureSeriesBenchmark:
         self.scorer, self.judge = settings.scorer, settings.judge
         self.components = settings.components.fields
         self.foundations: dict[str, Callable[[int, Path], None]] = {}
+        self.clips = [each for each in (self.judge, self.scorer) if each is not None and each.kind == "clip"]
+        self.description = self._described()
+
+    def _described(self) -> Description:
+        """With what the configured judges measure."""
+        metrics, table = dict(DESCRIPTION.metrics), list(DESCRIPTION.table)
+        if self.judge is not None:
+            metrics |= READ_OUT
+            table.insert(2, SECOND_JUDGE.judge)
+        if self.clips:
+            metrics["caption_fidelity"] = FIDELITY
+            table.insert(table.index("well_formed") + 1, "caption_fidelity")
+        second = None if self.judge is None else SECOND_JUDGE
+        return replace(DESCRIPTION, metrics=metrics, table=tuple(table), second_judge=second)
 
     def prompts(self) -> pd.DataFrame:
         """Columns `prompt_id, split, content, text, attribute, direction, subject, low, high, phrasing, unseen`.
@@ -123,7 +161,7 @@ class PictureSeriesBenchmark:
     def metrics(
         self, prompts: pd.DataFrame, trajectories: pd.DataFrame, scores: pd.DataFrame, foundation: Path
     ) -> pd.DataFrame:
-        """See `METRICS` of the statistics. The read-out is the judge's; the caption fidelity is seen by the judge if it
+        """See `DESCRIPTION`. The read-out is the judge's; the caption fidelity is seen by the judge if it
         is a CLIP, else by the scorer if that is one.
         """
         asked = _asked_of(prompts, trajectories)
@@ -138,9 +176,8 @@ class PictureSeriesBenchmark:
             read_out = as_rise(_attributes(self.judge, trajectories, asked), direction)
             measured["readout_score"] = preference_score(read_out)
             measured["readout_order_consistency"] = is_ordered(read_out)
-        clips = [each for each in (self.judge, self.scorer) if each is not None and each.kind == "clip"]
-        if clips:
-            with image_judge(clips[0]) as clip:
+        if self.clips:
+            with image_judge(self.clips[0]) as clip:
                 similar = [
                     clip.similarity(trajectories[image].tolist(), trajectories[caption].tolist())
                     for image, caption in zip(IMAGES, CAPTIONS, strict=True)

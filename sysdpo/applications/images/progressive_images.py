@@ -35,6 +35,7 @@ from sysdpo.applications.images.regressor import AttributeRegressor
 from sysdpo.applications.images.renderer import render
 from sysdpo.applications.images.series_scorer import as_rise, is_ordered, preference_score
 from sysdpo.applications.images.settings import ProgressiveImages
+from sysdpo.applications.images.shown import COMPONENTS, METRICS, PICTURES, READ_OUT, SECOND_JUDGE
 from sysdpo.applications.images.world import NEUTRAL, random_cats
 from sysdpo.applications.questions import draw_prompts, split
 from sysdpo.base.errors import UserError
@@ -42,10 +43,40 @@ from sysdpo.base.files import require_columns
 from sysdpo.base.seeds import numpy_generator
 from sysdpo.base.settings import without
 from sysdpo.method.component import Component
+from sysdpo.method.description import Description, Metric, Quality
 from sysdpo.method.function import Function
 from sysdpo.method.system import System
 
 RENDERS = "renders.npz"
+DESCRIPTION = Description(
+    title="Progressive images",
+    story=(
+        "Asked for a cat that gets progressively angrier, a language model (the writer) writes three "
+        "captions and a diffusion model (the painter) draws one image for each. Neither is perfect: the "
+        "writer often gives its captions in the wrong order or all alike, and the painter misreads some "
+        "of the words. Nobody says which of the two is to blame. All they learn from is which of two "
+        "finished picture series is the better one."
+    ),
+    components=COMPONENTS,
+    metrics={
+        **METRICS,
+        "image_distance": Metric("Image distance", False, "", 3, "distance to the nearest clean render: image quality"),
+        **READ_OUT,
+    },
+    headline=("order_consistency", "order_consistency_greedy", "preference_score"),
+    table=(
+        *("order_consistency", "order_consistency_greedy", "preference_score", "readout_order_consistency"),
+        *("well_formed", "well_formed_greedy", "image_distance", "kl_writer", "kl_painter"),
+    ),
+    checks=("well_formed", "image_distance"),
+    second_judge=SECOND_JUDGE,
+    pictures=PICTURES,
+    quality=Quality(
+        "How well the regressor that judges the images does: R² on images it never saw",
+        "attribute",
+        {"rendered images": "regressor_r2_rendered", "generated images": "regressor_r2_generated"},
+    ),
+)
 
 
 class ProgressiveImagesBenchmark:
@@ -53,6 +84,7 @@ class ProgressiveImagesBenchmark:
 
     inputs = ("text",)
     nodes = NODES
+    description = DESCRIPTION
 
     def __init__(self, settings: ProgressiveImages, where: str):
         self.settings, self.where = settings, where
@@ -132,7 +164,7 @@ class ProgressiveImagesBenchmark:
     def metrics(
         self, prompts: pd.DataFrame, trajectories: pd.DataFrame, scores: pd.DataFrame, foundation: Path
     ) -> pd.DataFrame:
-        """See `METRICS` of the statistics; the read-out is the nearest render's, which trained nothing."""
+        """See `DESCRIPTION`; the read-out is the nearest render's, which trained nothing."""
         asked = trajectories[["prompt_id"]].merge(prompts, on="prompt_id", how="left")
         direction = asked["direction"].to_numpy()
         rising = as_rise(scores[["attribute_1", "attribute_2", "attribute_3"]].to_numpy(), direction)

@@ -21,8 +21,6 @@ from sysdpo.base.errors import UserError
 from sysdpo.method.evaluation import evaluate
 from sysdpo.method.preferences import as_frame
 from sysdpo.method.values import Completion
-from sysdpo.report.statistics import METRICS, describe_metric
-from sysdpo.report.views import SYSTEMS
 
 NOWHERE = Path("nowhere")
 SIZES = {"train": 60, "validation": 20, "test": 40, "unseen_contents": 30, "unseen_phrasings": 2}
@@ -278,7 +276,7 @@ def test_metrics_by_hand(tell) -> None:
     assert metrics["readout_order_consistency"].tolist() == [0.0, 1.0]
     assert metrics["readout_score"].tolist() == pytest.approx([-0.95, 1.0])  # −0.7 − |0.8 − 0.55|
     assert metrics["caption_fidelity"].tolist() == pytest.approx([1.1, 1.1])  # 0.1 + the mean of 0, 1 and 2
-    assert set(metrics) <= set(METRICS)
+    benchmark.description.check_measured(metrics, "the metrics")
 
 
 def test_a_clip_that_judges_sees_the_captions_fidelity_rather_than_one_that_scores(tell) -> None:
@@ -297,6 +295,8 @@ def test_without_a_judge_or_a_clip_their_metrics_are_left_out(tell) -> None:
     frame = trajectories()
     metrics = benchmark.metrics(ASKED, frame, benchmark.score(ASKED, frame, NOWHERE), NOWHERE)
     assert set(metrics) == {"order_consistency", "spread", "well_formed"}
+    benchmark.description.check_measured(metrics, "the metrics")
+    assert benchmark.description.second_judge is None
 
 
 @pytest.mark.parametrize(
@@ -327,8 +327,10 @@ def test_an_evaluation_measures_everything_that_the_report_knows(real: dict[str,
     }
     assert np.isfinite(means).all()
     assert means["kl_writer"] == means["kl_painter"] == 0  # nothing was trained
-    assert all(describe_metric(name).meaning for name in means.index)
-    assert {*SYSTEMS["picture_series"].table, *SYSTEMS["picture_series"].headline} <= set(means.index)
+    described = benchmark.description
+    known = described.all_metrics(described.components)
+    assert all(known[name].meaning for name in means.index)
+    assert {*described.table, *described.headline} <= set(means.index)
 
 
 def test_inspection_counts_the_answers_with_three_captions(

@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("step")
     for option in ("config", "output", "comparisons", "prompts", "foundation", "trajectories", "scores", "table"):
         parser.add_argument(f"--{option}", type=Path)
-    for option in ("pairs", "metrics", "runs", "results", "figures", "claims"):
+    for option in ("pairs", "metrics", "runs", "results", "figures", "claims", "descriptions"):
         parser.add_argument(f"--{option}", type=Path)
     for option in ("system", "seed", "method", "model", "experiment", "split", "figure", "study", "part", "checkpoint"):
         parser.add_argument(f"--{option}")

@@ -1,39 +1,43 @@
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from described import COMMITTED, made_up
 
 from sysdpo.base.errors import UserError
 from sysdpo.report.claim_file import Claim, Claims
-from sysdpo.report.claims import read_claim_table, sentence, write_claims
+from sysdpo.report.claims import read_claim_table, write_claims
 from sysdpo.report.credit import write_credit_table
-from sysdpo.report.html import write_report
-from sysdpo.report.manifest import checksums, config_hash, stop_if_other, write_manifest
+from sysdpo.report.descriptions import Descriptions
+from sysdpo.report.page import write_report
 from sysdpo.run.cli import main
+from sysdpo.run.manifest import checksums, config_hash, stop_if_other, write_manifest
 
+ANSWERS = {"system": "two_stage_qa", "metric": "accuracy", "method": "direct"}
+DRIFT = {"system": "progressive_images", "metric": "kl_writer", "method": "separate"}
 QUESTIONS = {"one": "Does <one> model do?"}
 CLAIMS = Claims(
     (
-        Claim("a", "two_stage_qa", "accuracy", "direct", "before", "one", sign="above"),
-        Claim("b", "two_stage_qa", "accuracy", "direct", at_least=1.0),
-        Claim("c", "progressive_images", "kl_writer", "separate", "before", sign="below"),
+        Claim(**ANSWERS, id="a", baseline="before", question="one", sign="above"),
+        Claim(**ANSWERS, id="b", at_least=1.0),
+        Claim(**DRIFT, id="c", baseline="before", sign="below"),
     ),
     QUESTIONS,
 )
 
 
 @pytest.fixture(scope="module")
-def page(made_up_results: Path, made_up_figures: Path) -> str:
+def page(made_up_results: Path, made_up_figures: Path, described: Descriptions) -> str:
     results = made_up_results
-    write_credit_table(
-        "two_stage_qa", results / "runs" / "two_stage_qa", results / "tables" / "two_stage_qa_credit.csv"
-    )
-    write_claims(CLAIMS, results / "metrics.csv", results / "comparisons.csv", results / "claims.csv")
+    qa = described.system("two_stage_qa")
+    write_credit_table(qa, results / "runs" / "two_stage_qa", results / "tables" / "two_stage_qa_credit.csv")
+    write_claims(CLAIMS, results / "metrics.csv", results / "comparisons.csv", described, results / "claims.csv")
     write_manifest(results, {"seeds": [0, 1]}, results / "manifest.json")
-    write_report(results, results / "report.html")
+    write_report(results, described, results / "report.html")
     return (results / "report.html").read_text()
 
 
@@ -72,12 +76,13 @@ def test_page_shows_figures_pictures_and_provenance(page: str) -> None:
     assert "95 % t interval for new seeds and new prompts" in page
 
 
-def test_the_head_shows_every_claim_with_its_verdict(page: str, made_up_results: Path) -> None:
+def test_the_head_shows_every_claim_with_its_verdict(page: str, made_up_results: Path, described: Descriptions) -> None:
     head = page[page.index('<section id="claims">') : page.index('<section id="progressive_images">')]
-    table = read_claim_table(made_up_results / "claims.csv").set_index("id")
-    assert table["verdict"].tolist() == ["holds", "does not hold", "does not hold"]
+    held = read_claim_table(made_up_results / "claims.csv")
+    assert [each.verdict for each in held] == ["holds", "does not hold", "does not hold"]
     assert "3 claims: 1 hold, 2 do not hold, 0 are undecided." in head
-    shown = {id: f'{row["verdict"]}</td><td title="{id}">{sentence(row)}</td>' for id, row in table.iterrows()}
+    said = {each.id: each.sentence(described.system(each.system)) for each in held}
+    shown = {each.id: f'{each.verdict}</td><td title="{each.id}">{said[each.id]}</td>' for each in held}
     assert [row in head for row in shown.values()] == [True] * 3
     assert head.index(shown["c"]) < head.index("Does &lt;one&gt; model do?") < head.index(shown["a"])
     assert head.index("<h3>Two-stage question answering</h3>") < head.rindex(">Besides<") < head.index(shown["b"])
@@ -87,6 +92,7 @@ def test_the_head_shows_every_claim_with_its_verdict(page: str, made_up_results:
 def test_claims_of_an_earlier_run_are_not_shown(page: str, made_up_results: Path, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("systems: {}\nclaims: null\n")
     options = ["--config", str(tmp_path / "config.yaml"), "--results", str(made_up_results)]
+    options += ["--descriptions", str(COMMITTED)]
     assert main(["report", *options, "--output", str(tmp_path / "report.html")]) == 0
     assert "#claims" not in (tmp_path / "report.html").read_text()
 
@@ -104,23 +110,22 @@ def test_page_shows_every_system_study_and_what_was_said(page: str) -> None:
     assert figures == sorted(figures)
 
 
-def test_system_study_and_figure_that_no_view_knows_are_shown(made_up_results: Path, tmp_path: Path) -> None:
-    metrics = pd.read_csv(made_up_results / "metrics.csv").query("system == 'two_stage_qa'")
-    parts = [metrics.assign(system=name) for name in ("debate", "debate_long")]
-    pd.concat(parts).to_csv(tmp_path / "metrics.csv", index=False)
+def test_a_described_figure_and_a_study_that_nobody_knows_are_shown(made_up_results: Path, tmp_path: Path) -> None:
+    metrics = pd.read_csv(made_up_results / "metrics.csv").query("system == 'two_stage_qa' and metric == 'accuracy'")
+    pd.concat([metrics.assign(system=name) for name in ("debate", "debate_long")]).to_csv(
+        tmp_path / "metrics.csv", index=False
+    )
     (tmp_path / "comparisons.csv").write_bytes((made_up_results / "comparisons.csv").read_bytes())
-    for folder, name in (
-        ("figures", "debate_round_two.svg"),
-        ("figures", "debate_long_credit.svg"),
-        ("studies", "x_y.csv"),
-    ):
-        (tmp_path / folder).mkdir(exist_ok=True)
+    for folder, name in (("figures", "debate_round_two.svg"), ("studies", "x_y.csv")):
+        (tmp_path / folder).mkdir()
         (tmp_path / folder / name).write_text("a,b\n1,\n")
-    write_report(tmp_path, tmp_path / "report.html")
+    figures = {"round_two": ["The second round", "After {subject}."], "lost": ["Lost", ""]}
+    write_report(tmp_path, made_up("debate", "debate_long", figures=figures), tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    long = page.index('<section id="debate_long">')
-    assert page.index('<section id="debate">') < page.index("<h3>Round two</h3>") < long
-    assert page.index("<h3>Who earns the preference</h3>") > long
+    assert page.index("<h3>The second round</h3>") < page.index("After SysDPO-Direct.")
+    assert page.count("<h3>The second round</h3>") == 1
+    assert "The figure “The second round” cannot be shown: figures/debate_long_round_two.svg is not there." in page
+    assert page.count("The figure “Lost” cannot be shown") == 2
     assert '<section id="study-x_y">' in page
     assert "<td>–</td>" in page
 
@@ -130,24 +135,40 @@ def test_text_from_the_data_is_escaped(page: str) -> None:
     assert "a calm cat &amp; co" in page
 
 
-def test_page_and_manifest_are_the_same_when_written_again(page: str, made_up_results: Path, tmp_path: Path) -> None:
-    write_report(made_up_results, tmp_path / "report.html")
+def test_page_and_manifest_are_the_same_when_written_again(
+    page: str, made_up_results: Path, described: Descriptions, tmp_path: Path
+) -> None:
+    write_report(made_up_results, described, tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text() == page
     write_manifest(made_up_results, {"seeds": [0, 1]}, tmp_path / "manifest.json")
     assert (tmp_path / "manifest.json").read_text() == (made_up_results / "manifest.json").read_text()
 
 
-def test_page_from_the_tables_alone(made_up_results: Path, tmp_path: Path) -> None:
+def test_a_page_from_the_tables_alone_says_what_is_missing(
+    made_up_results: Path, described: Descriptions, tmp_path: Path
+) -> None:
     for name in ("metrics.csv", "comparisons.csv"):
         (tmp_path / name).write_bytes((made_up_results / name).read_bytes())
-    write_report(tmp_path, tmp_path / "report.html")
-    assert "No manifest.json was found" in (tmp_path / "report.html").read_text()
+    write_report(tmp_path, described, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "No manifest.json was found" in page
+    assert "What the methods made cannot be shown: runs/two_stage_qa was not kept." in page
+    assert "tables/two_stage_qa_credit.csv is not there." in page
 
 
-def test_missing_column_leaves_no_page(made_up_results: Path, tmp_path: Path) -> None:
+def test_a_broken_file_of_a_run_is_no_page_without_it(
+    made_up_results: Path, described: Descriptions, tmp_path: Path
+) -> None:
+    results = shutil.copytree(made_up_results, tmp_path / "results")
+    (results / "runs" / "two_stage_qa" / "prompts.parquet").write_text("broken")
+    with pytest.raises(UserError, match=r"prompts.parquet' should be a .parquet table"):
+        write_report(results, described, tmp_path / "report.html")
+
+
+def test_missing_column_leaves_no_page(made_up_results: Path, described: Descriptions, tmp_path: Path) -> None:
     pd.read_csv(made_up_results / "metrics.csv").drop(columns="mean").to_csv(tmp_path / "metrics.csv", index=False)
     with pytest.raises(UserError, match=r"lacks the columns \['mean'\]"):
-        write_report(tmp_path, tmp_path / "report.html")
+        write_report(tmp_path, described, tmp_path / "report.html")
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
 
 

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from sysdpo.base.errors import UserError
-from sysdpo.report.verdicts import compare_verdicts
 from sysdpo.run.cli import main
+from sysdpo.run.verdicts import compare_verdicts
 
 
 def table(path: Path, *intervals: tuple[float, float]) -> Path:

@@ -12,15 +12,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sysdpo.base.errors import UserError
-from sysdpo.report.graphs import EDGE, TIED, draw_graph, graph_title
-from sysdpo.report.style import INK, SOFT, line_style, look, styled
-from sysdpo.report.views import method_view
+from sysdpo.method.method_words import OBJECTIVES, RIVAL, SUBJECT
+from sysdpo.report.study import STUDIES, Study
+from sysdpo.report.style import INK, LOOKS, SOFT, styled, styled_line
+from sysdpo.studies.graphs import EDGE, TIED, draw_graph, graph_title
 
 ALIGNED = 1e-3
 FLOOR = 1e-8  # smaller gaps are drawn here: they are the arithmetic's, not the method's
 COLUMNS = ("system", "shared", "method", "candidates", "refreshed", "coverage", "step", "max_gap")
 RUN = ["system", "shared", "method", "candidates", "refreshed", "coverage"]
 CEILING = 6.0
+NAMES = {name: method.label for name, method in OBJECTIVES.items()}
+_LOOKS = dict(zip(("direct", "sampling", "separate"), (*LOOKS[SUBJECT], *LOOKS[RIVAL]), strict=True))
 _PALE: dict[str, Any] = {"marker": "", "linestyle": "-", "linewidth": 1.2, "zorder": 2.5}
 
 
@@ -155,7 +158,7 @@ def _shown(gaps: pd.Series) -> np.ndarray:
 
 def _sampling_style(share: float) -> dict[str, Any]:
     """The fewer candidates of all, the paler."""
-    ink = np.array(to_rgb(look("sampling").colour))
+    ink = np.array(to_rgb(_LOOKS["sampling"].colour))
     pale = ink + (1 - ink) * 0.8 * (1 - share)
     return _line_style("sampling", size=4.5) | {"color": to_hex((pale[0], pale[1], pale[2]))}
 
@@ -163,11 +166,11 @@ def _sampling_style(share: float) -> dict[str, Any]:
 def _line_style(method: str, size: float = 5.5) -> dict[str, Any]:
     """The house's, with the dashes of `sampling` above the solid line of `direct`, on which they often lie."""
     over: dict[str, dict[str, Any]] = {"sampling": {"zorder": 5}, "direct": {"linewidth": 3.0}}
-    return line_style(method, size=size) | over.get(method, {})
+    return styled_line(_LOOKS[method], size=size, foremost=method == "direct") | over.get(method, {})
 
 
 def _refreshed_style() -> dict[str, Any]:
-    colour = look("sampling").colour
+    colour = _LOOKS["sampling"].colour
     return _line_style("sampling") | {
         "markerfacecolor": "white", "markeredgecolor": colour, "markeredgewidth": 1.1, "linestyle": (0, (1, 1.5)),
         "linewidth": 1.1,
@@ -178,9 +181,9 @@ def _legend(figure: Figure) -> None:
     shared: dict[str, Any] = {"color": "white", "marker": "o", "markersize": 11, "markerfacecolor": TIED}
     aligned: dict[str, Any] = {"color": SOFT, "linewidth": 0.9, "linestyle": (0, (3, 3))}
     styles: dict[str, dict[str, Any]] = {
-        method_view("direct").label: _line_style("direct"),
-        method_view("separate").label: line_style("separate"),
-        f"{method_view('sampling').label}, all candidates": _line_style("sampling"),
+        NAMES["direct"]: _line_style("direct"),
+        NAMES["separate"]: _line_style("separate", size=5.0),
+        f"{NAMES['sampling']}, all candidates": _line_style("sampling"),
         "fewer candidates (paler)": _sampling_style(0.3) | _PALE,
         "candidates chosen anew": _refreshed_style(),
         "10⁻³: aligned": aligned,
@@ -229,9 +232,9 @@ def sentences(table: pd.DataFrame) -> list[str]:
     _check(table)
     summary = theory_table(table)
     names = {
-        "direct": f"{method_view('direct').label} with every intermediate in its data",
-        "sampling, K = all": f"{method_view('sampling').label} over all intermediates",
-        "separate": method_view("separate").label,
+        "direct": f"{NAMES['direct']} with every intermediate in its data",
+        "sampling, K = all": f"{NAMES['sampling']} over all intermediates",
+        "separate": NAMES["separate"],
     }
     said = [_reach(name, summary["system"], summary[column]) for column, name in names.items()]
     alike = summary.loc[np.isclose(summary["separate"], summary["direct"], rtol=1e-3, atol=0), "system"]
@@ -245,7 +248,7 @@ def sentences(table: pd.DataFrame) -> list[str]:
         aligned = int((partial["max_gap"] < ALIGNED).sum())
         said.append(
             f"With only {100 * partial['coverage'].min():.0f} to {100 * partial['coverage'].max():.0f} % of the "
-            f"intermediates in its data, {method_view('direct').label} is aligned in {aligned} of {len(partial)} runs; "
+            f"intermediates in its data, {NAMES['direct']} is aligned in {aligned} of {len(partial)} runs; "
             f"its gap is up to {_number(partial['max_gap'].max())}."
         )
     sampling = end[end["method"] == "sampling"]
@@ -257,7 +260,7 @@ def sentences(table: pd.DataFrame) -> list[str]:
         lower = int((apart["anew"] < apart["fixed"]).sum())
         said.append(
             f"With fewer candidates than intermediates, {int((both['fixed'] < ALIGNED).sum())} of {len(both)} runs of "
-            f"{method_view('sampling').label} are aligned; choosing the candidates anew as training goes ends with a "
+            f"{NAMES['sampling']} are aligned; choosing the candidates anew as training goes ends with a "
             f"smaller gap in {lower} of these, a larger one in {len(apart) - lower}, the same in "
             f"{len(both) - len(apart)}."
         )
@@ -282,3 +285,25 @@ def _reach(name: str, systems: pd.Series, gaps: pd.Series) -> str:
 
 def _number(value: float) -> str:
     return f"{value:.2g}" if value >= ALIGNED else f"{value:.0e}".replace("e-0", "e−").replace("e-", "e−")
+
+
+STUDIES.register("theory")(
+    Study(
+        title="Theory",
+        intro=(
+            "Aligned perfectly, a system is tilted by exactly the preference. On systems small enough to count every "
+            "outcome, with preferences from a known reward, there is no sampling noise: one sees whether the optimum "
+            "of a loss is that system."
+        ),
+        caption=(
+            "The alignment gap is the largest difference, in logits, between what a trained system prefers and the "
+            "true preference; below the dashed line it counts as aligned. A column a system, its graph above: the gap "
+            "over the updates, then at their end over how many candidates SysDPO-Sampling sums over, and over how many "
+            "of the intermediates the preference data contain."
+        ),
+        figure=theory_figure,
+        table=theory_table,
+        sentences=sentences,
+        lead="on systems small enough to count every outcome, it is held against what theory says",
+    )
+)

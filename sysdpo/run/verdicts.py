@@ -4,13 +4,16 @@ A verdict is what a comparison's interval says of a method against a baseline: i
 open. Two runs contradict each other where one says above and the other below. Both are our choice.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from sysdpo.base.errors import UserError
-from sysdpo.report.files import read_table
+from sysdpo.base.files import read_table
+from sysdpo.report.claims import read_claim_table
+from sysdpo.report.descriptions import Descriptions
 from sysdpo.report.statistics import COMPARISON_COLUMNS
 
 KEY = ["system", "metric", "method", "baseline"]
@@ -49,3 +52,31 @@ def _verdicts(path: Path) -> pd.DataFrame:
     table = read_table(path, COMPARISON_COLUMNS).set_index(KEY)
     verdict = np.select([table["ci_low"] > 0, table["ci_high"] < 0], [ABOVE, BELOW], OPEN)
     return table[["difference", "ci_low", "ci_high"]].assign(verdict=verdict)
+
+
+def beside(ours: Path, theirs: Path | None, descriptions: Descriptions) -> str:
+    """A line a claim: its verdict and number in the committed table (`theirs`, where there is one), and in this run.
+
+    A last line counts the verdicts that are the same.
+    """
+    here = {claim.id: claim for claim in read_claim_table(ours)}
+    said = {name: claim.short(descriptions.system(claim.system)) for name, claim in here.items()}
+    if theirs is None:
+        return _aligned([["claim", "this run"], *([name, short] for name, short in said.items())])
+    there = {claim.id: claim for claim in read_claim_table(theirs)}
+    lines, same = [["claim", "committed", "this run", ""]], 0
+    for name in dict.fromkeys([*there, *here]):
+        both = name in here and name in there
+        before = there[name].short(descriptions.system(there[name].system)) if name in there else "–"
+        agree = both and here[name].verdict == there[name].verdict
+        same += agree
+        mark = "other numbers" if agree else "another verdict" if both else "another set of claims"
+        now = said.get(name, "–")
+        lines.append([name, before, now, "" if before == now else f"<- {mark}"])
+    return f"{_aligned(lines)}\n{same} of {len(lines) - 1} claims have the verdict of the committed run."
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+    return "\n".join(line.rstrip() for line in padded)

@@ -3,10 +3,29 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from described import METRICS, committed, made_up
 
 from sysdpo.base.errors import UserError
-from sysdpo.report.html import write_report
-from sysdpo.report.transcripts import pick_transcripts
+from sysdpo.method.description import Metric, Texts
+from sysdpo.report.descriptions import Descriptions
+from sysdpo.report.page import write_report
+from sysdpo.report.samples import Transcript, pick_texts
+
+PARTS = {"Draft": "draft", "Answer": "answer"}
+REWARD = Metric("Reward", True, "", 3)
+
+
+def chats(judged: bool) -> Descriptions:
+    """A system whose answers are right or wrong, or have a reward."""
+    texts = Texts(PARTS, expected="answer") if judged else Texts(PARTS, metric="reward")
+    return made_up(
+        "chat", texts=texts, metrics=committed().system("two_stage_qa").metrics | METRICS | {"reward": REWARD}
+    )
+
+
+def pick(runs: Path, judged: bool = True) -> list[Transcript]:
+    shown = chats(judged).system("chat")
+    return pick_texts(shown, shown.texts, runs, ["direct", "before"])
 
 
 @pytest.fixture
@@ -29,7 +48,7 @@ def runs(tmp_path: Path) -> Path:
 
 
 def test_questions_a_quarter_half_and_three_quarters_up_the_ranking(runs: Path) -> None:
-    picked = pick_transcripts(runs, ["direct", "before"])
+    picked = pick(runs)
     assert [(each.kind, each.question, each.expected) for each in picked] == [
         ("hard", "ask q2", "q2"),
         ("typical", "ask q4", "q4"),
@@ -38,18 +57,16 @@ def test_questions_a_quarter_half_and_three_quarters_up_the_ranking(runs: Path) 
     assert [each.right for each in picked] == [0, 1, 2]
     assert list(picked[1].turns) == ["before", "direct"]
     assert [turn.right for turn in picked[1].turns.values()] == [False, True]
-    assert (picked[1].turns["direct"].draft, picked[1].turns["direct"].answer) == ("direct drafts", "says q4")
+    assert picked[1].turns["direct"].parts == {"Draft": "direct drafts", "Answer": "says q4"}
 
 
 def test_only_questions_that_every_method_was_asked(runs: Path) -> None:
     path = runs / "3" / "before" / "evaluation" / "samples.parquet"
     pd.read_parquet(path).query("prompt_id in ['q5', 'q7']").to_parquet(path)
-    assert [each.question for each in pick_transcripts(runs, ["direct", "before"])] == ["ask q5", "ask q7", "ask q7"][
-        :2
-    ]
+    assert [each.question for each in pick(runs)] == ["ask q5", "ask q7", "ask q7"][:2]
     pd.read_parquet(path).assign(prompt_id="other").head(1).to_parquet(path)
     with pytest.raises(UserError, match="evaluated for every method at seed 3"):
-        pick_transcripts(runs, ["direct", "before"])
+        pick(runs)
 
 
 def without_right_and_wrong(runs: Path) -> None:
@@ -64,16 +81,16 @@ def without_right_and_wrong(runs: Path) -> None:
 
 def test_where_nothing_is_right_or_wrong_the_mean_reward_ranks_the_questions(runs: Path) -> None:
     without_right_and_wrong(runs)
-    picked = pick_transcripts(runs, ["direct", "before"])
+    picked = pick(runs, judged=False)
     # The mean is 5 − i: the eighth question is the worst.
     assert [(each.kind, each.question, each.expected) for each in picked] == [
         ("hard", "ask q5", None),
         ("typical", "ask q3", None),
         ("easy", "ask q1", None),
     ]
-    assert [each.reward for each in picked] == ["0.000", "2.000", "4.000"]
-    assert {name: turn.reward for name, turn in picked[0].turns.items()} == {"before": "−5.000", "direct": "5.000"}
-    assert (picked[0].turns["direct"].draft, picked[0].turns["direct"].answer) == ("direct drafts", "says q5")
+    assert [each.mean for each in picked] == ["0.000", "2.000", "4.000"]
+    assert {name: turn.shown for name, turn in picked[0].turns.items()} == {"before": "−5.000", "direct": "5.000"}
+    assert picked[0].turns["direct"].parts == {"Draft": "direct drafts", "Answer": "says q5"}
 
 
 @pytest.mark.parametrize("judged", [True, False])
@@ -87,7 +104,7 @@ def test_the_page_shows_rewards_where_nothing_is_right_or_wrong(
     for name in ("metrics", "comparisons"):
         table = pd.read_csv(made_up_results / f"{name}.csv").query("system == 'two_stage_qa'")
         table.assign(system="chat").to_csv(results / f"{name}.csv", index=False)
-    write_report(results, results / "report.html")
+    write_report(results, chats(judged), results / "report.html")
     page = (results / "report.html").read_text()
     assert ("✓ right" in page, "Expected: " in page, "right under" in page) == (judged,) * 3
     assert ("reward −5.000" in page, "mean reward 0.000" in page, "ordered by the mean reward" in page) == (
@@ -96,6 +113,6 @@ def test_the_page_shows_rewards_where_nothing_is_right_or_wrong(
     assert "direct drafts" in page
 
 
-def test_another_kind_of_system_has_no_transcripts(made_up_results: Path) -> None:
+def test_another_kind_of_system_has_no_such_texts(made_up_results: Path) -> None:
     with pytest.raises(UserError, match=r"lacks the columns \['answer', 'draft'\]"):
-        pick_transcripts(made_up_results / "runs" / "progressive_images", ["direct"])
+        pick(made_up_results / "runs" / "progressive_images", judged=False)

@@ -2,19 +2,32 @@
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
+from described import committed
+from matplotlib.figure import Figure
 from PIL import Image
 
+from sysdpo.applications.images.gallery import CAPTION_LINES, gallery
 from sysdpo.base.errors import UserError
-from sysdpo.report.gallery import CAPTION_LINES, SIDE, Series, gallery, pick
+from sysdpo.report.samples import SIDE, Exhibit, Series, pick_pictures
 from sysdpo.report.style import save
 
 LONG = "A photo of a very old lighthouse in thick fog, " * 8
 SHORT = "a calm cat"
 METHODS = ("before", "direct")
+IMAGES = committed().system("progressive_images")
+
+
+def pick(runs: Path) -> list[Exhibit]:
+    return pick_pictures(IMAGES, IMAGES.pictures, runs, METHODS)
+
+
+def drawn(runs: Path) -> Figure:
+    return gallery(SimpleNamespace(shown=IMAGES, folder=runs, methods=METHODS))
 
 
 def png(width: int, height: int) -> bytes:
@@ -41,21 +54,20 @@ def write_runs(runs: Path, image: bytes, caption: str = SHORT, attributes: tuple
 
 
 def test_a_fall_that_was_asked_for_is_in_order(tmp_path: Path) -> None:
-    (exhibit,) = pick(write_runs(tmp_path, png(8, 8)), METHODS)
+    (exhibit,) = pick(write_runs(tmp_path, png(8, 8)))
     for series in exhibit.series.values():
         assert series.in_order
-        assert series.attribute == pytest.approx([0.1, 0.5, 0.9])
+        assert series.levels == pytest.approx([0.1, 0.5, 0.9])
 
 
 def test_of_many_attributes_the_first_by_name_are_shown(tmp_path: Path) -> None:
     runs = write_runs(tmp_path, png(8, 8), attributes=("storm", "anger", "rust", "crowd", "fog"))
-    assert [exhibit.prompt for exhibit in pick(runs, METHODS)] == ["Less anger.", "Less crowd.", "Less fog."]
+    assert [exhibit.prompt for exhibit in pick(runs)] == ["Less anger.", "Less crowd.", "Less fog."]
 
 
 def test_large_pictures_are_shrunk_and_small_ones_left_alone(tmp_path: Path) -> None:
     shown = [
-        pick(write_runs(tmp_path / str(width), png(width, width // 2)), METHODS)[0].series["direct"]
-        for width in (32, 1024)
+        pick(write_runs(tmp_path / str(width), png(width, width // 2)))[0].series["direct"] for width in (32, 1024)
     ]
     assert shown[0].images == [png(32, 16)] * 3
     assert {Image.open(io.BytesIO(image)).size for image in shown[1].images} == {(SIDE, SIDE // 2)}
@@ -64,12 +76,12 @@ def test_large_pictures_are_shrunk_and_small_ones_left_alone(tmp_path: Path) -> 
 
 def test_bytes_that_are_no_picture_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds bytes that are no PNG"):
-        pick(write_runs(tmp_path, b"no picture"), METHODS)
+        pick(write_runs(tmp_path, b"no picture"))
 
 
 @pytest.mark.parametrize("caption", [SHORT, "three lines of text, " * 2, LONG])
 def test_no_caption_reaches_into_the_row_below(caption: str, tmp_path: Path) -> None:
-    figure = gallery(pick(write_runs(tmp_path, png(64, 64), caption), METHODS))
+    figure = drawn(write_runs(tmp_path, png(64, 64), caption))
     figure.draw_without_rendering()
     cells = [axes for axes in figure.axes if axes.get_xlabel()]
     assert len(cells) == 3 * len(METHODS)
@@ -80,23 +92,23 @@ def test_no_caption_reaches_into_the_row_below(caption: str, tmp_path: Path) -> 
 
 
 def test_captions_longer_than_there_is_room_for_are_cut_with_a_sign(tmp_path: Path) -> None:
-    figure = gallery(pick(write_runs(tmp_path, png(64, 64), LONG), METHODS))
+    figure = drawn(write_runs(tmp_path, png(64, 64), LONG))
     shown = figure.axes[0].get_xlabel()
     assert shown.count("\n") == CAPTION_LINES - 1
     assert shown.endswith("…")
-    assert gallery(pick(write_runs(tmp_path, png(64, 64)), METHODS)).axes[0].get_xlabel() == SHORT
+    assert drawn(write_runs(tmp_path, png(64, 64))).axes[0].get_xlabel() == SHORT
 
 
 @pytest.mark.parametrize("caption", ["a cat\x02 \x1b[1m with\x00 a bell\x07", "a $_{$ cat"])
 def test_whatever_a_model_writes_the_figure_can_be_read(caption: str, tmp_path: Path) -> None:
-    save(gallery(pick(write_runs(tmp_path, png(8, 8), caption), METHODS)), tmp_path, "gallery")
-    drawn = "".join(ElementTree.parse(tmp_path / "gallery.svg").getroot().itertext())
-    assert ("$_{$" in drawn) is ("$_{$" in caption)
+    save(drawn(write_runs(tmp_path, png(8, 8), caption)), tmp_path, "gallery")
+    text = "".join(ElementTree.parse(tmp_path / "gallery.svg").getroot().itertext())
+    assert ("$_{$" in text) is ("$_{$" in caption)
 
 
 def test_short_captions_need_no_taller_figure(tmp_path: Path) -> None:
     heights = [
-        gallery(pick(write_runs(tmp_path, png(8, 8), caption), METHODS)).get_figheight()
+        drawn(write_runs(tmp_path, png(8, 8), caption)).get_figheight()
         for caption in (SHORT, "one two three four five six seven eight", LONG)
     ]
     assert heights[0] == heights[1] < heights[2]

@@ -10,7 +10,7 @@ import pytest
 
 from sysdpo.base.errors import UserError
 from sysdpo.report.style import save
-from sysdpo.report.theory import COLUMNS, final, sentences, theory_figure, theory_table
+from sysdpo.studies.shown.theory import COLUMNS, final, sentences, theory_figure, theory_table
 
 STEPS = (0, 1, 3, 10, 30)
 
@@ -114,5 +114,5 @@ def test_a_missing_column_is_named(table: pd.DataFrame, column: str) -> None:
 
 
 def test_drawing_needs_no_torch() -> None:
-    code = "import sys, sysdpo.report.theory; sys.exit('torch' in sys.modules)"
+    code = "import sys, sysdpo.studies.shown.theory; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,88 @@
+"""The figures of a system by their names: a file of `sysdpo.report.figures` each, or any function that is importable.
+
+No library is imported here: a workflow may check the names before its first job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sysdpo.base.errors import UserError
+from sysdpo.base.functions import LIBRARY, load_function, module_file
+from sysdpo.base.registry import Registry
+from sysdpo.base.settings import unknown_name
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from sysdpo.report.run import Run
+
+    Draw = Callable[[Run], Figure]
+
+PACKAGE = "sysdpo.report.figures"
+FIGURES: Registry[Drawing] = Registry("figure", PACKAGE)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure: its heading on the page, what to see in it, and the function that draws it from a run.
+
+    A heading or caption may hold `{subject}`, `{rival}` and `{hidden}`, for what the system's first method of that kind
+    is called: the first that is set off, its main baseline, and the one that sums over what is hidden.
+    """
+
+    heading: str
+    caption: str
+    draw: Draw
+
+
+def figure(*, heading: str, caption: str) -> Callable[[Draw], Draw]:
+    """Registers the function that it decorates as a figure of that function's name, which is its file's name, too."""
+
+    def put(draw: Draw) -> Draw:
+        FIGURES.register(draw.__name__)(Drawing(heading, caption, draw))
+        return draw
+
+    return put
+
+
+def figure_name(reference: str) -> str:
+    """The name of a figure, from what a configuration calls it: that name itself, or `package.module:name`."""
+    return reference.rpartition(":")[2]
+
+
+def load_figure(reference: str, where: str) -> Drawing:
+    """The figure that the setting `where` names; raises `UserError` if there is none."""
+    if ":" in reference:
+        load_function(reference, where)
+    return FIGURES.named(figure_name(reference), where)
+
+
+def check_figures(config: Mapping[str, Any]) -> None:
+    """Raises `UserError` about a figure that is neither one of the package's files nor in a module that is there.
+
+    Figures are not imported: their libraries may not be here.
+    """
+    folder = LIBRARY / "report" / "figures"
+    known = sorted(path.stem for path in folder.glob("[a-z]*.py"))
+    for system, described in config["systems"].items():
+        references, where = described.get("figures") or [], f"systems.{system}.figures"
+        for reference in references:
+            module, own, _ = reference.partition(":")
+            if own and module_file(module) is None:
+                raise UserError(f"{where}: '{reference}' should name a function as 'package.module:function'")
+            if not own and reference not in known:
+                raise UserError(f"{where}: {unknown_name(reference, 'figure', known)}")
+        names = [figure_name(reference) for reference in references]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise UserError(f"{where}: '{twice[0]}' should be the name of one figure alone")
+
+
+def figure_files(described: Mapping[str, Any]) -> list[Path]:
+    """The files of the modules behind a system's own figures, those of this library left out."""
+    named = [str(reference).rpartition(":")[0] for reference in described.get("figures") or ()]
+    found = [module_file(module) for module in named if module]
+    return sorted({file for file in found if file is not None and LIBRARY not in file.parents})

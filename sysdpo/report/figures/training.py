@@ -1,0 +1,37 @@
+"""Figure: loss, the share of pairs ranked right, and each component's margin over the updates."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from sysdpo.report.curves import MARGIN, level, logged_components, method_panels
+from sysdpo.report.figure import figure
+from sysdpo.report.run import Run
+from sysdpo.report.style import SOFT, styled
+
+
+@figure(
+    heading="While training",
+    caption="Loss, the share of pairs ranked right, and how far each model has come to prefer the chosen output over "
+    "the rejected one (its margin). Lines are means over seeds, bands their range. A vertical dotted line starts a new "
+    "round: fresh outputs are sampled and margins start at zero again. A model that is not trained has no line.",
+)
+def training(run: Run) -> Figure:
+    """A panel each, one line a method; `accuracy` only where it was logged."""
+    logs = run.training()
+    columns = {"loss": "Loss", "accuracy": "Pairs ranked right (%)"}
+    columns |= {
+        f"{MARGIN}{name}": f"Margin of {run.shown.component(name)} (nats)"
+        for name in logged_components(run.shown, logs)
+    }
+    columns = {name: title for name, title in columns.items() if name in logs.columns}
+    with styled():
+        drawn, places = method_panels(run.shown, logs, columns, run.shown.order_methods(logs["method"]))
+        for column, axes in places.items():
+            if column.startswith(MARGIN):
+                axes.axhline(0, color=SOFT, linewidth=0.9)
+        level(places["loss"], np.log(2))
+        right = places["loss"].get_yaxis_transform()
+        places["loss"].text(1, np.log(2), "ln 2", color=SOFT, fontsize=8, transform=right, ha="right", va="bottom")
+    return drawn

@@ -1,0 +1,201 @@
+"""`results/report.html`: one self-contained page, made from the files below `results` and nothing else."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+import pandas as pd
+
+from sysdpo.base.errors import UserError
+from sysdpo.base.files import read_table
+from sysdpo.method.description import Pictures, Quality, Texts
+from sysdpo.report import files, samples, sentences
+from sysdpo.report.claim_file import VERDICTS
+from sysdpo.report.claims import BESIDES, Held, read_claim_table
+from sysdpo.report.descriptions import Descriptions, Shown
+from sysdpo.report.experiments import CAPTION, DIFFERENCES, read_experiment, setting_name
+from sysdpo.report.run import Run
+from sysdpo.report.study import STUDIES
+from sysdpo.report.tables import Table, build_table
+
+PIXELS_PER_INCH = 110  # figures set 9.5-point text; this shows it at the size of the page's captions
+MOST_ROWS = 300  # a longer table of a study would outweigh the page
+
+
+class Picture(NamedTuple):
+    """A figure on the page; `source` is a data URI, `width` its widest in CSS pixels."""
+
+    title: str
+    caption: str
+    source: str
+    width: int | None = None
+
+
+def write_report(results: Path, descriptions: Descriptions, output: Path, *, with_claims: bool = True) -> None:
+    """Writes the page from `metrics.csv`, `comparisons.csv`, `claims.csv`, `tables/{system}_credit.csv`, `figures/`,
+    `studies/`, `experiments/`, `manifest.json` and `runs/`.
+
+    The first two are required; of a system's other parts the page says what is missing. Raises UserError where a file
+    that is there is none of its kind.
+
+    with_claims: whether the `claims.csv` that are there are this run's, and no earlier one's.
+    """
+    metrics, comparisons = (read(results / f"{name}.csv") for name, read in TABLES.items())
+    paths = (results / "claims.csv", results / "ablations" / "claims.csv")
+    claims, asides = (read_claim_table(path) if with_claims and path.is_file() else [] for path in paths)
+    systems = []
+    for name in sorted(metrics["system"].unique()):
+        mine, theirs = (_of(name, table) for table in (metrics, comparisons))
+        shown = descriptions.system(name).among(mine["metric"])
+        systems.append(_system_page(results, Run(shown, mine, theirs, results / "runs" / name), asides))
+    loader, blocks = jinja2.FileSystemLoader(Path(__file__).parent), {"trim_blocks": True, "lstrip_blocks": True}
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, **blocks)
+    environment.globals |= {"data_uri": data_uri, "plain": plain_table, "samples": samples, "verdicts": VERDICTS}
+    page = environment.get_template("template.html.j2").render(
+        systems=systems,
+        claims=claims,
+        besides=BESIDES,
+        studies=_studies(results, descriptions.studies),
+        experiments=_experiments(results, descriptions),
+        metrics=metrics,
+        comparisons=comparisons,
+        manifest=_manifest(results / "manifest.json"),
+    )
+    files.write_text(output, page)
+
+
+TABLES = {"metrics": files.read_metrics, "comparisons": files.read_comparisons}
+
+
+def _of(system: str, table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["system"] == system].reset_index(drop=True)
+
+
+def _system_page(results: Path, run: Run, asides: Sequence[Held]) -> dict[str, Any]:
+    """Everything that the template shows of one system; `missing`: a sentence for each thing that should be there."""
+    shown, name, missing = run.shown, run.shown.name, list[str]()
+    parts: dict[str, Any] = {"exhibits": [], "transcripts": [], "quality": None, "credit": None, "pictures": {}}
+    of_runs = [part for part in (shown.pictures, shown.texts, shown.quality) if part is not None]
+    if of_runs and not (run.folder.is_dir() and any(path.name.isdigit() for path in run.folder.iterdir())):
+        missing.append(f"What the methods made cannot be shown: {run.folder.relative_to(results)} was not kept.")
+        of_runs = []
+    for part in of_runs:
+        match part:
+            case Pictures():
+                parts["exhibits"] = samples.pick_pictures(shown, part, run.folder, run.methods)
+            case Texts():
+                parts["transcripts"] = samples.pick_texts(shown, part, run.folder, run.methods)
+            case Quality():
+                parts["quality"] = _quality(part, run)
+    for figure, words in shown.figures.items():
+        title, caption = (text.format(**shown.words) for text in words)
+        picture = _picture(results / "figures" / f"{name}_{figure}", title, caption)
+        if picture is None:
+            missing.append(f"The figure “{title}” cannot be shown: figures/{name}_{figure}.svg is not there.")
+        elif figure != "gallery" or not parts["exhibits"]:  # it shows the same pictures, smaller
+            parts["pictures"][figure] = picture
+    credit = results / "tables" / f"{name}_credit.csv"
+    if credit.is_file():
+        parts["credit"] = read_table(credit, ("method", "component", "margin"))
+    else:
+        missing.append(f"Who earns the preference cannot be shown in numbers: tables/{credit.name} is not there.")
+    return parts | {
+        "shown": shown,
+        "numbers": sentences.key_numbers(run),
+        "result": sentences.main_result(run),
+        "sections": sentences.sections(run),
+        "checks": sentences.checks(run),
+        "table": build_table(shown, run.metrics, run.comparisons),
+        "ablations": _ablations(results / "ablations", shown),
+        "asides": [claim for claim in asides if claim.system == name],
+        "methods": [method for method in run.methods if shown.method(method).meaning],
+        "missing": missing,
+    }
+
+
+def _ablations(folder: Path, shown: Shown) -> Table | None:
+    """The table of the rows that answer a side question, where they have been run."""
+    if not (folder / "metrics.csv").is_file():
+        return None
+    metrics, comparisons = (_of(shown.name, read(folder / f"{name}.csv")) for name, read in TABLES.items())
+    return build_table(shown, metrics, comparisons) if len(metrics) else None
+
+
+def _quality(quality: Quality, run: Run) -> pd.DataFrame:
+    measured = files.read_quality(run.folder).values()
+    columns = {
+        title: pd.DataFrame([each.get(key, {}) for each in measured]).mean() for title, key in quality.columns.items()
+    }
+    return pd.DataFrame(columns).rename_axis(quality.rows).reset_index()
+
+
+def _picture(stem: Path, title: str, caption: str) -> Picture | None:
+    for kind, media in (("svg", "image/svg+xml"), ("png", "image/png")):
+        path = stem.with_name(f"{stem.name}.{kind}")
+        if path.is_file():
+            content = path.read_bytes()
+            points = re.search(rb'<svg[^>]*? width="([0-9.]+)pt"', content)
+            width = round(float(points.group(1)) / 72 * PIXELS_PER_INCH) if points else None
+            return Picture(title, caption, data_uri(content, media), width)
+    return None
+
+
+def data_uri(content: bytes, media: str) -> str:
+    """The content itself as a source for `<img>`, so that the page needs no other file."""
+    return f"data:{media};base64,{base64.b64encode(content).decode()}"
+
+
+def plain_table(table: pd.DataFrame) -> str:
+    """A table as it is, floats to four significant digits, a dash where there is no number."""
+    with pd.option_context("display.max_colwidth", None):  # or long texts would be cut
+        return table.to_html(index=False, classes="raw", border=0, na_rep="–", float_format="{:.4g}".format)
+
+
+def _studies(results: Path, order: Sequence[str]) -> list[dict[str, Any]]:
+    """Those of the configuration in its order, then others whose tables are there."""
+    paths = {path.stem: path for path in sorted((results / "studies").glob("*.csv"))}
+    pages = []
+    for name in [*(name for name in order if name in paths), *(name for name in paths if name not in order)]:
+        table, words = read_table(paths[name], ()), STUDIES.get(name)
+        title = words.title if words else name.replace("_", " ").capitalize()
+        page = {"name": name, "words": words, "title": title, "sentences": [], "summary": None}
+        if words:
+            page |= {"sentences": words.sentences(table), "summary": words.table(table)}
+        picture = _picture(results / "figures" / f"study_{name}", title, words.caption if words else "")
+        pages.append(
+            page | {"picture": picture, "table": table if len(table) <= MOST_ROWS else None, "rows": len(table)}
+        )
+    return pages
+
+
+def _experiments(results: Path, descriptions: Descriptions) -> list[dict[str, Any]]:
+    pages = []
+    for path in sorted((results / "experiments").glob("*.csv")):
+        if path.stem.endswith("_comparisons"):
+            continue
+        experiment = read_experiment(path)
+        settings = ", ".join(map(setting_name, experiment.varied)) or "nothing"
+        sentence = f"{experiment.table['variant'].nunique()} trained variants over {settings}."
+        if experiment.differences is not None:
+            shown = descriptions.system(experiment.table["system"].iloc[0])
+            sentence += f" {sentences.count_of_verdicts(experiment.differences, shown)}"
+        caption = CAPTION if experiment.differences is None else DIFFERENCES
+        picture = _picture(results / "figures" / f"experiment_{path.stem}", path.stem, caption)
+        pages.append({"name": path.stem, "picture": picture, "sentence": sentence, "table": experiment.table})
+    return pages
+
+
+def _manifest(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text())
+    except json.JSONDecodeError as problem:
+        raise UserError(f"{path} is not JSON: {problem}; write it again with 'sysdpo manifest'.") from problem
+    return manifest

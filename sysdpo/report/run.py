@@ -1,0 +1,60 @@
+"""What a figure may ask for: one system of a run, its tables, and its logs and samples, read when they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sysdpo.base.tables import VALUE_COLUMNS
+from sysdpo.report import files
+from sysdpo.report.descriptions import Shown, read_descriptions
+from sysdpo.report.figure import figure_name, load_figure
+from sysdpo.report.style import save
+
+
+@dataclass(frozen=True)
+class Run:
+    """One system: what is described of it, its rows of `metrics.csv` and `comparisons.csv`, and its folder of runs."""
+
+    shown: Shown
+    metrics: pd.DataFrame
+    comparisons: pd.DataFrame
+    folder: Path
+
+    @cached_property
+    def methods(self) -> list[str]:
+        """Those that were measured, in display order."""
+        return self.shown.order_methods(self.metrics["method"])
+
+    def training(self) -> pd.DataFrame:
+        """Every logged update of every method and seed, as `files.read_training` has them."""
+        return files.read_training(self.folder, self.methods)
+
+    def samples(self, columns: Sequence[str] = (), **given: Any) -> pd.DataFrame:
+        """Every sample of every method and seed with these columns, as `files.read_samples` has them."""
+        return files.read_samples(self.folder, self.methods, ("prompt_id", "sample", *columns), **given)
+
+    def values(self) -> pd.DataFrame:
+        """A row a sample and metric: columns seed, method, prompt_id, content, sample, metric, value."""
+        return files.read_evaluations(self.folder, files.VALUES, self.methods, VALUE_COLUMNS)
+
+
+def read_run(system: str, descriptions: Path, metrics_csv: Path, comparisons_csv: Path, runs: Path) -> Run:
+    """`runs` is `results/runs/{system}`. Raises UserError where a table is none, or has nothing of the system."""
+    metrics = files.read_metrics(metrics_csv, system)
+    shown = read_descriptions(descriptions).system(system).among(metrics["metric"])
+    return Run(shown, metrics, files.read_comparisons(comparisons_csv, system), runs)
+
+
+def write_figure(run: Run, reference: str, output: Path) -> None:
+    """Writes `{system}_{figure}.png` and `.svg` into the folder `output`; `reference` is what a configuration calls it.
+
+    Raises `UserError` where there is none of that name, or a file or column that it needs is missing.
+    """
+    drawing = load_figure(reference, f"systems.{run.shown.name}.figures")
+    save(drawing.draw(run), output, f"{run.shown.name}_{figure_name(reference)}")

@@ -1,0 +1,83 @@
+"""`results/descriptions.json`: what is shown of each system, from its benchmark and its part of the configuration."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sysdpo.base.errors import UserError
+from sysdpo.base.files import whole
+from sysdpo.base.settings import one_of
+from sysdpo.method.benchmark import Benchmark, load_benchmark
+from sysdpo.method.config import Config, evaluation_settings, method_rows, system_config
+from sysdpo.method.description import DRIFT, GREEDY, PICKING, SCORE, WON, Description
+from sysdpo.method.method_words import name_methods
+from sysdpo.report.claim_file import claims_about, claims_path
+from sysdpo.report.figure import figure_name, load_figure
+
+
+def write_descriptions(config: Config, output: Path) -> None:
+    """Describe every system of a configuration.
+
+    Raises `UserError` where a benchmark's description names what it does not have, and where a claim is about a metric
+    that none of its system's evaluations will measure.
+    """
+    systems = {}
+    for name in config["systems"]:
+        benchmark = load_benchmark(name, system_config(config, name))
+        systems[name] = describe(name, config, benchmark)
+    _check_claims(config, systems)
+    content = {"systems": systems, "studies": list(config.get("studies") or {})}
+    with whole(output) as path:
+        path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def describe(name: str, config: Config, benchmark: Benchmark) -> dict[str, Any]:
+    """One system, as `sysdpo.report.descriptions.Shown` has it."""
+    described, declared = system_config(config, name), benchmark.description
+    evaluation, every = evaluation_settings(described, name), method_rows(config, name)
+    rows = {method: every[method] for method in (*described["methods"], *(described.get("ablations") or {}))}
+    for method in evaluation.win_rates_against:
+        one_of(f"systems.{name}.evaluation.win_rates_against", method, list(rows))
+    known = dict(declared.components)
+    components = known | {
+        each: f"the {each.replace('_', ' ')}" for each in described["components"] if each not in known
+    }
+    _check_names(declared, components, f"the description of systems.{name}")
+    metrics = declared.all_metrics(components, evaluation.greedy, evaluation.win_rates_against)
+    return asdict(declared) | {
+        "title": declared.title or name.replace("_", " ").capitalize(),
+        "components": components,
+        "metrics": {metric: asdict(words) for metric, words in metrics.items()},
+        "methods": {method: asdict(words) for method, words in name_methods(rows, components).items()},
+        "figures": _figures(described.get("figures") or (), f"systems.{name}.figures"),
+    }
+
+
+def _figures(references: Any, where: str) -> dict[str, list[str]]:
+    found = {figure_name(reference): load_figure(reference, where) for reference in references}
+    return {name: [drawing.heading, drawing.caption] for name, drawing in found.items()}
+
+
+def _check_names(declared: Description, components: Mapping[str, str], where: str) -> None:
+    """Whatever a configuration evaluates, these may be measured."""
+    own = {SCORE, *declared.metrics}
+    possible = own | {f"{name}{GREEDY}" for name in own} | {f"{DRIFT}{name}" for name in (*components, PICKING)}
+    for part in ("headline", "table", "checks"):
+        for metric in getattr(declared, part):
+            if not metric.startswith(WON):
+                one_of(f"{where}: {part}", metric, sorted(possible))
+    judged = [] if declared.second_judge is None else [declared.second_judge.metric, declared.second_judge.judge]
+    for metric in (*judged, *([declared.texts.metric] if declared.texts else [])):
+        one_of(where, metric, sorted(own))
+
+
+def _check_claims(config: Config, systems: Mapping[str, Mapping[str, Any]]) -> None:
+    path = claims_path(config)
+    if path is None:
+        return
+    claims = [claim for way in (False, True) for claim in claims_about(config, path, ablations=way).claims]
+    for claim in claims:
+        if claim.metric not in (known := systems[claim.system]["metrics"]):
+            raise UserError(f"claims: '{claim.id}' is about '{claim.metric}', which should be one of {sorted(known)}")

@@ -1,0 +1,1 @@
+"""What the report shows of each study, a file each; torch is not imported here."""
