@@ -3,11 +3,14 @@
 No model library is imported here: a workflow may read its configuration quickly.
 """
 
+import hashlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.machinery import PathFinder
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from sysdpo.base.settings import WrongSetting
@@ -16,13 +19,53 @@ LIBRARY = Path(__file__).resolve().parents[1]
 
 
 def load_function(name: str, where: str) -> Callable[..., Any]:
-    """The function that the setting `where` names as `package.module:function`; `UserError` if it cannot be found."""
-    module, _, function = name.partition(":")
+    """The function that the setting `where` names as `package.module:function`, or as `path/to/file.py:function`.
+
+    Raises `UserError` if it cannot be found.
+    """
+    module, _, function = name.rpartition(":")
     try:
-        return getattr(import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        told = f"'{name}' should name a function as 'package.module:function' ({error})"
+        return getattr(import_named(module), function)
+    except (ImportError, AttributeError, ValueError, OSError) as error:
+        told = f"'{name}' should name a function as 'package.module:function' or 'file.py:function' ({error})"
         raise WrongSetting((where,), told) from error
+
+
+def import_named(module: str) -> ModuleType:
+    """A module by its dotted name, or by the path of its file, whose folder it may import from, too."""
+    if not module.endswith(".py"):
+        return import_module(module)
+    path = Path(module).resolve()
+    name = f"{path.stem}_in_{hashlib.blake2b(str(path).encode(), digest_size=6).hexdigest()}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ImportError(f"there is no file '{module}'")
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    sys.modules[name] = found = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(found)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return found
+
+
+def import_plugins(names: Sequence[str]) -> None:
+    """Import modules that register what a configuration may name; raises `UserError` if there is none of a name.
+
+    One that lacks a library where this runs is left to the steps that have it.
+    """
+    for name in names:
+        try:
+            import_named(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or f"{name}.".startswith(f"{error.name}."):
+                raise WrongSetting(("plugins",), f"there is no module '{name}' ({error})") from error
+        except (ImportError, OSError) as error:
+            raise WrongSetting(("plugins",), f"'{name}' cannot be imported ({error})") from error
 
 
 def own_modules(described: Mapping[str, Any]) -> list[Path]:
@@ -32,12 +75,17 @@ def own_modules(described: Mapping[str, Any]) -> list[Path]:
     themselves is not among them.
     """
     named = [described.get("factory"), (described.get("questions") or {}).get("source")]
-    found = [module_file(str(name).partition(":")[0]) for name in named if name]
+    found = [module_file(str(name).rpartition(":")[0]) for name in named if name]
     return sorted({file for file in found if file is not None and LIBRARY not in file.parents})
 
 
 def module_file(module: str) -> Path | None:
-    """Where Python would find a module, the working directory first, without importing it; None if nowhere."""
+    """Where Python would find a module, the working directory first, without importing it; None if nowhere.
+
+    A module may also be named by the path of its file.
+    """
+    if module.endswith(".py"):
+        return Path(module).resolve() if Path(module).is_file() else None
     paths: Sequence[str] | None = [str(Path.cwd()), str(LIBRARY.parent), *sys.path]
     spec = None
     for name in module.split("."):

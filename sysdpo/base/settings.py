@@ -23,7 +23,8 @@ LARGEST = 10**9
 
 NAME = r"^[a-z][a-z0-9_]*$"
 METHOD_NAME = r"^[a-z][a-z0-9_]*(\+[a-z][a-z0-9_]*)?$"
-FUNCTION = r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$"
+MODULE = r"([A-Za-z_][A-Za-z0-9_.]*|[\w./+@=-]+\.py)"
+FUNCTION = rf"^{MODULE}:[A-Za-z_][A-Za-z0-9_]*$"
 
 
 def _check_finite(value: Value) -> Value:
@@ -59,6 +60,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 ProperShare = Annotated[float, Field(gt=0, lt=1)]
 Name = Annotated[str, Field(pattern=NAME)]
 MethodName = Annotated[str, Field(pattern=METHOD_NAME)]
+ModuleName = Annotated[str, Field(pattern=rf"^{MODULE}$")]
 FunctionName = Annotated[str, Field(pattern=FUNCTION)]
 Free = Annotated[Mapping[str, Any], AfterValidator(_check_finite)]
 """What a library describes, passed on as it is."""

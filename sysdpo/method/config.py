@@ -14,12 +14,14 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, create_model, model_validator
 
 from sysdpo.base.errors import UserError
-from sysdpo.base.functions import load_function
+from sysdpo.base.functions import import_plugins, load_function
 from sysdpo.base.results_folder import check_results
 from sysdpo.base.settings import (
     FUNCTION,
+    MODULE,
     FunctionName,
     MethodName,
+    ModuleName,
     Name,
     Seeds,
     SetOf,
@@ -27,6 +29,7 @@ from sysdpo.base.settings import (
     SomeOf,
     WrongSetting,
     one_of,
+    read,
     unknown_name,
 )
 from sysdpo.base.yaml_files import read_yaml
@@ -34,7 +37,7 @@ from sysdpo.method.settings import Evaluation, MethodSettings, TrainingTrajector
 
 Config = dict[str, Any]
 
-FigureName = Annotated[str, Field(pattern=r"^([A-Za-z_][A-Za-z0-9_.]*:)?[a-z][a-z0-9_]*$")]
+FigureName = Annotated[str, Field(pattern=rf"^({MODULE}:)?[a-z][a-z0-9_]*$")]
 
 Grid = Annotated[Mapping[str, Any], Field(min_length=1)]
 
@@ -172,6 +175,9 @@ class Comparison(Settings):
     """One whole repetition each, with foundation models and preference data of its own."""
     claims: Annotated[str, Field(min_length=1)] | None = None
     """The file of claims that the results are held against; null for none."""
+    plugins: SetOf[ModuleName] = ()
+    """Modules of your own, `my_objectives.py` or `package.module`, imported before anything is checked: what they
+    register, an objective or a figure say, can be named."""
     systems: Annotated[Mapping[Name, Any], Field(min_length=1)]
     """The compound systems to align, by name."""
     experiments: Mapping[Name, Experiment] = Field(default_factory=dict)
@@ -187,6 +193,7 @@ def check(config: Mapping[str, Any]) -> Comparison:
     library that is missing where this runs leaves them to the steps that have it.
     """
     found = read_whole(config)
+    import_plugins(found.plugins)
     for name, described in found.systems.items():
         where = f"systems.{name}"
         settings_class(_factory(described), f"{where}.factory", SystemSettings).read(described, where)
@@ -255,6 +262,7 @@ def load_config(path: Path) -> Config:
     one_of_keys(config)
     if "results" in config:
         check_results(str(config["results"]))
+    import_plugins(read(SetOf[ModuleName], config.get("plugins", ()), "plugins"))
     return config
 
 

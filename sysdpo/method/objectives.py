@@ -152,8 +152,8 @@ def separate(margins: Margins, link: Link) -> Tensor:
     intermediates="hidden",
     role="subject",
     heading="When what passes between the models is hidden",
-    intro="SysDPO-Sampling knows the input and the final outputs alone, and sums over what may have led from one to the "
-    "other.",
+    intro="SysDPO-Sampling knows the input and the final outputs alone, and sums over what may have led from one "
+    "to the other.",
     opening="Without seeing anything between input and output, ",
 )
 def sampling(margins: Margins, link: Link) -> Tensor:

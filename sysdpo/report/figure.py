@@ -18,9 +18,8 @@ from sysdpo.base.settings import unknown_name
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from sysdpo.report.run import Run
-
-    Draw = Callable[[Run], Figure]
+    Draw = Callable[[Any], Figure]
+    """From the `Run` of a system."""
 
 PACKAGE = "sysdpo.report.figures"
 FIGURES: Registry[Drawing] = Registry("figure", PACKAGE)
@@ -71,9 +70,11 @@ def check_figures(config: Mapping[str, Any]) -> None:
     for system, described in config["systems"].items():
         references, where = described.get("figures") or [], f"systems.{system}.figures"
         for reference in references:
-            module, own, _ = reference.partition(":")
+            module, own, _ = reference.rpartition(":")
             if own and module_file(module) is None:
-                raise UserError(f"{where}: '{reference}' should name a function as 'package.module:function'")
+                raise UserError(
+                    f"{where}: '{reference}' should name a function as 'package.module:function' or 'file.py:function'"
+                )
             if not own and reference not in known:
                 raise UserError(f"{where}: {unknown_name(reference, 'figure', known)}")
         names = [figure_name(reference) for reference in references]

@@ -8,7 +8,7 @@ choice: a training that ran out of memory should go on with a smaller `micro_bat
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,18 @@ BEGINNING, PIECES, PIECE = 2**20, 256, 2**16
 
 
 def training_fingerprint(
-    described: Config, settings: MethodSettings, *, seed: int, foundation: Path, tables: Mapping[str, Path]
+    described: Config,
+    settings: MethodSettings,
+    *,
+    seed: int,
+    foundation: Path,
+    tables: Mapping[str, Path],
+    plugins: Sequence[Path] = (),
 ) -> dict[str, str]:
     """Of the training by these settings of the system that a configuration so describes.
 
-    foundation: the folder of the foundation models. tables: the files that the training reads.
+    foundation: the folder of the foundation models. tables: the files that the training reads. plugins: the files of
+    the configuration's own modules.
     """
     unread = (*ELSEWHERE, *(() if settings.rounds > 1 else BETWEEN_ROUNDS))
     sections = {name: _checksum(_effective(part)) for name, part in described.items() if name not in unread}
@@ -48,7 +55,7 @@ def training_fingerprint(
         **{name: _file_checksum(path) for name, path in tables.items()},
         "seed": str(seed),
         "foundation models": _checksum([(folder.name, content_checksum(folder)) for folder in models]),
-        "module": _checksum([content_checksum(path) for path in own_modules(described)]),
+        "module": _checksum([content_checksum(path) for path in [*own_modules(described), *plugins]]),
         "libraries": _checksum(versions),
         "numerics": numerics.chosen(),
     }

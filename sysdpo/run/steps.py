@@ -12,7 +12,7 @@ from typing import Any
 from sysdpo.base.devices import is_worker, process_state
 from sysdpo.base.errors import UserError
 from sysdpo.base.files import read_table, whole, write_table
-from sysdpo.base.functions import load_function
+from sysdpo.base.functions import load_function, module_file
 from sysdpo.base.settings import one_of, without
 from sysdpo.base.tables import (
     PAIR_COLUMNS,
@@ -229,6 +229,7 @@ def train(options: argparse.Namespace, config: Config) -> None:
             seed=options.seed,
             foundation=options.foundation,
             tables=tables,
+            plugins=[path for name in config.get("plugins", ()) if (path := module_file(name))],
         )
         checkpoint = Checkpoint(options.checkpoint, of_this, every=options.checkpoint_every)
     # Of several processes one writes what all have made.

@@ -16,7 +16,7 @@ sys.path.insert(0, str(WORKFLOW.parent))
 os.environ.pop("SYSDPO_NUMERICS", None)
 
 from sysdpo.base.errors import UserError
-from sysdpo.base.functions import local_data, own_modules
+from sysdpo.base.functions import local_data, module_file, own_modules
 from sysdpo.base.results_folder import check_results
 from sysdpo.base.settings import without
 from sysdpo.base.yaml_files import read_yaml
@@ -64,6 +64,7 @@ STUDY_FIGURE = f"{RESULTS}/figures/study_{{study}}"
 
 SYSTEMS = config["systems"]
 SEEDS = COMPARISON.seeds
+PLUGINS = [path for name in COMPARISON.plugins if (path := module_file(name))]
 ABLATIONS = {name: system["ablations"] for name, system in SYSTEMS.items() if system.get("ablations")}
 EXPERIMENTS = config.get("experiments") or {}
 STUDIES = config.get("studies") or {}
@@ -144,12 +145,12 @@ def foundation_models(wildcards):
 
 
 def own_code(wildcards):
-    """The modules behind a system of one's own: when they change, so may all that the system does."""
+    """The modules behind a system of one's own, and plugins: when they change, so may all that the system does."""
     return system_code(wildcards.system)
 
 
 def system_code(system):
-    return [os.path.relpath(path) for path in own_modules(SYSTEMS[system])]
+    return [os.path.relpath(path) for path in [*own_modules(SYSTEMS[system]), *PLUGINS]]
 
 
 def figure_code(*systems):
