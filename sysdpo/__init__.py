@@ -25,6 +25,8 @@ _HOMES = {
     "sysdpo.components.table": ("Table",),
     "sysdpo.library.preferences": ("Preferences", "read_preferences"),
     "sysdpo.library.aligning": ("Alignment", "align", "compare", "evaluate", "preference_accuracy"),
+    "sysdpo.library.benchmark": ("Benchmark",),
+    "sysdpo.method.description": ("Metric",),
     "sysdpo.base.errors": ("UserError",),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}

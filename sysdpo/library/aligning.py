@@ -1,6 +1,5 @@
 """Aligning a system from Python: train on preferences, measure on others, look at what came of it."""
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 
 from sysdpo.base.errors import UserError
 from sysdpo.base.seeds import seed_torch
+from sysdpo.library.benchmark import call_with
 from sysdpo.library.preferences import Preferences
 from sysdpo.method import training
 from sysdpo.method.evidence import witness
@@ -127,23 +127,12 @@ def evaluate(
     for name, metric in metrics.items():
         values = np.empty((len(rows), samples))
         for place in range(len(rows) * samples):
-            row = rows[place // samples] | {variable: as_shown(column[place]) for variable, column in drawn.items()}
-            value = float(_call(metric, row))
-            if not np.isfinite(value):
-                raise UserError(
-                    f"metrics.{name}: {value} should be a finite number; it is of prompt {place // samples}"
-                )
+            row = rows[place // samples] | {variable: column[place] for variable, column in drawn.items()}
+            value = call_with(metric, row, f"metrics.{name}")
             values[place // samples, place % samples] = value
         mean, low, high = mean_interval(values.mean(1)[None], np.arange(len(rows)))
         found.append((name, float(mean), float(low), float(high), len(rows)))
     return pd.DataFrame(found, columns=["metric", "mean", "ci_low", "ci_high", "n_prompts"])
-
-
-def _call(metric: Callable[..., float], row: Mapping[str, Any]) -> float:
-    wanted = inspect.signature(metric).parameters
-    if missing := [name for name in wanted if name not in row]:
-        raise UserError(f"metrics: {metric.__name__} asks for {missing}, which should be among {sorted(row)}")
-    return metric(**{name: row[name] for name in wanted})
 
 
 def compare(systems: Mapping[str, System], *inputs: Any, seed: int = 0, samples: int = 1, **named: Any) -> pd.DataFrame:

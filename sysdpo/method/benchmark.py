@@ -16,6 +16,7 @@ from sysdpo.method.description import Description
 from sysdpo.method.system import Node, System
 
 
+@runtime_checkable
 class Benchmark(Protocol):
     """One system with its prompts, scorer and metrics."""
 
@@ -82,4 +83,6 @@ def load_benchmark(name: str, settings: Mapping[str, Any]) -> Benchmark:
         build = load_function(found.benchmark, f"{found.__name__}.benchmark")
         return cast(Benchmark, build(found.read(settings, where), where))
     SystemSettings.read(settings, where)
+    if isinstance(found, Benchmark):  # itself, not what makes it
+        return found
     return cast(Benchmark, found(settings))

@@ -1,7 +1,7 @@
 """What a configuration says of methods: what they learn from, and how."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -65,7 +65,8 @@ class MethodSettings(Settings):
     learning_rate: Annotated[Mapping[str, Positive], Field(min_length=1)]
     """Peak learning rate of each component."""
     chosen_weight: Annotated[Mapping[str, NotNegative], Field(min_length=1)]
-    """What `−log p(chosen)` weighs beside the preference term, for each component; 0 leaves that alone."""
+    """What `−log p(chosen)` weighs beside the preference term, for each component; 0, where nothing is given, leaves
+    that alone."""
     chosen_intermediates: Literal["known", "hidden"] | None = None
     """For that likelihood `known`, the chosen trajectory's own, or `hidden`, summed over candidates of the policy's own
     as `sampling` does; null is as the preference term has them."""
@@ -116,6 +117,18 @@ class MethodSettings(Settings):
     """What the row does, a sentence; null is as its other settings say."""
     role: Literal["subject", "rival", "control"] | None = None
     """Set off from the others (`subject`), the subjects' main baseline (`rival`), or there to be beaten (`control`)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_likelihood(cls, values: Any) -> Any:
+        """Where no weight is given, none is added."""
+        if (
+            isinstance(values, Mapping)
+            and "chosen_weight" not in values
+            and isinstance(values.get("learning_rate"), Mapping)
+        ):
+            return {**values, "chosen_weight": dict.fromkeys(values["learning_rate"], 0.0)}
+        return values
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
