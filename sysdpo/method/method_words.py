@@ -113,7 +113,8 @@ def name_methods(rows: Mapping[str, Mapping[str, Any]], components: Mapping[str,
     """
     facts = {name: traits(row) for name, row in rows.items()}
     families: dict[tuple[Any, ...], int] = {}
-    methods, places = {}, {}
+    methods: dict[str, Method] = {}
+    places: dict[str, tuple[int, int, int]] = {}
     for place, (name, row) in enumerate(facts.items()):
         family = (row["objective"], row["labels"] == "random", row["estimator"] == "single", row["best_of"])
         is_first = family not in families and "+" not in name
