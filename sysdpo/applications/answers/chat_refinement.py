@@ -124,10 +124,7 @@ class ChatRefinement:
             raise UserError(f"{WHERE}.components: {sorted(settings['components'])} should be {list(PROMPTS)}")
         self.components = {name: _component(name, settings["components"][name]) for name in PROMPTS}
         self.foundations: dict[str, Callable[[int, Path], None]] = {}
-        self.description = DESCRIPTION
-        if self.judge is None:
-            metrics = {name: metric for name, metric in DESCRIPTION.metrics.items() if name != "judge_score"}
-            self.description = replace(DESCRIPTION, metrics=metrics)
+        self.description = DESCRIPTION if self.judge is not None else _without("judge_score", DESCRIPTION)
 
     def prompts(self) -> pd.DataFrame:
         """Columns `prompt_id, split, text, system, chosen, rejected`; an id has the row in the data set.
@@ -227,6 +224,12 @@ class ChatRefinement:
 def build(settings: Mapping[str, Any]) -> ChatRefinement:
     """The factory that the configuration names."""
     return ChatRefinement(settings)
+
+
+def _without(metric: str, described: Description) -> Description:
+    metrics = {name: each for name, each in described.metrics.items() if name != metric}
+    headline, table = (tuple(name for name in part if name != metric) for part in (described.headline, described.table))
+    return replace(described, metrics=metrics, headline=headline, table=table)
 
 
 def _component(name: str, given: Mapping[str, Any]) -> LanguageModelSettings:
