@@ -159,7 +159,8 @@ def _derived(name: str, row: Mapping[str, Any], rows: Mapping[str, Any], compone
         return BEST_OF if row["best_of"] else BEFORE
     if objective.startswith("only_"):
         component = objective.removeprefix("only_")
-        said, others = components[component], [said for other, said in components.items() if other != component]
+        said = components.get(component, f"the {_words(component)}")
+        others = [each for other, each in components.items() if other != component]
         rest = f"{others[0]} stays as it is" if len(others) == 1 else "the others stay as they are"
         return Method(f"Only {said}", f"DPO on {said}; {rest}.", SINGLE, component=component)
     method = OBJECTIVES.get(objective, Method(_words(objective).capitalize()))
