@@ -89,7 +89,8 @@ def name_methods(rows: Mapping[str, Mapping[str, Any]], components: Mapping[str,
     """
     facts = {name: traits(row) for name, row in rows.items()}
     families: dict[tuple[Any, ...], int] = {}
-    methods, places = {}, {}
+    methods: dict[str, Method] = {}
+    places: dict[str, tuple[int, int, int]] = {}
     for place, (name, row) in enumerate(facts.items()):
         family = (row["objective"], row["labels"] == "random", row["estimator"] == "single", row["best_of"])
         is_first = family not in families and "+" not in name
@@ -134,7 +135,8 @@ def _derived(name: str, row: Mapping[str, Any], rows: Mapping[str, Any], compone
         return BEST_OF if row["best_of"] else BEFORE
     if objective.startswith("only_"):
         component = objective.removeprefix("only_")
-        said, others = components[component], [said for other, said in components.items() if other != component]
+        said = components.get(component, f"the {_words(component)}")
+        others = [each for other, each in components.items() if other != component]
         rest = f"{others[0]} stays as it is" if len(others) == 1 else "the others stay as they are"
         return Method(f"Only {said}", f"DPO on {said}; {rest}.", SINGLE, component=component)
     method = _of_objective(objective)

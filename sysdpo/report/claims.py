@@ -179,7 +179,7 @@ def read_claim_table(path: Path) -> list[Held]:
     for name, verdict in zip(table["id"], table["verdict"], strict=True):
         if verdict not in VERDICTS:
             raise UserError(f"'{path}': '{name}' has the verdict '{verdict}', which should be one of {list(VERDICTS)}")
-    return [Held(**row) for row in table[list(COLUMNS)].astype(object).fillna("").to_dict("records")]
+    return [Held(*row) for row in table[list(COLUMNS)].astype(object).fillna("").itertuples(index=False)]
 
 
 def confirmation_lines(ours: Sequence[Held], theirs: Sequence[Held], descriptions: Descriptions) -> list[str]:

@@ -177,10 +177,10 @@ def _difference(axes: Axes, differences: pd.DataFrame, across: str, shown: Shown
 
 def _frontier(axes: Axes, table: pd.DataFrame, across: str, drifts: list[str], shown: Shown) -> None:
     score, metric = shown.headline[0], shown.metric(shown.headline[0])
-    wide = table.pivot_table(index=["method", across], columns="metric", values="mean")
     for method in shown.order_methods(table["method"]):
-        moved = wide.loc[method, drifts].to_numpy().sum(axis=1)
-        axes.plot(moved, wide.loc[method, score].to_numpy() * metric.scale, **line_style(shown, method, size=6))
+        rows = table[table["method"] == method].pivot_table(index=across, columns="metric", values="mean")
+        moved = rows[drifts].to_numpy().sum(axis=1)
+        axes.plot(moved, rows[score].to_numpy() * metric.scale, **line_style(shown, method, size=6))
     axes.set_xlabel("KL from the reference (nats)")
     axes.set_title(f"{metric.label} against drift")
 
@@ -204,7 +204,9 @@ def _ranking(table: pd.DataFrame, varied: list[str], shown: Shown) -> Figure:
                 spread = [[mean[place] - low[place]], [high[place] - mean[place]]]
                 axes.errorbar(mean[place], place, xerr=spread, elinewidth=1, **style, markerfacecolor=face)
             settings = [row[varied].dropna().items() for _, row in rows.iterrows()]
-            points = [", ".join(f"{setting_name(name)} {_said(value)}" for name, value in each) for each in settings]
+            points = [
+                ", ".join(f"{setting_name(str(name))} {_said(value)}" for name, value in each) for each in settings
+            ]
             axes.set_yticks(range(len(rows)), points, fontsize=8)
             axes.get_yticklabels()[best].set_fontweight("bold")
             axes.invert_yaxis()

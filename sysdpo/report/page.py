@@ -38,11 +38,8 @@ class Picture(NamedTuple):
 
 
 def write_report(results: Path, descriptions: Descriptions, output: Path, *, with_claims: bool = True) -> None:
-    """Writes the page from `metrics.csv`, `comparisons.csv`, `claims.csv`, `tables/{system}_credit.csv`, `figures/`,
-    `studies/`, `experiments/`, `manifest.json` and `runs/`.
-
-    The first two are required; of a system's other parts the page says what is missing. Raises UserError where a file
-    that is there is none of its kind.
+    """Writes the page from what a run leaves in its folder `results`: `metrics.csv` and `comparisons.csv` are required,
+    of a system's other parts the page says what is missing. Raises `UserError` where a file is none of its kind.
 
     with_claims: whether the `claims.csv` that are there are this run's, and no earlier one's.
     """
@@ -54,8 +51,9 @@ def write_report(results: Path, descriptions: Descriptions, output: Path, *, wit
         mine, theirs = (_of(name, table) for table in (metrics, comparisons))
         shown = descriptions.system(name).among(mine["metric"])
         systems.append(_system_page(results, Run(shown, mine, theirs, results / "runs" / name), asides))
-    loader, blocks = jinja2.FileSystemLoader(Path(__file__).parent), {"trim_blocks": True, "lstrip_blocks": True}
-    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, **blocks)
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    given: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
+    environment = jinja2.Environment(loader=loader, autoescape=True, **given)
     environment.globals |= {"data_uri": data_uri, "plain": plain_table, "samples": samples, "verdicts": VERDICTS}
     page = environment.get_template("template.html.j2").render(
         systems=systems,
@@ -164,13 +162,12 @@ def _studies(results: Path, order: Sequence[str]) -> list[dict[str, Any]]:
     for name in [*(name for name in order if name in paths), *(name for name in paths if name not in order)]:
         table, words = read_table(paths[name], ()), STUDIES.get(name)
         title = words.title if words else name.replace("_", " ").capitalize()
-        page = {"name": name, "words": words, "title": title, "sentences": [], "summary": None}
+        page: dict[str, Any] = {"name": name, "words": words, "title": title, "sentences": [], "summary": None}
         if words:
             page |= {"sentences": words.sentences(table), "summary": words.table(table)}
         picture = _picture(results / "figures" / f"study_{name}", title, words.caption if words else "")
-        pages.append(
-            page | {"picture": picture, "table": table if len(table) <= MOST_ROWS else None, "rows": len(table)}
-        )
+        page |= {"picture": picture, "table": table if len(table) <= MOST_ROWS else None, "rows": len(table)}
+        pages.append(page)
     return pages
 
 

@@ -68,10 +68,13 @@ def difference(run: Run, method: str | None, baseline: str | None, name: str) ->
     for pair, sign in (((method, baseline), 1), ((baseline, method), -1)):
         row = difference_of(run.comparisons, *pair, name)
         if row is not None:
-            metric, ends = run.shown.metric(name), sorted(sign * float(row[end]) for end in ("ci_low", "ci_high"))
-            means = [value_of(run.metrics, each, name) for each in (method, baseline)]
-            said = ["" if mean is None else metric.say(float(mean["mean"])) for mean in means]
-            return Difference(metric, sign * float(row["difference"]), *ends, *said)
+            metric, (low, high) = (
+                run.shown.metric(name),
+                sorted(sign * float(row[end]) for end in ("ci_low", "ci_high")),
+            )
+            means = (value_of(run.metrics, each, name) for each in (method, baseline))
+            ours, theirs = ("" if mean is None else metric.say(float(mean["mean"])) for mean in means)
+            return Difference(metric, sign * float(row["difference"]), low, high, ours, theirs)
     return None
 
 

@@ -126,7 +126,12 @@ def value_lines(shown: Shown, metrics: pd.DataFrame, names: Sequence[str]) -> li
     return table_lines(["method", *(plain(shown.metric(name).heading) for name in names)], rows, numbers=True)
 
 
-LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$"}
+LATEX: dict[str, str | int | None] = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "−": "$-$",
+}
 LATEX |= {"<": r"\textless{}", ">": r"\textgreater{}"} | {each: f"\\{each}" for each in "&%$#_{}"}
 
 

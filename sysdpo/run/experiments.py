@@ -51,8 +51,8 @@ def gather(
     axes = [column for column in points.columns if column not in ("variant", "rival")]
     summary = summarise(values, descriptions.metric).rename(columns={"method": "variant"}).merge(points, on="variant")
     summary = summary.rename(columns={"rival": "method"}).assign(experiment=experiment)
-    shown = ["experiment", "variant", "system", "method", *axes]
-    write_table(summary[[*shown, *(column for column in summary.columns if column not in shown)]], output)
+    first = ["experiment", "variant", "system", "method", *axes]
+    write_table(summary[[*first, *(column for column in summary.columns if column not in first)]], output)
     shown = descriptions.system(str(values["system"].iloc[0]))
     pair = [*shown.subjects[:1], *([shown.rival] if shown.rival else [])]
     differences = []

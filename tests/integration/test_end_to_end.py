@@ -160,7 +160,7 @@ def test_tables_and_figures_are_there(project: Project, system: str) -> None:
         assert "direct" in text.lower()
     credit = pd.read_csv(project.results / "tables" / f"{system}_credit.csv")
     assert {"direct", "separate", "sampling"} <= set(credit["method"])
-    for figure in described(system)["figures"]:
+    for figure in [name.rpartition(":")[2] for name in described(system)["figures"]]:
         for ending in ("png", "svg"):
             path = project.results / "figures" / f"{system}_{figure}.{ending}"
             assert path.stat().st_size > 1000, path

@@ -282,6 +282,7 @@ def test_methods_differ_in_nothing_but_what_they_compare_and_their_point_of_the_
     rows = method_rows(shipped, system)
     trained = [rows[name] for name in shipped["systems"][system]["methods"] if rows[name]["objective"] != "none"]
     own = {"objective", "labels", "candidates", "beta", "learning_rate", "chosen_weight", "chosen_intermediates"}
+    own |= {"label", "meaning", "role"}
     budgets = [{key: value for key, value in row.items() if key not in own} for row in trained]
     assert all(budget == budgets[0] for budget in budgets)
     for row in trained:

@@ -80,10 +80,7 @@ class ChatRefinementBenchmark:
         self.data, self.scorer, self.judge = settings.data, settings.scorer, settings.judge
         self.components = {name: _with_prompts(name, part) for name, part in settings.components.fields.items()}
         self.foundations: dict[str, Callable[[int, Path], None]] = {}
-        self.description = DESCRIPTION
-        if self.judge is None:
-            metrics = {name: metric for name, metric in DESCRIPTION.metrics.items() if name != "judge_score"}
-            self.description = replace(DESCRIPTION, metrics=metrics)
+        self.description = DESCRIPTION if self.judge is not None else _without("judge_score", DESCRIPTION)
 
     def prompts(self) -> pd.DataFrame:
         """Columns `prompt_id, split, text, system, chosen, rejected`; an id has the row in the data set.
@@ -178,6 +175,12 @@ class ChatRefinementBenchmark:
         trajectories = as_frame(asked["prompt_id"].tolist(), [0] * len(asked), sampled)
         rewards = _rewards(self.scorer, asked, trajectories, "answer", "draft")
         return {name: float(reward.mean()) for name, reward in rewards.items()}
+
+
+def _without(metric: str, described: Description) -> Description:
+    metrics = {name: each for name, each in described.metrics.items() if name != metric}
+    headline, table = (tuple(name for name in part if name != metric) for part in (described.headline, described.table))
+    return replace(described, metrics=metrics, headline=headline, table=table)
 
 
 def _with_prompts(name: str, settings: LanguageModelSettings) -> LanguageModelSettings:

@@ -31,8 +31,7 @@ def attributes(run: Run) -> Figure:
     lines = {name: _levels(samples[samples["method"] == name], columns) for name in run.methods}
     images = range(1, len(columns) + 1)
     with styled():
-        size = {"across": min(4, len(lines)), "more": 0.3}
-        drawn, places, _ = panels(len(lines), 2.35, 2.3, **size, sharex=True, sharey=True)
+        drawn, places, _ = panels(len(lines), 2.35, 2.3, across=4, more=0.3, sharex=True, sharey=True)
         for axes, method in zip(places, run.methods, strict=True):
             if shown.reference in lines and method != shown.reference:
                 axes.plot(images, lines[shown.reference][:, 0], color=SOFT, linestyle=(0, (3, 3)), lw=1.1)

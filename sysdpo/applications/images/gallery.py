@@ -87,5 +87,5 @@ def _name(axes: Axes, run: Run, method: str) -> None:
     name = textwrap.fill(run.shown.method(method).label, NAME_WIDTH)
     place: dict[str, Any] = {"transform": axes.transAxes, "ha": "right", "va": "center"}
     axes.text(-0.16, 0.5, name, fontsize=9, fontweight=weight_of(run.shown, method), color=INK, **place)
-    colour, beside = look(run.shown, method).colour, {"transform": axes.transAxes, "clip_on": False}
-    axes.add_patch(Rectangle((-0.1, 0), 0.035, 1, facecolor=colour, linewidth=0, **beside))
+    beside: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False, "linewidth": 0}
+    axes.add_patch(Rectangle((-0.1, 0), 0.035, 1, facecolor=look(run.shown, method).colour, **beside))

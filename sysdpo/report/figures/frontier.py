@@ -30,14 +30,11 @@ def frontier(run: Run) -> Figure:
             row = value_of(run.metrics, method, name)
             if row is None or method not in drift.index:
                 continue
-            x, left, right = (float(drift.loc[method, column]) for column in ("mean", "ci_low", "ci_high"))
+            x, left, right = drift.T[method].to_numpy(dtype=float)
             y, low, high = (float(row[column]) * metric.scale for column in ("mean", "ci_low", "ci_high"))
             style: dict[str, Any] = line_style(shown, method, size=9) | {"linestyle": ""}
-            spread: dict[str, Any] = {
-                "xerr": [[max(x - left, 0)], [max(right - x, 0)]],
-                "yerr": [[y - low], [high - y]],
-            }
-            axes.errorbar(x, y, **spread, elinewidth=1.1, **style)
+            moved, scored = [[max(x - left, 0)], [max(right - x, 0)]], [[y - low], [high - y]]
+            axes.errorbar(x, y, xerr=moved, yerr=scored, elinewidth=1.1, **style)
             points[method] = (x, y, low, high)
         axes.set_xlabel("KL from the reference system, all components together (nats)")
         axes.set_ylabel(metric.heading)

@@ -280,3 +280,9 @@ def test_what_a_chat_template_is_told_is_a_setting_of_each_component(
     settings["components"]["drafter"] |= {"model": str(folder), "chat_template_kwargs": {"date_string": "26 Jul 2024"}}
     drafter = build(settings).system(Path()).components["drafter"]
     assert drafter.tokenizer.decode(drafter.encode_prompt(("Q", ""))).endswith("assistant\n26 Jul 2024")
+
+
+def test_without_a_judge_its_metric_is_not_declared(settings: dict[str, Any]) -> None:
+    described = build(settings | {"judge": None}).description
+    assert "judge_score" in build(settings).description.metrics
+    assert "judge_score" not in {*described.metrics, *described.headline, *described.table}
