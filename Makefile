@@ -13,7 +13,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce laptop rehearse verify verdicts readme digests test lint format lock
+.PHONY: help install reproduce laptop rehearse verify verdicts readme digests settings test lint format lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ digests: $(INSTALLED)  ## run the scale test and take its digests, after a chang
 	rm -rf build/test
 	$(TEST_SCALE)
 	cp build/test/manifest.json $(DIGESTS)
+
+settings: $(INSTALLED)  ## write the table of settings and the schema of the configuration from the code
+	$(BIN)/python -m sysdpo settings
 
 test: $(INSTALLED)  ## run the test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile

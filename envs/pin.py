@@ -33,6 +33,7 @@ IMPORTED = {
         "pillow",
         "protobuf",  # this and sentencepiece by transformers, for tokenizers that come as a SentencePiece model
         "pyarrow",
+        "pydantic",
         "pyyaml",
         "safetensors",
         "sentencepiece",
@@ -40,7 +41,7 @@ IMPORTED = {
         "torch",
         "transformers",
     ],
-    "results": ["jinja2", "matplotlib", "numpy", "pandas", "pillow", "pyarrow", "pyyaml"],
+    "results": ["jinja2", "matplotlib", "numpy", "pandas", "pillow", "pyarrow", "pydantic", "pyyaml"],
 }
 PURPOSE = {
     "training": "Everything that runs or trains a model.",

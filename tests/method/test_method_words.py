@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from sysdpo.method.config import method_rows, method_settings
 
+from sysdpo.method.config import method_rows, method_settings
 from sysdpo.method.method_words import CONTROL, OTHER, RIVAL, SUBJECT, Method, name_methods
 from sysdpo.run.fingerprint import method_checksum
 
