@@ -19,6 +19,7 @@ from sysdpo.base.errors import UserError
 from sysdpo.base.files import require_columns
 from sysdpo.base.seeds import numpy_generator
 from sysdpo.base.settings import DTYPES, Count, LanguageModelSettings, Seed, one_of, typed
+from sysdpo.method.benchmark import Judge
 from sysdpo.method.component import Component
 from sysdpo.method.preferences import as_frame
 from sysdpo.method.system import Node, System
@@ -163,6 +164,18 @@ class ChatRefinement:
             settings = dict(vars(part))
             components[name] = LanguageModel.from_pretrained(settings.pop("model"), **settings)
         return System(self.inputs, self.nodes, components)
+
+    def loaded(self) -> Mapping[str, LanguageModelSettings]:
+        """The components as they are."""
+        return self.components
+
+    def judges(self) -> Mapping[str, Judge]:
+        """The scorer and, where there is one, the judge."""
+        return {
+            section: Judge(settings.model, settings.batch_size, settings.dtype, settings.max_length)
+            for section, settings in (("scorer", self.scorer), ("judge", self.judge))
+            if settings is not None
+        }
 
     def score(self, prompts: pd.DataFrame, trajectories: pd.DataFrame, foundation: Path) -> pd.DataFrame:
         """The reward of the final answer; the draft has no part in it."""

@@ -115,6 +115,8 @@ class Cities:
         "second": ("smollm2", SECOND_TEMPLATE),
     }
 
+    public_models: Mapping[str, str] = {"smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct"}
+
     def __init__(self, settings: QuestionSettings, model: SmolLM2Settings):
         self.foundations = {"smollm2": partial(self._make_model, model)}
         self.cities = split(list(COUNTRY_OF), settings.unseen)

@@ -4,7 +4,7 @@ The graph is that of `progressive_images`. Nothing is made here: writer, painter
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from sysdpo.base.files import require_columns
 from sysdpo.base.seeds import numpy_generator
 from sysdpo.base.settings import Count, DiffusionSettings, Estimator, LanguageModelSettings, Seed, Whole, one_of, typed
 from sysdpo.components.function import Function
+from sysdpo.method.benchmark import Judge
 from sysdpo.method.component import Component
 from sysdpo.method.system import System
 
@@ -90,6 +91,11 @@ class PictureSeries:
         writer = typed(LanguageModelSettings, components["writer"], f"{WHERE}.components.writer")
         painter = typed(DiffusionSettings, components["painter"], f"{WHERE}.components.painter")
         self.estimator = typed(Estimator, painter.estimator, f"{WHERE}.components.painter.estimator")
+        writer = replace(
+            writer,
+            template=writer.template or "{0}",
+            system_prompt=SYSTEM_PROMPT if writer.system_prompt is None else writer.system_prompt,
+        )
         self.components: dict[str, LanguageModelSettings | DiffusionSettings] = {"writer": writer, "painter": painter}
         for name, part in self.components.items():
             if part.model is None:
@@ -145,9 +151,6 @@ class PictureSeries:
         from sysdpo.components.language import LanguageModel
 
         writer, painter = dict(vars(self.components["writer"])), dict(vars(self.components["painter"]))
-        writer["template"] = writer["template"] or "{0}"
-        if writer["system_prompt"] is None:
-            writer["system_prompt"] = SYSTEM_PROMPT
         painter["estimator"] = self.estimator
         components: dict[str, Component] = {
             "writer": LanguageModel.from_pretrained(writer.pop("model"), **writer),
@@ -155,6 +158,18 @@ class PictureSeries:
             **{f"parser_{n}": Function(lambda answer, n=n: nth_of_three(str(answer), n)) for n in (1, 2, 3)},
         }
         return System(self.inputs, self.nodes, components)
+
+    def loaded(self) -> Mapping[str, LanguageModelSettings | DiffusionSettings]:
+        """The components as they are."""
+        return self.components
+
+    def judges(self) -> Mapping[str, Judge]:
+        """The scorer and, where there is one, the judge."""
+        return {
+            section: Judge(settings.model, settings.batch_size, settings.dtype)
+            for section, settings in (("scorer", self.scorer), ("judge", self.judge))
+            if settings is not None
+        }
 
     def score(self, prompts: pd.DataFrame, trajectories: pd.DataFrame, foundation: Path) -> pd.DataFrame:
         """The preference score `q`, and `attribute_1..3`: how far each image is from `low` to `high`, in [0, 1]."""
