@@ -1,11 +1,12 @@
-"""How well `sysdpo plan` counts: jobs of the default scale, run and measured, beside what the plan says of them.
+"""How well `sysdpo plan` counts: jobs, run and measured, beside what the plan says of them.
 
-    python benchmarks/plan_fit.py --foundation results/runs --output build/plan_fit.csv
+    python tests/support/tiny_hub.py build/tiny-hub
+    python benchmarks/plan_fit.py --output build/plan_fit.csv
 
-FLOPs are those that torch's `FlopCounterMode` meets while a whole job runs. Memory is what torch's allocator had handed
-out at once, as its profiler records it, and the tensors that were alive before. The plan's own accounting has no part
-in either. `--foundation` names the runs of a finished workflow, of which the models of seed 0 are taken; without it
-they are made first, which takes minutes.
+The jobs are those of the paper's scale with tiny random models in place of its own, as `make rehearse` runs it, on
+CPUs. FLOPs are those that torch's `FlopCounterMode` meets while a whole job runs. Memory is what torch's allocator had
+handed out at once, as its profiler records it, and the tensors that were alive before. The plan's own accounting has no
+part in either.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import gc
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import reduce
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from sysdpo.method.config import Config, load_config, without_dropped
+from sysdpo.components.weightless import networks_of
+from sysdpo.method.config import Config, load_config, merged, without_dropped
 from sysdpo.method.evaluation import evaluate, sample_trajectories
 from sysdpo.method.preferences import make_pairs
 from sysdpo.method.system import System
@@ -37,7 +40,8 @@ ATTENTION = {
     aten._scaled_dot_product_flash_attention_for_cpu_backward: aten._scaled_dot_product_flash_attention_backward,
 }
 SEED = 0
-FLOAT = 4  # bytes
+NO_FOUNDATION = Path("nowhere")
+CONFIGS = [Path("config.yaml"), Path("workflow/scales/paper.yaml"), Path("build/tiny-hub/tiny.yaml")]
 
 
 def measured_flops(run: Callable[[], Any]) -> int:
@@ -97,35 +101,34 @@ def weights_at_reference(system: System) -> Iterator[list[int]]:
 
 
 class Jobs:
-    """The jobs of one system on one seed; `data`: trajectories and pairs to train on (None: drawn by its models)."""
+    """The jobs of one system on one seed, whose trajectories its models draw."""
 
-    def __init__(
-        self, config: Config, name: str, foundation: Path, data: tuple[pd.DataFrame, pd.DataFrame] | None = None
-    ):
-        self.config, self.name, self.foundation = config | {"seeds": [SEED]}, name, foundation
+    def __init__(self, config: Config, name: str):
+        over: dict[str, Any] = {section: {"shards": 1} for section in ("trajectories", "evaluation")}
+        # In half precision CPUs compute on copies in single precision, which GPUs do not make.
+        over["components"] = {part: {"dtype": "float32"} for part in config["systems"][name]["components"]}
+        self.config, self.name = merged(config, {"seeds": [SEED], "systems": {name: over}}), name
         self.plan = SystemPlan(self.config, name)
         self.benchmark = self.plan.benchmark
         self.prompts = self.benchmark.prompts()
         self.rows: dict[str, Row] = {row.rule: row for row in self.plan.rows()}
-        if data is None:
-            trajectories = self.sampling()()
-            scores = self.benchmark.score(self._asked("train"), trajectories, foundation)
-            data = trajectories, make_pairs(scores)
-        self.data = data
+        trajectories = self.sampling()()
+        scores = self.benchmark.score(self._asked("train"), trajectories, NO_FOUNDATION)
+        self.data = trajectories, make_pairs(scores)
 
     def _asked(self, split: str) -> pd.DataFrame:
         return self.prompts[self.prompts["split"] == split].reset_index(drop=True)
 
     def sampling(self) -> Callable[[], pd.DataFrame]:
         """Trajectories of the training prompts, by models that are loaded already."""
-        system, samples = self.benchmark.system(self.foundation), self.plan.sampling.samples_per_prompt
+        system, samples = self.benchmark.system(NO_FOUNDATION), self.plan.sampling.samples_per_prompt
         asked = self._asked("train")
         return lambda: sample_trajectories(self.benchmark, system, asked, samples, seed=SEED, purpose="train")
 
     def training(self, method: str, system: System | None = None) -> Callable[[], None]:
         """Training by a method, of models that are loaded already."""
         torch.manual_seed(SEED)
-        trained, settings = system or self.benchmark.system(self.foundation), self.plan.methods[method]
+        trained, settings = system or self.benchmark.system(NO_FOUNDATION), self.plan.methods[method]
 
         def run() -> None:
             with tempfile.TemporaryDirectory() as folder:
@@ -135,10 +138,10 @@ class Jobs:
 
     def evaluation(self, method: str) -> Callable[[], Any]:
         """Sampling and measuring on the test prompts, with the adapters as they start."""
-        system, wanted = self.benchmark.system(self.foundation), self.plan.evaluation
+        system, wanted = self.benchmark.system(NO_FOUNDATION), self.plan.evaluation
         settings = {"samples": wanted.samples_per_prompt, "best_of": self.plan.methods[method].best_of}
         settings |= {"greedy": wanted.greedy, "seed": SEED, "purpose": "test"}
-        return lambda: evaluate(self.benchmark, system, self._asked("test"), self.foundation, **settings)
+        return lambda: evaluate(self.benchmark, system, self._asked("test"), NO_FOUNDATION, **settings)
 
     def job(self, rule: str) -> Callable[[], Any]:
         """The job of a rule and method, as the plan names it."""
@@ -146,24 +149,24 @@ class Jobs:
         if kind == "train":
             return self.training(method)
         if kind == "score":
-            return lambda: self.benchmark.score(self._asked("train"), self.data[0], self.foundation)
+            return lambda: self.benchmark.score(self._asked("train"), self.data[0], NO_FOUNDATION)
         return self.sampling() if kind == "sample" else self.evaluation(method)
 
     def compared(self, rule: str) -> list[dict[str, Any]]:
         """What was measured of a job, and what the plan says."""
         row = self.rows[rule]
         measured = {"flops": measured_flops(self.job(rule)), "peak_bytes": measured_peak(self.job(rule))}
-        planned = {"flops": row.usage.total_flops, "peak_bytes": row.memory}
+        planned = {"flops": row.usage.total_flops, "peak_bytes": row.peak_bytes}
         return [self._beside(rule, what, value, planned[what]) for what, value in measured.items()]
 
     def copies(self, method: str) -> dict[str, Any]:
         """The most bytes of parameters alive when a reference is computed, and what one copy of each model has."""
         others = alive_bytes(torch.nn.Parameter)
-        system = self.benchmark.system(self.foundation)
+        system = self.benchmark.system(NO_FOUNDATION)
         with weights_at_reference(system) as weights:
             self.training(method, system)()
-        parts = self.plan.components.values()
-        once = sum(FLOAT * part.parameters for part in parts)
+        networks = networks_of(*self.plan.rehearsal.system.components.values())
+        once = sum(weight.nbytes for network in networks for weight in network.parameters())
         return self._beside(f"train {method}", "parameter_bytes", max(weights) - others, once)
 
     def _beside(self, rule: str, quantity: str, measured: float, planned: float) -> dict[str, Any]:
@@ -174,25 +177,22 @@ class Jobs:
 def main() -> None:
     """Measure, print what came out, and write it."""
     options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    options.add_argument("--config", type=Path, default=Path("config.yaml"))
-    options.add_argument("--foundation", type=Path, help="a folder {system}/0/foundation/{model} for every model")
+    options.add_argument("--config", type=Path, nargs="+", default=CONFIGS, help="laid one over the other")
     options.add_argument("--systems", nargs="+", help="all of the configuration, if none are named")
     options.add_argument("--methods", nargs="+", default=["direct", "sampling"])
     options.add_argument("--output", type=Path, required=True)
     given = options.parse_args()
     prepare()
-    config = without_dropped(load_config(given.config))
+    config = without_dropped(reduce(merged, map(load_config, given.config)))
     found = []
-    with tempfile.TemporaryDirectory() as made:
-        for name in given.systems or config["systems"]:
-            folder = (given.foundation or Path(made)) / name / str(SEED) / "foundation"
-            jobs = Jobs(config, name, folder) if given.foundation else _made_jobs(config, name, folder)
-            rules = [f"{kind} {method}" for method in given.methods for kind in ("train", "evaluate")]
-            for rule in [rule for rule in ("sample", "score", *rules) if rule in jobs.rows and jobs.rows[rule].memory]:
-                found += jobs.compared(rule)
-                print(_written(found[-2:]), flush=True)
-            found.append(jobs.copies(given.methods[0]))
-            print(_written(found[-1:]), flush=True)
+    for name in given.systems or config["systems"]:
+        jobs = Jobs(config, name)
+        rules = [f"{kind} {method}" for method in given.methods for kind in ("train", "evaluate")]
+        for rule in [rule for rule in ("sample", "score", *rules) if rule in jobs.rows]:
+            found += jobs.compared(rule)
+            print(_written(found[-2:]), flush=True)
+        found.append(jobs.copies(given.methods[0]))
+        print(_written(found[-1:]), flush=True)
     given.output.parent.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(found).to_csv(given.output, index=False)
     print(f"\n{_written(found)}")
@@ -201,12 +201,6 @@ def main() -> None:
 def _written(found: list[dict[str, Any]]) -> str:
     table = pd.DataFrame(found)
     return table.to_string(index=False, formatters={"measured": "{:.4g}".format, "planned": "{:.4g}".format})
-
-
-def _made_jobs(config: Config, name: str, folder: Path) -> Jobs:
-    for model, make in SystemPlan(config, name).benchmark.foundations.items():
-        make(SEED, folder / model)
-    return Jobs(config, name, folder)
 
 
 if __name__ == "__main__":

@@ -271,7 +271,8 @@ class LanguageModel(LoraComponent):
         first = torch.tensor([len(prompt) - skipped for prompt in prompts], device=self.device)[:, None]
         last = torch.tensor([len(row) for row in rows], device=self.device)[:, None]
         # Scoring only positions that can predict a completion token is most of the saving on large vocabularies.
-        kept = torch.arange(int(first.min()) - 1, input_ids.shape[1] - 1, device=self.device)
+        earliest = min(map(len, prompts)) - skipped
+        kept = torch.arange(earliest - 1, input_ids.shape[1] - 1, device=self.device)
         with recomputing(self._recomputed):
             told = {"use_cache": False} if cache is None else {"past_key_values": cache}
             logits = self.model(input_ids=input_ids, logits_to_keep=kept, **told).logits.float()

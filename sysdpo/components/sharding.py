@@ -7,7 +7,7 @@ process trains alone.
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed import get_world_size, is_initialized
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -28,6 +28,17 @@ def shard(network: nn.Module, blocks: Collection[str]) -> None:
     for module in reversed(list(network.modules())):
         if type(module).__name__ in blocks:
             fully_shard(module, mesh=mesh, reshard_after_forward=True, ignored_params=whole)
+
+
+def group_bytes(network: nn.Module, blocks: Collection[str], whole: Collection[Tensor] = ()) -> list[int]:
+    """The bytes of each group of frozen weights that `shard` splits, but for those that stay `whole`."""
+    groups, left = [], {weight for weight in network.parameters() if not weight.requires_grad} - set(whole)
+    for module in reversed(list(network.modules())):
+        if type(module).__name__ in blocks:
+            own = left & set(module.parameters())
+            left -= own
+            groups.append(sum(weight.nbytes for weight in own))
+    return groups
 
 
 @contextmanager

@@ -4,6 +4,7 @@ The configuration names a function `settings -> Benchmark` as `package.module:fu
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -72,6 +73,35 @@ class HasPreferences(Protocol):
 
     def given(self, prompts: pd.DataFrame, foundation: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Trajectories of these prompts, final outputs alone, and their scores."""
+        ...
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A frozen network that scores trajectories: images one by one, or texts of at most `max_length` tokens.
+
+    model: a hub id or folder. batch_size: images or texts in a forward pass.
+    """
+
+    model: str
+    batch_size: int
+    dtype: str = "float32"
+    max_length: int | None = None
+
+
+@runtime_checkable
+class Planned(Protocol):
+    """A benchmark that says which networks it loads, for `sysdpo plan` to tell what a run takes."""
+
+    def loaded(self) -> Mapping[str, Settings]:
+        """`components` as `system` loads them, with the templates that the configuration leaves open.
+
+        `model` is None for a foundation model that the workflow makes; one that it only copies is named.
+        """
+        ...
+
+    def judges(self) -> Mapping[str, Judge]:
+        """The networks that `score` and `metrics` load, as `scorer` and `judge`."""
         ...
 
 

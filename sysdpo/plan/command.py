@@ -6,63 +6,49 @@ import os
 from functools import reduce
 from pathlib import Path
 
+from sysdpo.base.files import whole
 from sysdpo.base.settings import at_least
 from sysdpo.method.config import Config, load_config, merged, without_dropped
 
 BASE = Path("config.yaml")
 DESCRIPTION = """\
-Prints what each rule of a run will take: weights, peak GPU memory, arithmetic, disk, and time on named graphics cards.
-Everything is computed from the models' configurations on networks without weights: nothing is downloaded, and neither
-a GPU nor a data set is needed. docs/plan.md says how far to trust it."""
-EXAMPLES = """\
-examples:
-  sysdpo plan workflow/scales/paper.yaml
-  sysdpo plan workflow/scales/paper.yaml workflow/scales/small-gpu.yaml --csv plan.csv
-  sysdpo plan workflow/scales/paper.yaml --processes 4"""
+Prints what each rule of a run will take: weights, peak GPU memory, arithmetic, disk, and time on named graphics cards,
+computed from the models' configurations on networks without weights. It downloads nothing, and needs neither a GPU nor
+a data set. docs/plan.md says how far to trust it.
+
+example: sysdpo plan workflow/scales/paper.yaml workflow/scales/small-gpu.yaml --csv plan.csv"""
 
 
 def add_options(step: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    step.formatter_class = argparse.RawDescriptionHelpFormatter
-    step.description, step.epilog = DESCRIPTION, EXAMPLES
-    step.add_argument(
-        "config", type=Path, nargs="+", metavar="CONFIG", help="a scale, or several that are laid one over the other"
-    )
+    step.formatter_class, step.description = argparse.RawDescriptionHelpFormatter, DESCRIPTION
+    config = "a scale, or several that are laid one over the other"
+    tokens = "usual length of prompts whose data set is not here, in tokens (256)"
+    step.add_argument("config", type=Path, nargs="+", metavar="CONFIG", help=config)
     step.add_argument("--base", type=Path, metavar="FILE", help="what they are laid over (config.yaml, where there is)")
     step.add_argument("--alone", action="store_true", help="CONFIG is whole, and is laid over nothing")
     step.add_argument("--processes", type=int, default=1, metavar="N", help="GPUs that share each training (1)")
-    step.add_argument(
-        "--prompt-tokens",
-        type=int,
-        default=256,
-        metavar="N",
-        help="usual length of prompts whose data set is not here, in tokens (256)",
-    )
+    step.add_argument("--prompt-tokens", type=int, default=256, metavar="N", help=tokens)
     step.add_argument("--csv", type=Path, metavar="FILE", help="write the table to this file too, every method a line")
 
 
 def plan(options: argparse.Namespace) -> None:
     """Print what a run will take: memory, arithmetic, disk, and time on named cards."""
-    config = configured(options)
+    base = options.base or (BASE if BASE.is_file() else None)
+    files = [] if options.alone or base is None else [base]
+    config: Config = without_dropped(reduce(merged, map(load_config, [*files, *options.config])))
     for name in ("processes", "prompt_tokens"):
         at_least(f"--{name.replace('_', '-')}", getattr(options, name), 1)
-    # Configs that are not here must be asked for, not downloaded.
-    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["HF_HUB_OFFLINE"] = "1"  # configurations that are not here must be asked for, not downloaded
     gc.disable()  # nearly all objects of a network last; looking for others takes a fifth of the time
     try:
         from sysdpo.plan.rules import plan_systems
-        from sysdpo.plan.table import write_csv, written
+        from sysdpo.plan.table import plan_table, written
 
-        rows, systems = plan_systems(config, processes=options.processes, assumed=options.prompt_tokens)
+        rows, systems, made = plan_systems(config, processes=options.processes, assumed=options.prompt_tokens)
     finally:
         gc.enable()
     if options.csv is not None:
-        write_csv(rows, options.csv)
-    print(written(rows, systems))
-
-
-def configured(options: argparse.Namespace) -> Config:
-    """The configuration as the workflow has it."""
-    base = options.base or (BASE if BASE.is_file() else None)
-    files = [] if options.alone or base is None else [base]
-    return without_dropped(reduce(merged, map(load_config, [*files, *options.config])))
+        with whole(options.csv) as path:
+            plan_table(rows).to_csv(path, index=False, float_format="%.4f")
+    print(written(rows, systems, made))

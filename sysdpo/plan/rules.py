@@ -1,269 +1,192 @@
-"""What each rule of the workflow takes, a row for each rule and method."""
+"""What each rule of the workflow that runs a model takes, a row for each rule and method."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sysdpo.base.settings import typed
-from sysdpo.method.benchmark import load_benchmark
+from sysdpo.components.diffusion import DiffusionModel
+from sysdpo.components.language import LanguageModel
+from sysdpo.components.weightless import CountingTokenizer, networks_of, parameters, weight_bytes, weightless_judge
+from sysdpo.method.benchmark import Planned, load_benchmark
 from sysdpo.method.config import Config, evaluation_settings, method_settings, system_config
+from sysdpo.method.evaluation import DRIFT_ROWS
 from sysdpo.method.settings import MethodSettings, Sampling
-from sysdpo.plan.components import component_plans
-from sysdpo.plan.diffusion import DiffusionPlan
-from sysdpo.plan.foundation import made_models, says_of
-from sysdpo.plan.language import LanguagePlan
-from sysdpo.plan.lengths import Texts, inputs_of, known_prompts
+from sysdpo.plan.judging import Judging
 from sysdpo.plan.meter import NOTHING, Usage
-from sysdpo.plan.models import networks_of, parameters, trainable, weight_bytes
-from sysdpo.plan.repeats import Repeats
-from sysdpo.plan.scoring import ScoringPlan
-from sysdpo.plan.training import FLOAT, Data, TrainingPlan
+from sysdpo.plan.models import Held, build_system, config_folder, loaded
+from sysdpo.plan.rehearsal import Rehearsal
+from sysdpo.plan.texts import assumed_inputs, image_size, known_inputs, trajectories
+from sysdpo.plan.training import FLOAT, TrainingPlan
 
-DRIFT_ROWS = 128  # trajectories at once, as `sysdpo.method.evaluation.drift` has it
-OTHERS = "other jobs"
 BYTES_A_TOKEN = 12  # of text, and of its number
-BYTES_A_PIXEL = 2.4  # of a PNG file: what our default pictures take, and about what photographs do
+BYTES_A_PIXEL = 2.4  # of a PNG file: about what photographs take
+BYTES_A_SCORE = 40
 
 
 @dataclass(frozen=True)
 class Row:
-    """Jobs of one rule, all seeds and parts together; `memory` and `weights` are of one process, of which a job has one
-    on each of its `gpus`; the numbers of weights are of one job.
+    """Jobs of one rule, all seeds and parts together.
 
-    reference: bytes of a second model or adapter, None where there is no reference. tokens: read or written. images:
-    drawn, denoised or scored.
+    `peak_bytes` and `weights`, in bytes too, are of one process, of which a job has one on each of its `gpus`; the
+    numbers of parameters are of one job.
+
+    reference_bytes: of a second adapter, None where there is no reference. tokens: read or written. images: drawn,
+    denoised or scored.
     """
 
     system: str
     rule: str
     jobs: int
+    usage: Usage
+    peak_bytes: float
+    weights: float
+    parameters: int
     gpus: int = 1
-    usage: Usage = NOTHING
-    memory: float = 0.0
-    weights: float = 0.0
-    parameters: int = 0
-    trainable: int = 0
-    reference: int | None = None
+    trained: int = 0
+    reference_bytes: int | None = None
     tokens: float = 0.0
     images: float = 0.0
-    disk: float = 0.0
+    disk_bytes: float = 0.0
 
 
 class SystemPlan:
-    """One system. `processes` share each training; `assumed` is the length of inputs that are not here, in tokens."""
+    """One system, none of whose models is made by the workflow itself.
+
+    `processes` share each training; `assumed` is the length of inputs that are not here, in tokens.
+    """
 
     def __init__(self, config: Config, name: str, *, processes: int = 1, assumed: int = 256):
         config = config | {"experiments": {}}  # whose grids are no part of it
         self.name, self.processes, self.seeds = name, processes, len(config["seeds"])
-        self.described = system_config(config, name)
-        where = f"systems.{name}"
-        self.benchmark = load_benchmark(name, self.described)
-        self.made = made_models(self.benchmark, self.described)
-        prompts = known_prompts(self.benchmark, self.described)
-        inputs = inputs_of(self.benchmark, prompts, self.described, assumed)
-        self.texts = Texts(self.benchmark, self.made, inputs)
-        self.components = component_plans(self.benchmark, self.made, self.texts, where)
-        asked: list[Any] = [dict.fromkeys(inputs)]
-        if prompts is not None:
-            asked = prompts.query("split == 'train'").to_dict("records")
-        self.repeats = Repeats(self.benchmark.nodes, says_of(self.benchmark, self.made), asked)
-        self.sampling = typed(Sampling, self.described["trajectories"], f"{where}.trajectories")
-        self.evaluation = evaluation_settings(self.described, name)
-        self.methods = {method: method_settings(config, name, method) for method in self.described["methods"]}
-        self.scorer, self.judge = self._judge("scorer"), self._judge("judge")
-        self.has_prompts = prompts is not None
-        self.parameters = sum(part.parameters for part in self.components.values())
-        self.weights = sum(part.weights for part in self.components.values())
+        described, where = system_config(config, name), f"systems.{name}"
+        self.benchmark = load_benchmark(name, described)
+        self.counts: Mapping[str, int] = described.get("prompts") or {}
+        self.sampling = Sampling.read(described["trajectories"], f"{where}.trajectories")
+        self.evaluation = evaluation_settings(described, name)
+        self.methods = {method: method_settings(config, name, method) for method in described["methods"]}
+        self.drawn_to_train = self.counts.get("train", 0) * self.sampling.samples_per_prompt
+        settings, system = loaded(self.benchmark), build_system(self.benchmark, where)
+        four_bit = {part for part, each in settings.items() if getattr(each, "load_in_4bit", False)}
+        parts = system.components.items()
+        held = {part: Held(each, four_bit=part in four_bit, processes=processes) for part, each in parts}
+        inputs = known_inputs(self.benchmark, described)
+        self.has_prompts = inputs is not None
+        self.rehearsal = Rehearsal(system, inputs or assumed_inputs(self.benchmark, described, assumed), held)
+        self.model = {"weights": sum(part.whole for part in held.values())}
+        self.model["parameters"] = parameters(*networks_of(*system.components.values()))
+        self.judges = dict(self._judges(where))
+        # Bytes of the files of models, in the number format they are loaded in.
+        self.files = {judge.model: judge.weights for judge in self.judges.values()}
+        for part, each in settings.items():
+            self.files[str(each.model)] = weight_bytes(*networks_of(system.components[part]), frozen=True)
 
     def rows(self) -> Iterator[Row]:
         """In the order in which the rules run."""
         trained = {name: settings for name, settings in self.methods.items() if settings.trains}
-        kinds = {settings.preferences for settings in trained.values()}
-        yield from self._foundation()
-        if "sampled" in kinds:
-            yield from (self._sample(), self._score())
-        if "given" in kinds:
-            yield Row(self.name, "given", 1)
+        if any(settings.preferences == "sampled" for settings in trained.values()):
+            yield self._sample()
+            yield from self._score()
         for name, settings in trained.items():
             yield self._train(name, settings)
         for name, settings in self.methods.items():
             yield self._evaluate(name, settings)
-        yield Row(self.name, OTHERS, self._other_jobs("sampled" in kinds))
-
-    @property
-    def language_models(self) -> dict[str, LanguagePlan]:
-        """Those of its components that are."""
-        return {name: part for name, part in self.components.items() if isinstance(part, LanguagePlan)}
-
-    @property
-    def models(self) -> dict[str, float]:
-        """The bytes of the files of models that are not made here, in the number format they are loaded in."""
-        settings = {name: settings for name, settings in self.benchmark.components.items() if settings.model}
-        sizes = {str(each.model): float(self.components[name].stored) for name, each in settings.items()}
-        for section, judge in (("scorer", self.scorer), ("judge", self.judge)):
-            if judge is not None and self.described.get(section):
-                sizes[self.described[section]["model"]] = judge.weights
-        return sizes
-
-    def _count(self, split: str) -> int:
-        return int((self.described.get("prompts") or {}).get(split, 0))
-
-    def _foundation(self) -> Iterator[Row]:
-        wanted = [name for name in self.made if name in (self.described.get("foundation") or {})]
-        for name in wanted:
-            made = self.made[name]
-            usage, memory = made.making()
-            networks = networks_of(made.build())
-            yield Row(
-                system=self.name,
-                rule=f"foundation {name}",
-                jobs=self.seeds,
-                usage=usage.times(self.seeds),
-                memory=memory,
-                weights=weight_bytes(*networks),
-                parameters=parameters(*networks),
-                trainable=trainable(*networks) if made.loss else 0,
-                tokens=self.seeds * made.steps * made.rows * made.tokens,
-                images=self.seeds * made.steps * made.rows if made.size else 0,
-                disk=self.seeds * weight_bytes(*networks),
-            )
-        if wanted:
-            # What is measured differs from world to world: a trajectory for each validation prompt stands for it.
-            yield replace(self._drawn("inspect", self._count("validation"), 1), jobs=self.seeds, disk=0.0)
-
-    def _drawn(self, rule: str, trajectories: int, jobs: int) -> Row:
-        """So many trajectories for each seed, in so many jobs."""
-        seeds = self.seeds
-        usage, peak = NOTHING, 0.0
-        tokens = images = disk = 0.0
-        for part, nodes in self._parts():
-            drawn = part.sampling(trajectories / jobs)
-            usage, peak = usage + drawn.times(seeds * jobs * nodes), max(peak, drawn.peak)
-            rows = seeds * trajectories * nodes
-            if isinstance(part, DiffusionPlan):
-                images += rows
-                disk += rows * part.size[0] * part.size[1] * BYTES_A_PIXEL
-            else:
-                tokens += rows * part.tokens
-                disk += rows * part.typical.completion * BYTES_A_TOKEN
-        return Row(
-            system=self.name,
-            rule=rule,
-            jobs=seeds * jobs,
-            usage=usage,
-            memory=self.weights + peak,
-            weights=self.weights,
-            parameters=self.parameters,
-            tokens=tokens,
-            images=images,
-            disk=disk,
-        )
-
-    def _parts(self) -> Iterator[tuple[LanguagePlan | DiffusionPlan, int]]:
-        """Each model, and how many variables of a trajectory it generates."""
-        for name, part in self.components.items():
-            yield part, sum(node.component == name for node in self.benchmark.nodes)
-
-    @property
-    def _trajectories(self) -> int:
-        return self._count("train") * self.sampling.samples_per_prompt
-
-    def _sample(self) -> Row:
-        return self._drawn("sample", self._trajectories, self.sampling.shards)
-
-    def _judge(self, section: str) -> ScoringPlan | None:
-        """The model that scores trajectories, or a second one; None where none does."""
-        described = self.described.get(section) or {}
-        if settings := getattr(self.benchmark, section, None):
-            described = vars(settings)  # with what the configuration leaves out
-        images = sum(nodes for part, nodes in self._parts() if isinstance(part, DiffusionPlan))
-        if described.get("model"):
-            tokens = self.texts.conversation(typical=True), self.texts.conversation(typical=False)
-            return ScoringPlan.of(described, f"systems.{self.name}.{section}", images=images, tokens=tokens)
-        if section == "scorer" and "regressor" in self.made:
-            made = self.made["regressor"]
-            return ScoringPlan(made.build(), images=images, size=made.size or 0, batch_size=512)
-        return None
-
-    def _score(self) -> Row:
-        row = Row(self.name, "score", self.seeds, disk=self.seeds * self._trajectories * 40)
-        if self.scorer is None:
-            return row
-        usage = self.scorer.judging(self._trajectories)
-        return replace(
-            row,
-            usage=usage.times(self.seeds),
-            memory=self.scorer.weights + usage.peak,
-            weights=self.scorer.weights,
-            parameters=self.scorer.parameters,
-            tokens=self.seeds * self._trajectories * self.scorer.tokens,
-            images=self.seeds * self._trajectories * self.scorer.images if self.scorer.judges_images else 0,
-        )
-
-    def _data(self, settings: MethodSettings) -> Data:
-        prompts, samples = self._count("train"), self.sampling.samples_per_prompt
-        if settings.preferences == "given" or settings.pairs != "all":
-            return Data(prompts, 2, prompts)
-        return Data(prompts, samples, prompts * samples * (samples - 1) // 2)
 
     def training(self, method: str) -> TrainingPlan:
         """What training by a method takes."""
-        settings = self.methods[method]
-        return TrainingPlan(self.components, self.repeats, settings, self._data(settings), self.processes)
+        settings, prompts = self.methods[method], self.counts.get("train", 0)
+        all_used = settings.preferences == "sampled" and settings.pairs == "all"
+        used = self.drawn_to_train if all_used else 2 * prompts
+        return TrainingPlan(self.rehearsal, settings, prompts, used, self.processes)
+
+    def _judges(self, where: str) -> Iterator[tuple[str, Judging]]:
+        """The models that score, by their sections of the configuration."""
+        system, painters, tokens = self.rehearsal.system, self.rehearsal.diffusion_models, []
+        images = sum(node.component in painters for node in system.nodes if node.name in system.outputs)
+        for inputs in (self.rehearsal.typical, self.rehearsal.longest):
+            values = trajectories(system, inputs, 1)
+            texts = [{"content": str(values[name][0])} for name in (*system.inputs, *system.outputs)]
+            tokens.append(len(CountingTokenizer().apply_chat_template(texts)))
+        for section, judge in self.benchmark.judges().items() if isinstance(self.benchmark, Planned) else ():
+            network = weightless_judge(config_folder(judge.model, f"{where}.{section}.model"), judge.dtype)
+            if network is not None:
+                yield section, Judging(network, judge, tokens=(tokens[0], tokens[1]), images=images)
+
+    def _drawn(self, rule: str, count: int, jobs: int) -> Row:
+        """So many trajectories for each seed, in so many jobs."""
+        usage, tokens, images, disk = NOTHING, 0.0, 0.0, 0.0
+        rehearsal, rows = self.rehearsal, self.seeds * count
+        for node in rehearsal.system.nodes if count else ():
+            component = rehearsal.system.components[node.component]
+            if isinstance(component, LanguageModel):
+                tokens += rows * rehearsal.tokens(node.component)
+                disk += rows * component.max_new_tokens * BYTES_A_TOKEN
+            elif isinstance(component, DiffusionModel):
+                images += rows
+                disk += rows * math.prod(image_size(component)) * BYTES_A_PIXEL
+            else:
+                continue
+            together = min(math.ceil(count / jobs), component.batch_size)
+            usage = usage + rehearsal.sampling(node, together).times(rows / together)
+        counted = {"tokens": tokens, "images": images, "disk_bytes": disk}
+        peak = self.model["weights"] + usage.peak
+        return Row(self.name, rule, self.seeds * jobs, usage, peak, **self.model, **counted)
+
+    def _sample(self) -> Row:
+        return self._drawn("sample", self.drawn_to_train, self.sampling.shards)
+
+    def _score(self) -> Iterator[Row]:
+        if scorer := self.judges.get("scorer"):
+            count, usage = self.seeds * self.drawn_to_train, scorer.usage(self.drawn_to_train)
+            model = {"weights": scorer.weights, "parameters": scorer.parameters}
+            counted = {"tokens": count * scorer.tokens, "images": count * scorer.images}
+            counted["disk_bytes"] = count * BYTES_A_SCORE
+            peak = scorer.weights + usage.peak
+            yield Row(self.name, "score", self.seeds, usage.times(self.seeds), peak, **model, **counted)
 
     def _train(self, name: str, settings: MethodSettings) -> Row:
-        plan = self.training(name)
-        again = settings.rounds - 1  # a round after the first starts from fresh trajectories, scored
-        usage, memory = plan.usage().times(self.seeds * settings.rounds), plan.memory()
-        if again:
-            fresh, scored = self._sample(), self._score()
-            usage = usage + (fresh.usage + scored.usage).times(again)
-            memory = max(memory, plan.reference_bytes + max(fresh.memory, self.weights + scored.memory))
-        return Row(
-            system=self.name,
-            rule=f"train {name}",
-            jobs=self.seeds,
-            gpus=self.processes,
-            usage=usage,
-            memory=memory,
-            weights=self.weights,
-            parameters=self.parameters,
-            trainable=plan.trainable,
-            reference=plan.reference_bytes,
-            tokens=self.seeds * settings.rounds * plan.tokens(),
-            images=self.seeds * settings.rounds * plan.images(),
-            disk=self.seeds * FLOAT * plan.trainable,
-        )
+        plan, times = self.training(name), self.seeds * settings.rounds
+        usage, peak = plan.usage().times(times), plan.memory()
+        # A round after the first starts from fresh trajectories, scored.
+        for fresh in (self._sample(), *self._score()) if settings.rounds > 1 else ():
+            usage = usage + fresh.usage.times(settings.rounds - 1)
+            both = fresh.peak_bytes + (self.model["weights"] if fresh.rule == "score" else 0.0)
+            peak = max(peak, plan.reference_bytes + both)
+        counted = {"tokens": times * plan.tokens(), "images": times * plan.images()}
+        counted["disk_bytes"] = self.seeds * FLOAT * plan.trainable
+        used = {"gpus": self.processes, "trained": plan.trainable, "reference_bytes": plan.reference_bytes}
+        return Row(self.name, f"train {name}", self.seeds, usage, peak, **self.model, **used, **counted)
 
     def _evaluate(self, name: str, settings: MethodSettings) -> Row:
         """Sampling, scoring, and the drift from the reference of what is kept."""
-        kept = self._count("test") * self.evaluation.samples_per_prompt
-        jobs = self.evaluation.shards
+        kept, jobs = self.counts.get("test", 0) * self.evaluation.samples_per_prompt, self.evaluation.shards
         row = self._drawn(f"evaluate {name}", kept * settings.best_of, jobs)
-        usage, disk = row.usage, row.disk / settings.best_of
+        usage, peak = row.usage, 0.0
         if self.evaluation.greedy:
-            usage = usage + self._drawn("greedy", self._count("test"), jobs).usage
-        judged, judges = NOTHING, 0.0  # one after the other, each given back before the next
-        for judge, count in ((self.scorer, kept * settings.best_of), (self.judge, kept)):
-            if judge is not None:
-                judged = judged + judge.judging(count / jobs)
-                judges = max(judges, judge.weights + judge.judging(count / jobs).peak)
-        drift = NOTHING
-        for part, nodes in self._parts():
-            rows = min(DRIFT_ROWS, max(1, part.batch_size // nodes), kept / jobs)
-            drift = drift + part.likelihood(rows * nodes).times(kept / jobs / rows if rows else 0)
-        usage = usage + (judged + drift).times(self.seeds * jobs)
-        memory = max(row.memory, self.weights + max(judges, drift.peak))
-        return replace(row, usage=usage, memory=memory, reference=0, disk=disk)
-
-    def _other_jobs(self, sampled: bool) -> int:
-        """Jobs of seconds, without a model: prompts, pairs, parts put together, tables and figures."""
-        gathered = sampled * (self.sampling.shards > 1) + len(self.methods) * (self.evaluation.shards > 1)
-        return 3 + len(self.described.get("figures") or ()) + self.seeds * (sampled + gathered)
+            usage = usage + self._drawn("greedy", self.counts.get("test", 0), jobs).usage
+        for section, judge in self.judges.items():  # one after the other, each given back before the next
+            judged = judge.usage(kept * (settings.best_of if section == "scorer" else 1) / jobs)
+            usage, peak = usage + judged.times(self.seeds * jobs), max(peak, judge.weights + judged.peak)
+        for part in self.rehearsal.system.trainable if kept else ():
+            nodes = sum(node.component == part for node in self.rehearsal.system.nodes)
+            together = self.rehearsal.system.components[part].batch_size // nodes
+            rows = min(DRIFT_ROWS, max(1, together), math.ceil(kept / jobs))
+            drift = self.rehearsal.drift(part, rows)
+            usage, peak = usage + drift.times(self.seeds * kept / rows), max(peak, drift.peak)
+        peak, disk = max(row.peak_bytes, self.model["weights"] + peak), row.disk_bytes / settings.best_of
+        return replace(row, usage=usage, peak_bytes=peak, reference_bytes=0, disk_bytes=disk)
 
 
-def plan_systems(config: Config, **settings: Any) -> tuple[list[Row], list[SystemPlan]]:
-    """The rows of every system and of what all of them come to, and the systems; settings as `SystemPlan` has them."""
-    systems = [SystemPlan(config, name, **settings) for name in config["systems"]]
-    study = 2 if "theory" in (config.get("studies") or {}) else 0
-    return [*(row for system in systems for row in system.rows()), Row("all systems", OTHERS, 3 + study)], systems
+def plan_systems(config: Config, **settings: Any) -> tuple[list[Row], list[SystemPlan], list[str]]:
+    """The rows of every system, the systems that are planned, and the others' names.
+
+    A system with a model of the workflow's own making is not planned: it takes minutes. Settings as `SystemPlan`'s.
+    """
+
+    def is_made_here(name: str) -> bool:
+        models = loaded(load_benchmark(name, system_config(config, name)))
+        return any(each.model is None for each in models.values())
+
+    made = [name for name in config["systems"] if is_made_here(name)]
+    systems = [SystemPlan(config, name, **settings) for name in config["systems"] if name not in made]
+    return [row for system in systems for row in system.rows()], systems, made

@@ -80,7 +80,7 @@ def test_the_table_has_a_line_for_each_rule_and_says_what_it_rests_on(
     assert main(["plan", str(config), "--alone"]) == 0
     printed = capsys.readouterr().out
     lines = {" ".join(line.split("  ")[0].split()) for line in printed.splitlines()}
-    assert {"sample", "score", "train direct, separate", "evaluate before, direct, separate", "other jobs"} <= lines
+    assert {"sample", "score", "train direct, separate", "evaluate before, direct, separate"} <= lines
     for told in ("GPU-hours", "H100 80", "largest peak", "HuggingFaceTB/SmolLM2-135M-Instruct", "prompts assumed"):
         assert told in printed
     assert max(map(len, printed.split("In all")[0].splitlines())) <= 200

@@ -1,5 +1,8 @@
 """Counting on the meta device agrees with arithmetic by hand and with torch's own counter."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -7,16 +10,14 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
-from sysdpo.plan.meter import Meter, Usage, reserve_gradients
+from sysdpo.plan.meter import Meter, Usage
 
 FLOAT = 4
 
 
 def measured(run) -> Usage:
-    with torch.device("meta"), Meter() as meter, meter.phase() as found:
-        kept = run()
-    del kept
-    return found[0]
+    with torch.device("meta"):
+        return Meter().measured(run)
 
 
 def test_a_product_of_matrices_is_two_operations_for_each_of_its_terms() -> None:
@@ -77,23 +78,50 @@ def recomputed(blocks: nn.Module, value: torch.Tensor) -> torch.Tensor:
     return value
 
 
+def forwards(through: Callable[..., torch.Tensor], blocks: nn.Module, value: torch.Tensor, kept: list) -> None:
+    kept.append(through(blocks, value).sum())
+
+
 def test_recomputed_activations_are_not_kept_but_counted_again() -> None:
     kept = {}
     for through in (plain, recomputed):
+        loss: list[torch.Tensor] = []
         with torch.device("meta"):
-            blocks = network()
-            reserve_gradients(blocks)
-        with torch.device("meta"), Meter() as meter:
-            value = torch.empty(256, 16, requires_grad=True)
-            with meter.phase() as forward:
-                loss = through(blocks, value).sum()
-            with meter.phase() as backward:
-                loss.backward()
-        kept[through] = forward[0].kept
+            blocks, value = network(), torch.empty(256, 16, requires_grad=True)
+        for weight in blocks.parameters():
+            weight.grad = torch.zeros_like(weight)
+        meter = Meter(blocks)
+        forward = meter.measured(partial(forwards, through, blocks, value, loss))
+        backward = meter.measured(lambda kept=loss: kept[0].backward())
+        kept[through] = forward.kept
         with FlopCounterMode(display=False) as counter:
             through(network(), torch.zeros(256, 16, requires_grad=True)).sum().backward()
-        assert forward[0].total_flops + backward[0].total_flops == counter.get_total_flops()
+        assert forward.total_flops + backward.total_flops == counter.get_total_flops()
     assert kept[recomputed] < kept[plain] / 5
+
+
+def test_weights_in_another_format_for_a_while_take_no_more_afterwards() -> None:
+    with torch.device("meta"):
+        module = nn.Linear(100, 100).to(torch.bfloat16)
+    usage = Meter(module).measured(lambda: module.float().bfloat16())
+    assert usage.kept == 0
+    assert 100 * 100 * 2 < usage.peak <= 100 * 100 * 4 + 400
+
+
+def test_what_is_moved_to_the_host_takes_no_memory() -> None:
+    def move() -> torch.Tensor:
+        return torch.empty(1000).cpu()
+
+    usage = measured(move)
+    assert (usage.peak, usage.kept) == (1000 * FLOAT, 0)
+
+
+def test_numbers_of_real_tensors_are_left_alone() -> None:
+    value = torch.arange(5.0)
+    Meter().measured(lambda: value + 1)
+    found = []
+    Meter().measured(lambda: found.append(value + 1))
+    assert found[0].tolist() == [1, 2, 3, 4, 5]
 
 
 def test_attention_never_holds_all_its_weights() -> None:
@@ -110,9 +138,8 @@ def test_attention_with_fewer_keys_than_queries_costs_the_same() -> None:
     assert usage.total_flops == 8 * (2 * 2 * 32 * 32 * 4)
 
 
-def test_usages_one_after_the_other_and_side_by_side() -> None:
+def test_usages_one_after_the_other() -> None:
     one = Usage({torch.float32: 10}, peak=5, kept=2, read=1)
     two = Usage({torch.float32: 1, torch.bfloat16: 3}, peak=7, kept=1)
     assert one + two == Usage({torch.float32: 11, torch.bfloat16: 3}, peak=7, kept=1, read=1)
     assert one.times(3) == Usage({torch.float32: 30}, peak=5, kept=2, read=3)
-    assert one.rows(3) == Usage({torch.float32: 30}, peak=15, kept=6, read=1)

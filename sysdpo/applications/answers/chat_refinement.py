@@ -5,7 +5,7 @@ preferences come from a data set in the layout of Intel/orca_dpo_pairs, and a re
 Which data, models and prompts is our choice.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from sysdpo.base.errors import UserError
 from sysdpo.base.files import require_columns
 from sysdpo.base.seeds import numpy_generator
 from sysdpo.components.settings import LanguageModelSettings
+from sysdpo.method.benchmark import Judge
 from sysdpo.method.component import Component
 from sysdpo.method.description import Description, Metric, Texts
 from sysdpo.method.preferences import as_frame
@@ -147,6 +148,18 @@ class ChatRefinementBenchmark:
             settings = part.arguments
             components[name] = LanguageModel.from_pretrained(settings.pop("model"), **settings)
         return System(self.inputs, self.nodes, components)
+
+    def loaded(self) -> Mapping[str, LanguageModelSettings]:
+        """The components as they are."""
+        return self.components
+
+    def judges(self) -> Mapping[str, Judge]:
+        """The scorer and, where there is one, the judge."""
+        return {
+            section: Judge(settings.model, settings.batch_size, settings.dtype, settings.max_length)
+            for section, settings in (("scorer", self.scorer), ("judge", self.judge))
+            if settings is not None
+        }
 
     def score(self, prompts: pd.DataFrame, trajectories: pd.DataFrame, foundation: Path) -> pd.DataFrame:
         """The reward of the final answer; the draft has no part in it."""

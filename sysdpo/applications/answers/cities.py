@@ -113,6 +113,8 @@ class CitiesWorld:
         "second": ("smollm2", SECOND_TEMPLATE),
     }
 
+    public_models: Mapping[str, str] = {"smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct"}
+
     def __init__(self, settings: Cities, foundation: CitiesFoundation):
         self.foundations = {"smollm2": partial(self._make_model, foundation.smollm2)}
         self.cities = split(list(COUNTRY_OF), settings.unseen)

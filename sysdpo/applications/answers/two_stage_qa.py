@@ -15,6 +15,8 @@ from sysdpo.base.errors import UserError
 from sysdpo.base.files import require_columns
 from sysdpo.base.functions import load_function
 from sysdpo.base.settings import without
+from sysdpo.components.settings import LanguageModelSettings
+from sysdpo.method.benchmark import Judge
 from sysdpo.method.component import Component
 from sysdpo.method.description import Description, Metric, Texts
 from sysdpo.method.system import Node, System
@@ -51,6 +53,8 @@ class World(Protocol):
 
     foundations: Mapping[str, Callable[[int, Path], None]]
     """How each foundation model is made: from a seed, into a folder."""
+
+    # Of those that are copies of a public model, `public_models` may name its hub id.
 
     default_components: Mapping[str, tuple[str, str]]
     """For a component whose `model` is null: the foundation model it takes, and that model's prompt template."""
@@ -93,17 +97,34 @@ class TwoStageQABenchmark:
         components: dict[str, Component] = {}
         for name, settings in self.components.items():
             given = settings.arguments
-            model, template = given.pop("model"), given.pop("template")
-            if model is None:
-                folder, own_template = self.world.default_components[name]
-                model, template = foundation / folder, template or own_template
-            elif template is None:
-                raise UserError(
-                    f"{self.where}.components.{name}.template: it should be given for the model '{model}', with {{0}} "
-                    "for the question and, for the second, {1} for the draft"
-                )
+            model = given.pop("model") or foundation / self.world.default_components[name][0]
+            template = given.pop("template") or self._template(name)
             components[name] = LanguageModel.from_pretrained(model, template=template, **given)
         return System(self.inputs, self.nodes, components)
+
+    def _template(self, name: str) -> str:
+        model = self.components[name].model
+        if model is None:
+            return self.world.default_components[name][1]
+        raise UserError(
+            f"{self.where}.components.{name}.template: it should be given for the model '{model}', with {{0}} for the "
+            "question and, for the second, {1} for the draft"
+        )
+
+    def loaded(self) -> Mapping[str, LanguageModelSettings]:
+        """The components with the world's templates, and the public model that a foundation model is a copy of."""
+        public = getattr(self.world, "public_models", {})
+        return {
+            name: settings.changed(
+                model=settings.model or public.get(self.world.default_components[name][0]),
+                template=settings.template or self._template(name),
+            )
+            for name, settings in self.components.items()
+        }
+
+    def judges(self) -> Mapping[str, Judge]:
+        """None: the world says which answers are right."""
+        return {}
 
     def score(self, prompts: pd.DataFrame, trajectories: pd.DataFrame, foundation: Path) -> pd.DataFrame:
         """1.0 where the final answer is right, else 0.0."""

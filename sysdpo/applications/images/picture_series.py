@@ -3,7 +3,7 @@
 The graph is that of `progressive_images`. Nothing is made here: writer, painter and judges are hub ids or folders.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from sysdpo.applications.images.shown import COMPONENTS, METRICS, PICTURES, READ
 from sysdpo.base.errors import UserError
 from sysdpo.base.files import require_columns
 from sysdpo.base.seeds import numpy_generator
+from sysdpo.components.settings import DiffusionSettings, LanguageModelSettings
+from sysdpo.method.benchmark import Judge
 from sysdpo.method.component import Component
 from sysdpo.method.description import Description, Metric
 from sysdpo.method.function import Function
@@ -74,7 +76,15 @@ class PictureSeriesBenchmark:
     def __init__(self, settings: PictureSeries, where: str):
         self.settings, self.where = settings, where
         self.scorer, self.judge = settings.scorer, settings.judge
-        self.components = settings.components.fields
+        writer, painter = settings.components.writer, settings.components.painter
+        own = {
+            "template": writer.template or "{0}",
+            "system_prompt": SYSTEM_PROMPT if writer.system_prompt is None else writer.system_prompt,
+        }
+        self.components: dict[str, LanguageModelSettings | DiffusionSettings] = {
+            "writer": writer.changed(**own),
+            "painter": painter,
+        }
         self.foundations: dict[str, Callable[[int, Path], None]] = {}
         self.clips = [each for each in (self.judge, self.scorer) if each is not None and each.kind == "clip"]
         self.description = self._described()
@@ -139,16 +149,25 @@ class PictureSeriesBenchmark:
         from sysdpo.components.diffusion import DiffusionModel
         from sysdpo.components.language import LanguageModel
 
-        writer, painter = self.settings.components.writer.arguments, self.settings.components.painter.arguments
-        writer["template"] = writer["template"] or "{0}"
-        if writer["system_prompt"] is None:
-            writer["system_prompt"] = SYSTEM_PROMPT
+        writer, painter = self.components["writer"].arguments, self.components["painter"].arguments
         components: dict[str, Component] = {
             "writer": LanguageModel.from_pretrained(writer.pop("model"), **writer),
             "painter": DiffusionModel.from_pretrained(painter.pop("model"), **painter),
             **{f"parser_{n}": Function(lambda answer, n=n: nth_of_three(str(answer), n)) for n in (1, 2, 3)},
         }
         return System(self.inputs, self.nodes, components)
+
+    def loaded(self) -> Mapping[str, LanguageModelSettings | DiffusionSettings]:
+        """The components as they are."""
+        return self.components
+
+    def judges(self) -> Mapping[str, Judge]:
+        """The scorer and, where there is one, the judge."""
+        return {
+            section: Judge(settings.model, settings.batch_size, settings.dtype)
+            for section, settings in (("scorer", self.scorer), ("judge", self.judge))
+            if settings is not None
+        }
 
     def score(self, prompts: pd.DataFrame, trajectories: pd.DataFrame, foundation: Path) -> pd.DataFrame:
         """The preference score `q`, and `attribute_1..3`: how far each image is from `low` to `high`, in [0, 1]."""

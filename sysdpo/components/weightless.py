@@ -1,0 +1,156 @@
+"""Components from their models' configurations alone, on torch's meta device: all shapes, no weights.
+
+What stands in for a tokenizer whose files are not there gives as many tokens, not the same ones.
+"""
+
+import inspect
+import json
+import math
+import zlib
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from accelerate import init_empty_weights
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from torch import nn
+from transformers import PreTrainedTokenizerFast
+
+from sysdpo.base.errors import UserError
+from sysdpo.base.functions import load_function
+from sysdpo.base.settings import without
+from sysdpo.components.diffusion import DiffusionModel
+from sysdpo.components.language import LanguageModel
+from sysdpo.components.loading import load_tokenizer
+from sysdpo.components.pipelines import INDEX, part_class
+from sysdpo.components.settings import DiffusionSettings, LanguageModelSettings
+
+TOKENS_A_WORD = 1.4  # of English, with its punctuation: a little more than tokenizers need on average
+MESSAGE_TOKENS = 10  # what a chat template puts around a message
+KNOWN_TOKENS = 50
+T5_TOKENS = 256  # of a prompt, for text encoders that have positions for any number
+NOT_LOADED = {"safety_checker": None, "requires_safety_checker": False, "add_watermarker": False}
+
+
+def weightless_language_model(settings: LanguageModelSettings, folder: Path) -> LanguageModel:
+    """The language model of a folder with a `config.json`, and its own tokenizer where that lies beside it.
+
+    It is never held in four bits. Where there is no template, the prompt is the node's first input.
+    """
+    with torch.device("meta"):
+        config = transformers.AutoConfig.from_pretrained(folder)
+        network = transformers.AutoModelForCausalLM.from_config(config, dtype=getattr(torch, settings.dtype))
+    has_tokenizer = (folder / "tokenizer_config.json").is_file()
+    tokenizer: Any = load_tokenizer(folder) if has_tokenizer else CountingTokenizer()
+    given = without(settings.arguments, ("model", "revision", "dtype", "load_in_4bit"))
+    with init_empty_weights():
+        return LanguageModel(network, tokenizer, **given | {"template": settings.template or "{0}"})
+
+
+def weightless_diffusion_model(settings: DiffusionSettings, folder: Path) -> DiffusionModel:
+    """The pipeline of a folder with a `model_index.json` and its parts' configurations, without a safety checker."""
+    index, dtype = _read(folder / INDEX), getattr(torch, settings.dtype)
+    parts: dict[str, Any] = {}
+    for name, described in index.items():
+        if isinstance(described, list) and described[0] is not None and name not in NOT_LOADED:
+            parts[name] = _part(part_class(described), folder / name, dtype)
+    encoders = [part for name, part in parts.items() if name.startswith("text_encoder")]
+    tokenizers = [name for name in parts if name.startswith("tokenizer")]
+    for name, encoder in zip(tokenizers, encoders, strict=True):
+        longest = getattr(encoder.config, "max_position_embeddings", T5_TOKENS)
+        parts[name] = parts[name] or _padding_tokenizer(longest)
+    kind: Any = load_function(settings.pipeline, "pipeline")
+    if kind is diffusers.DiffusionPipeline:
+        kind = getattr(diffusers, index["_class_name"])
+    known = inspect.signature(kind.__init__).parameters
+    others = {name: value for name, value in (index | NOT_LOADED).items() if name in known}
+    given = without(settings.arguments, ("model", "revision", "variant", "pipeline", "dtype"))
+    with init_empty_weights():
+        return DiffusionModel(kind(**others | parts), **given)
+
+
+def _part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """A part of a pipeline; None where its folder has nothing that says what it is."""
+    if hasattr(kind, "set_timesteps"):
+        return kind.from_config(_read(folder / "scheduler_config.json"))
+    if (folder / "tokenizer_config.json").is_file():
+        return kind.from_pretrained(folder)
+    if not (folder / "config.json").is_file():
+        return None
+    with torch.device("meta"):
+        if hasattr(kind, "load_config"):
+            return kind.from_config(_read(folder / "config.json")).to(dtype)
+        return kind(kind.config_class.from_pretrained(folder)).to(dtype)
+
+
+def weightless_judge(folder: Path, dtype: str) -> Any:
+    """A frozen model that scores images or texts; None where the folder's `config.json` is none of transformers'."""
+    described = _read(folder / "config.json")
+    if "model_type" not in described:
+        return None
+    kind = getattr(transformers, (described.get("architectures") or ["AutoModelForSequenceClassification"])[0])
+    with torch.device("meta"):
+        config = transformers.AutoConfig.from_pretrained(folder)
+        return kind._from_config(config, dtype=getattr(torch, dtype)).requires_grad_(False).eval()
+
+
+def networks_of(*components: Any) -> list[nn.Module]:
+    """All networks of these components; none of those that are functions."""
+    models = [part.model for part in components if isinstance(part, LanguageModel)]
+    pipelines = [part.pipeline for part in components if isinstance(part, DiffusionModel)]
+    parts = [part for pipeline in pipelines for part in pipeline.components.values()]
+    return [part for part in (*models, *parts) if isinstance(part, nn.Module)]
+
+
+def parameters(*networks: nn.Module, trained: bool = False) -> int:
+    """How many weights networks have, or of these how many are trained."""
+    weights = nn.ModuleList(networks).parameters()
+    return sum(weight.numel() for weight in weights if weight.requires_grad or not trained)
+
+
+def weight_bytes(*networks: nn.Module, frozen: bool = False) -> float:
+    """What weights and buffers take, or those alone that are not trained."""
+    every = nn.ModuleList(networks)
+    return sum(each.nbytes for each in (*every.parameters(), *every.buffers()) if not (frozen and each.requires_grad))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"model: '{path}' should be a model's configuration in JSON ({error})") from error
+
+
+class CountingTokenizer:
+    """Stands in for a language model's tokenizer: so many tokens a word, equal ones for equal beginnings."""
+
+    chat_template = ""
+    bos_token_id = eos_token_id = 1
+    all_special_ids = (1,)
+    added_tokens_decoder: Mapping[int, Any] = {}
+
+    def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
+        """Token ids under `input_ids`."""
+        words = text.split()
+        ends = pairwise(math.ceil(TOKENS_A_WORD * count) for count in range(len(words) + 1))
+        spans = zip(words, ends, strict=True)
+        tokens = [zlib.crc32(word.encode()) % KNOWN_TOKENS for word, (start, end) in spans for _ in range(start, end)]
+        return {"input_ids": tokens}
+
+    def apply_chat_template(self, messages: Any, *, tokenize: bool = True, **_: Any) -> Any:
+        """The messages one after the other, each in what a template puts around it."""
+        if not tokenize:
+            return "".join(message["content"] for message in messages)
+        return [token for each in messages for token in [0] * MESSAGE_TOKENS + self(each["content"])["input_ids"]]
+
+
+def _padding_tokenizer(longest: int) -> PreTrainedTokenizerFast:
+    """Stands in for a text encoder's tokenizer, where every prompt is padded to its longest."""
+    words = Tokenizer(WordLevel({"<unk>": 0}, unk_token="<unk>"))
+    special = {"unk_token": "<unk>", "pad_token": "<unk>"}
+    return PreTrainedTokenizerFast(tokenizer_object=words, model_max_length=longest, **special)

@@ -1,0 +1,41 @@
+"""What a model takes that scores trajectories: their pictures one by one, or the conversations that they are."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from sysdpo.components.weightless import parameters, weight_bytes
+from sysdpo.method.benchmark import Judge
+from sysdpo.plan.meter import NOTHING, Meter, Usage
+
+IMAGE_SIDE = 224  # pixels, of classifiers that do not say
+
+
+class Judging:
+    """A frozen model. tokens: of a conversation as usual, and of the longest. images: of a trajectory."""
+
+    def __init__(self, network: Any, judge: Judge, *, tokens: tuple[int, int], images: int):
+        self.model, self.parameters, self.weights = judge.model, parameters(network), weight_bytes(network)
+        self.network = getattr(network, "vision_model", network)
+        self.sees = self.network.main_input_name == "pixel_values"
+        # A decoder that knows no padding scores one text at a time.
+        padded = self.sees or getattr(network.config, "pad_token_id", None) is not None
+        self.batch_size = judge.batch_size if padded else 1
+        limits = (judge.max_length, getattr(network.config, "max_position_embeddings", None))
+        lengths = [min([each, *filter(None, limits)]) for each in tokens]
+        self.images, self.tokens = (images, 0) if self.sees else (0, lengths[0])
+        usual, most = map(self._one, lengths)
+        self.one = replace(usual, peak=most.peak)
+
+    @torch.no_grad()
+    def _one(self, tokens: int) -> Usage:
+        side, dtype = getattr(self.network.config, "image_size", IMAGE_SIDE), self.network.dtype
+        with torch.device("meta"):
+            read = torch.empty(1, 3, side, side, dtype=dtype) if self.sees else torch.zeros(1, tokens, dtype=torch.long)
+            return Meter(self.network).measured(lambda: self.network(**{self.network.main_input_name: read}))
+
+    def usage(self, trajectories: float) -> Usage:
+        """So many trajectories, `batch_size` at a time."""
+        rows = trajectories * (self.images if self.sees else 1)
+        return replace(self.one.times(rows), peak=self.one.peak * min(rows, self.batch_size)) if rows else NOTHING

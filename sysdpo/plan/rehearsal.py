@@ -1,0 +1,151 @@
+"""A system's computations, each run once on the meta device by the code that a run runs."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from sysdpo.components.diffusion import DiffusionModel
+from sysdpo.components.language import LanguageModel
+from sysdpo.components.weightless import networks_of
+from sysdpo.method.component import LogProbs, Remembering
+from sysdpo.method.evidence import Assignment, Hidden, witness
+from sysdpo.method.objectives import trained_components
+from sysdpo.method.settings import MethodSettings
+from sysdpo.method.system import Node, System, conditions_of
+from sysdpo.method.training import pair_loss
+from sysdpo.plan.meter import Meter, Usage
+from sysdpo.plan.models import Held
+from sysdpo.plan.sampling import drawing, generation
+from sysdpo.plan.texts import trajectories
+
+CLOSE = 0.1  # of a length
+
+Inputs = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Update:
+    """What some pairs take at once: the `first` time, and `again`, with other noise, when frozen parts have spoken.
+
+    peak: bytes beside weights and gradients. rows: that each component sees.
+    """
+
+    first: Usage
+    again: Usage
+    peak: float
+    rows: Mapping[str, int]
+
+
+class Rehearsal:
+    """A system on the meta device. inputs: typical ones, whose arithmetic is counted, and the longest, which must fit.
+
+    held: what each component's weights take.
+    """
+
+    def __init__(self, system: System, inputs: Sequence[Inputs], held: Mapping[str, Held]):
+        self.system, self.held, (self.typical, self.longest) = system, held, inputs
+        parts = system.components.items()
+        self.language_models = {name: part for name, part in parts if isinstance(part, LanguageModel)}
+        self.diffusion_models = {name: part for name, part in parts if isinstance(part, DiffusionModel)}
+        lengths = [(self.prompt(name, self.typical), self.prompt(name, self.longest)) for name in self.language_models]
+        if all(usual >= (1 - CLOSE) * most for usual, most in lengths):
+            self.typical = self.longest
+        self._rows: Counter[str] = Counter()
+        for name, part in parts:
+            part.log_probs = partial(self._log_probs, name, part.log_probs)  # type: ignore[method-assign]
+            for weight in part.trainable_parameters():
+                weight.grad = weight.detach().clone()
+        self.meter = Meter(*networks_of(*system.components.values()))
+        self._known: dict[Any, Any] = {}
+
+    def _log_probs(self, name: str, log_probs: Any, conditions: Any, values: Any, *, draw: Any) -> LogProbs:
+        self._rows[name] += len(values)
+        return log_probs(conditions, values, draw=draw)
+
+    def prompt(self, name: str, inputs: Inputs) -> int:
+        """The tokens of the longest prompt that a language model reads."""
+        values, model = trajectories(self.system, inputs, 1), self.language_models[name]
+        nodes = [node for node in self.system.nodes if node.component == name]
+        return max(len(model.encode_prompt(conditions_of(node, values)[0])) for node in nodes)
+
+    def tokens(self, name: str) -> int:
+        """A language model's typical prompt with its answer."""
+        return self.prompt(name, self.typical) + self.language_models[name].max_new_tokens
+
+    def sampling(self, node: Node, rows: int) -> Usage:
+        """Values of a model's node for so many trajectories at once."""
+        if node.component in self.language_models:
+            return self.generation(node, rows, shares=True)
+        model = self.diffusion_models[node.component]
+        key = ("drawing", node.component, rows)  # what a picture takes does not depend on its prompt
+        return self._measured(key, rows, lambda values: drawing(self.meter, model, conditions_of(node, values)))
+
+    def generation(self, node: Node, rows: int, **how: Any) -> Usage:
+        """Completions at a language model's node for so many prompts at once, as `sampling.generation` has them."""
+        model, weights = self.language_models[node.component], self.held[node.component].whole
+
+        def run(values: dict[str, list[Any]]) -> Usage:
+            prompts = [model.encode_prompt(condition) for condition in conditions_of(node, values)]
+            return generation(self.meter, model, prompts, weights, **how)
+
+        return self._measured((node.name, rows, *how.items()), rows, run)
+
+    def drift(self, name: str, rows: int) -> Usage:
+        """How far a component is from its reference, by so many trajectories at once."""
+
+        def run(values: dict[str, list[Any]]) -> Usage:
+            return self.meter.measured(lambda: self.system.drift(values, draw=range(rows), components=[name]))
+
+        return self._measured(("drift", name, rows), rows, run)
+
+    def _measured(self, key: Any, rows: int, run: Callable[[dict[str, list[Any]]], Usage]) -> Usage:
+        """The arithmetic of so many typical trajectories and the memory of the longest; each `key` is run once."""
+        if key not in self._known:
+            longest = run(trajectories(self.system, self.longest, rows))
+            is_one = self.typical is self.longest
+            typical = longest if is_one else run(trajectories(self.system, self.typical, rows))
+            self._known[key] = replace(typical, peak=longest.peak)
+        return self._known[key]
+
+    def update(self, settings: MethodSettings, pairs: int) -> Update:
+        """The gradients of a method's loss on so many pairs at once."""
+        trained = trained_components(settings.objective, self.system.trainable)
+        candidates = settings.candidates if "hidden" in settings.intermediates else None
+        key = (*trained, *sorted(settings.intermediates), repr(candidates), pairs)
+        if key not in self._known:
+            first, again = self._update(settings, trained, self.typical, pairs)
+            rows, peak = dict(self._rows), first.peak
+            if self.typical is not self.longest:
+                peak = self._update(settings, trained, self.longest, pairs)[0].peak
+            self._known[key] = Update(first, again, peak, rows)
+        return self._known[key]
+
+    def _update(self, settings: MethodSettings, trained: list[str], inputs: Inputs, pairs: int) -> list[Usage]:
+        asked, found = witness(self.system, settings), []
+        memories = [part.memories for part in self.system.components.values() if isinstance(part, Remembering)]
+        values = trajectories(self.system, inputs, pairs, 2)
+        seen = {name: values[name] for name in asked.variables(values)}
+        keys = [str(number) for number in range(pairs)] * 2
+        for draw in (0, 1):
+            for part in (asked, getattr(asked, "hidden", None)):
+                if isinstance(part, Hidden):
+                    part.sets = self._assignments(part, inputs, pairs)
+            self._rows.clear()
+            noise = [draw * pairs + number for number in range(pairs)] * 2
+            evidence = partial(asked.evidence, seen, keys, draw=noise, components=trained)
+            found.append(self.meter.measured(lambda: pair_loss(evidence(), settings)[0].backward()))  # noqa: B023
+            if not any(kind for memory in memories for kind in memory.values()):  # then a second time is as the first
+                return [*found, *found]
+        for memory in memories:
+            for kind in memory.values():
+                kind.clear()
+        return found
+
+    def _assignments(self, hidden: Hidden, inputs: Inputs, pairs: int) -> dict[str, list[Assignment]]:
+        """As if they had been generated: so many for each prompt, no two alike."""
+        count = hidden.settings.count
+        values = trajectories(self.system, inputs, pairs, count)
+        rows = [{node.name: values[node.name][row] for node in hidden.hidden} for row in range(pairs * count)]
+        return {str(number): [Assignment(row, 0.0) for row in rows[number::pairs]] for number in range(pairs)}

@@ -1,0 +1,87 @@
+"""What it takes to generate: completions and candidates token by token, and pictures step by step."""
+
+import inspect
+from typing import Any
+
+import torch
+
+from sysdpo.components.diffusion import DiffusionModel
+from sysdpo.components.language import LanguageModel, _GumbelNoise
+from sysdpo.components.lora import merged
+from sysdpo.plan.meter import Meter, Usage
+from sysdpo.plan.texts import image_size
+
+
+@torch.no_grad()
+def generation(
+    meter: Meter, model: LanguageModel, prompts: list[list[int]], weights: float, *, width: int = 1, shares: bool
+) -> Usage:
+    """`width` completions of each prompt; `shares`: whether what all prompts begin with is read once.
+
+    weights: the model's, in bytes, which every token reads. All completions go on for `max_new_tokens`, as one of a
+    batch is taken to do. What a token takes grows evenly with how many there are before it, so the second one and the
+    last are run, and stand for those between.
+    """
+    steps = model.max_new_tokens - 1
+    reading, second = _read_and_continue(meter, model, prompts, width, shares)
+    if not steps:
+        return Usage(reading.flops, reading.peak, read=weights)
+    longer = [[*prompt, *[0] * (steps - 1)] for prompt in prompts]
+    everything, last = _read_and_continue(meter, model, longer, width, shares)
+    between = (second + last).times(steps / 2)
+    read = (steps + 1) * weights + steps * (reading.kept + everything.kept) / 2
+    return Usage((reading + between).flops, max(reading.peak, everything.kept + last.peak), read=read)
+
+
+def _read_and_continue(
+    meter: Meter, model: LanguageModel, prompts: list[list[int]], width: int, shares: bool
+) -> tuple[Usage, Usage]:
+    """Reading prompts into a cache, which is kept, and one token more of each of `width` completions."""
+    told: dict[str, Any] = {"use_cache": True, "logits_to_keep": 1}
+    name, rows = model.architecture.cache, torch.arange(len(prompts), device=model.device).repeat_interleave(width)
+
+    def read() -> None:
+        input_ids, mask = model._pad(prompts)
+        shared = model._encode_shared(prompts, padding=(~mask).sum(1)) if shares else None
+        known = 0 if shared is None else shared.get_seq_length()
+        told[name] = model.architecture.new_cache() if shared is None else shared
+        model.model(input_ids=input_ids[:, known:], **told)
+        if width > 1:
+            told[name].reorder_cache(rows)
+
+    def go_on() -> None:
+        token = torch.zeros_like(rows)[:, None]
+        scores = model.model(input_ids=token, **told).logits[:, -1].to(torch.float32, copy=True)
+        _GumbelNoise(range(len(rows)), 1.0)(token, scores)
+
+    return meter.measured(read), meter.measured(go_on)
+
+
+@torch.no_grad()
+def drawing(meter: Meter, model: DiffusionModel, conditions: list[tuple[Any, ...]]) -> Usage:
+    """A picture for each condition: its prompt is read, its latents denoised step by step and decoded."""
+    pipeline, vae, count = model.pipeline, model.pipeline.vae, len(conditions)
+    usual = inspect.signature(pipeline.__call__).parameters["guidance_scale"].default
+    guided = 2 if model.sampling.get("guidance_scale", usual) > 1 else 1
+    side = [pixels // pipeline.vae_scale_factor for pixels in image_size(model)]
+    latents = torch.empty(count, model.denoiser.config.in_channels, *side, device=model.device)
+    # Some schedulers call the denoiser more often than `num_inference_steps`.
+    pipeline.scheduler.set_timesteps(model.sampling["num_inference_steps"])
+
+    def read() -> dict[str, torch.Tensor]:
+        encoded = model.encoders.prompts([str(condition[0]) for condition in conditions], model.device)
+        return {name: part.repeat(guided, *[1] * (part.dim() - 1)) for name, part in encoded.items()}
+
+    def decode() -> None:
+        shipped = vae.dtype
+        if shipped == torch.float16 and vae.config.get("force_upcast"):  # as the pipelines do
+            vae.to(torch.float32)
+        vae.decode(latents.to(vae.dtype), return_dict=False)
+        vae.to(shipped)
+
+    reading, told, step = meter.measured(read), read(), torch.zeros(count * guided, dtype=torch.long)
+    with merged(model.denoiser):
+        denoising = meter.measured(lambda: model._predicted(latents.repeat(guided, 1, 1, 1), step, told))
+    for memory in model.memories.values():
+        memory.clear()
+    return reading + denoising.times(len(pipeline.scheduler.timesteps)) + meter.measured(decode)

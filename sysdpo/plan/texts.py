@@ -1,0 +1,76 @@
+"""Texts and pictures that stand for those of a run: as long or as large, and no two alike.
+
+Nothing is known of what pretrained models say, so all answers are taken to be `max_new_tokens` long, the most they can
+be, and each unlike any other.
+"""
+
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from sysdpo.components.diffusion import DiffusionModel
+from sysdpo.components.language import LanguageModel
+from sysdpo.components.weightless import KNOWN_TOKENS, TOKENS_A_WORD
+from sysdpo.method.benchmark import Benchmark
+from sysdpo.method.system import System, conditions_of
+from sysdpo.method.values import Completion
+
+CHARACTERS_A_TOKEN = 4
+USUAL = 0.9  # the quantile of lengths: a batch is padded to its longest
+
+_numbers = itertools.count()
+
+
+def known_inputs(benchmark: Benchmark, described: Mapping[str, Any]) -> list[dict[str, str]] | None:
+    """A system's inputs as usual, and at their longest; None where they come from a data set that is not here."""
+    data = described.get("data") or {}
+    if data and not any(isinstance(value, str) and Path(value).exists() for value in data.values()):
+        return None
+    prompts = benchmark.prompts()
+    ranked = {name: sorted(prompts[name].astype(str), key=lambda text: len(text.split())) for name in benchmark.inputs}
+    return [{name: texts[int(share * (len(texts) - 1))] for name, texts in ranked.items()} for share in (USUAL, 1)]
+
+
+def assumed_inputs(benchmark: Benchmark, described: Mapping[str, Any], tokens: int) -> list[dict[str, str]]:
+    """Inputs of so many tokens together, and of as many as the data set's `max_prompt_characters` allows."""
+    most = (described.get("data") or {}).get("max_prompt_characters", 0) // CHARACTERS_A_TOKEN
+    shares = [each / len(benchmark.inputs) for each in (tokens, max(tokens, most))]
+    return [dict.fromkeys(benchmark.inputs, _text(share)) for share in shares]
+
+
+def trajectories(system: System, inputs: Mapping[str, str], prompts: int, samples: int = 1) -> dict[str, list[Any]]:
+    """All variables' values: the first sample of so many prompts, then the second of each, and so on."""
+    numbers = list(itertools.islice(_numbers, prompts)) * samples
+    values: dict[str, list[Any]] = {
+        name: [f"{number} {text.partition(' ')[2]}" for number in numbers] for name, text in inputs.items()
+    }
+    for node in system.nodes:
+        component = system.components[node.component]
+        if isinstance(component, LanguageModel):
+            values[node.name] = [_completion(component) for _ in numbers]
+        elif isinstance(component, DiffusionModel):
+            size = image_size(component)[::-1]
+            values[node.name] = [Image.new("RGB", size, next(_numbers) % 2**24) for _ in numbers]
+        else:
+            values[node.name] = component.sample(conditions_of(node, values), seeds=numbers)
+    return values
+
+
+def _text(tokens: float) -> str:
+    return " ".join([str(next(_numbers)), *["word"] * (round(tokens / TOKENS_A_WORD) - 1)])
+
+
+def _completion(model: LanguageModel) -> Completion:
+    known = min(KNOWN_TOKENS, model.model.get_input_embeddings().num_embeddings)
+    number, length = next(_numbers), model.max_new_tokens
+    tokens = (number // known % known, number % known, *[2] * length)
+    return Completion(_text(length), tokens[:length])
+
+
+def image_size(component: DiffusionModel) -> tuple[int, int]:
+    """Height and width in pixels: as the configuration has them, or what the denoiser was made for."""
+    own = component.denoiser.config.sample_size * component.pipeline.vae_scale_factor
+    return component.sampling.get("height", own), component.sampling.get("width", own)
