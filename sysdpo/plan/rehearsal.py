@@ -29,13 +29,12 @@ Inputs = Mapping[str, str]
 class Update:
     """What some pairs take at once: the `first` time, and `again`, with other noise, when frozen parts have spoken.
 
-    peak: bytes beside weights and gradients. rows: that each component sees.
+    peak: bytes beside weights and gradients.
     """
 
     first: Usage
     again: Usage
     peak: float
-    rows: Mapping[str, int]
 
 
 class Rehearsal:
@@ -52,7 +51,7 @@ class Rehearsal:
         lengths = [(self.prompt(name, self.typical), self.prompt(name, self.longest)) for name in self.language_models]
         if all(usual >= (1 - CLOSE) * most for usual, most in lengths):
             self.typical = self.longest
-        self._rows: Counter[str] = Counter()
+        self._seen: Counter[str] = Counter()
         for name, part in parts:
             part.log_probs = partial(self._log_probs, name, part.log_probs)  # type: ignore[method-assign]
             for weight in part.trainable_parameters():
@@ -61,7 +60,11 @@ class Rehearsal:
         self._known: dict[Any, Any] = {}
 
     def _log_probs(self, name: str, log_probs: Any, conditions: Any, values: Any, *, draw: Any) -> LogProbs:
-        self._rows[name] += len(values)
+        """The component's own, counting what it reads."""
+        if model := self.language_models.get(name):
+            read = sum(len(model.encode_prompt(condition)) for condition in conditions)
+            self._seen["tokens"] += read + sum(len(value.tokens) for value in values)
+        self._seen["images"] += len(values) * (name in self.diffusion_models)
         return log_probs(conditions, values, draw=draw)
 
     def prompt(self, name: str, inputs: Inputs) -> int:
@@ -69,10 +72,6 @@ class Rehearsal:
         values, model = trajectories(self.system, inputs, 1), self.language_models[name]
         nodes = [node for node in self.system.nodes if node.component == name]
         return max(len(model.encode_prompt(conditions_of(node, values)[0])) for node in nodes)
-
-    def tokens(self, name: str) -> int:
-        """A language model's typical prompt with its answer."""
-        return self.prompt(name, self.typical) + self.language_models[name].max_new_tokens
 
     def sampling(self, node: Node, rows: int) -> Usage:
         """Values of a model's node for so many trajectories at once."""
@@ -116,10 +115,9 @@ class Rehearsal:
         key = (*trained, *sorted(settings.intermediates), repr(candidates), pairs)
         if key not in self._known:
             first, again = self._update(settings, trained, self.typical, pairs)
-            rows, peak = dict(self._rows), first.peak
-            if self.typical is not self.longest:
-                peak = self._update(settings, trained, self.longest, pairs)[0].peak
-            self._known[key] = Update(first, again, peak, rows)
+            is_one = self.typical is self.longest
+            longest = first if is_one else self._update(settings, trained, self.longest, pairs)[0]
+            self._known[key] = Update(first, again, longest.peak)
         return self._known[key]
 
     def _update(self, settings: MethodSettings, trained: list[str], inputs: Inputs, pairs: int) -> list[Usage]:
@@ -132,10 +130,11 @@ class Rehearsal:
             for part in (asked, getattr(asked, "hidden", None)):
                 if isinstance(part, Hidden):
                     part.sets = self._assignments(part, inputs, pairs)
-            self._rows.clear()
+            self._seen.clear()
             noise = [draw * pairs + number for number in range(pairs)] * 2
             evidence = partial(asked.evidence, seen, keys, draw=noise, components=trained)
-            found.append(self.meter.measured(lambda: pair_loss(evidence(), settings)[0].backward()))  # noqa: B023
+            usage = self.meter.measured(lambda read=evidence: pair_loss(read(), settings)[0].backward())
+            found.append(replace(usage, **self._seen))
             if not any(kind for memory in memories for kind in memory.values()):  # then a second time is as the first
                 return [*found, *found]
         for memory in memories:

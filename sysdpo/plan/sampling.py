@@ -22,15 +22,16 @@ def generation(
     batch is taken to do. What a token takes grows evenly with how many there are before it, so the second one and the
     last are run, and stand for those between.
     """
-    steps = model.max_new_tokens - 1
+    steps, tokens = model.max_new_tokens - 1, sum(map(len, prompts)) + len(prompts) * width * model.max_new_tokens
     reading, second = _read_and_continue(meter, model, prompts, width, shares)
     if not steps:
-        return Usage(reading.flops, reading.peak, read=weights)
+        return Usage(reading.flops, reading.peak, read=weights, tokens=tokens)
     longer = [[*prompt, *[0] * (steps - 1)] for prompt in prompts]
     everything, last = _read_and_continue(meter, model, longer, width, shares)
     between = (second + last).times(steps / 2)
     read = (steps + 1) * weights + steps * (reading.kept + everything.kept) / 2
-    return Usage((reading + between).flops, max(reading.peak, everything.kept + last.peak), read=read)
+    peak = max(reading.peak, everything.kept + last.peak)
+    return Usage((reading + between).flops, peak, read=read, tokens=tokens)
 
 
 def _read_and_continue(
@@ -84,4 +85,5 @@ def drawing(meter: Meter, model: DiffusionModel, conditions: list[tuple[Any, ...
         denoising = meter.measured(lambda: model._predicted(latents.repeat(guided, 1, 1, 1), step, told))
     for memory in model.memories.values():
         memory.clear()
-    return reading + denoising.times(len(pipeline.scheduler.timesteps)) + meter.measured(decode)
+    denoised = denoising.times(len(pipeline.scheduler.timesteps))
+    return reading + denoised + meter.measured(decode) + Usage({}, images=count)

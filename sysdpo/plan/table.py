@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from sysdpo.plan.cards import CARDS, GIB, Card, start_seconds
+from sysdpo.plan.cards import CARDS, GIB
 from sysdpo.plan.rules import Row, SystemPlan
 
 COLUMNS = ["system", "rule", "jobs", "gpus", "parameters", "trained", "reference_bytes", "peak_bytes"]
@@ -23,15 +23,18 @@ NOT_PLANNED = "Not planned: models that the workflow makes itself. They train in
 
 def plan_table(rows: Sequence[Row]) -> pd.DataFrame:
     """A line a row, in bytes and hours; hours are missing where a job does not fit."""
-    table = pd.DataFrame([vars(row) | {"flops": round(row.usage.total_flops)} for row in rows], columns=COLUMNS)
+    table = pd.DataFrame([vars(row) for row in rows], columns=COLUMNS)
+    for name in ("tokens", "images"):
+        table[name] = [getattr(row.usage, name) for row in rows]
     whole = ["reference_bytes", "peak_bytes", "tokens", "images", "disk_bytes"]
     table[whole] = table[whole].astype(float).round().astype("Int64")
-    return table.assign(**{column: [_hours_of(row, CARDS[name]) for row in rows] for column, name in HOURS.items()})
-
-
-def _hours_of(row: Row, card: Card) -> float:
-    seconds = card.seconds(row.usage) + row.jobs * row.gpus * start_seconds(row.weights)
-    return seconds / 3600 if card.fits(row.peak_bytes) else math.nan
+    table["flops"] = [round(row.usage.total_flops) for row in rows]
+    for column, name in HOURS.items():
+        spent = [CARDS[name].hours(row.usage, starts=row.jobs * row.gpus, weights=row.weights) for row in rows]
+        table[column] = [
+            hours if CARDS[name].fits(row.peak_bytes) else math.nan for hours, row in zip(spent, rows, strict=True)
+        ]
+    return table
 
 
 def written(rows: Sequence[Row], systems: Sequence[SystemPlan], made: Sequence[str]) -> str:
@@ -97,7 +100,7 @@ def _totals(table: pd.DataFrame, systems: Sequence[SystemPlan]) -> list[str]:
         left_out = int(table[column].isna().sum())
         but = f", without {left_out} of {len(table)} rules and methods, which do not fit" if left_out else ""
         lines.append(f"  {name:9} {_hours(table[column].sum()):>6} GPU-hours{but}")
-    largest = table.loc[table["peak_bytes"].idxmax()]
+    largest = table.sort_values("peak_bytes").iloc[-1]
     lines.append(f"  largest peak {_memory(largest['peak_bytes'])} in '{largest['rule']}' of {largest['system']}")
     files = {name: size for system in systems for name, size in system.files.items()}
     lines.append(f"  disk {short(table['disk_bytes'].sum())}B for results")

@@ -71,12 +71,3 @@ class TrainingPlan:
                 )
                 known = wanted.count
         return usage
-
-    def tokens(self) -> float:
-        """That are scored: prompts and completions, each as often as it is met."""
-        rows, models = self.update.rows, self.rehearsal.language_models
-        return self.parts * sum(rows.get(name, 0) * self.rehearsal.tokens(name) for name in models)
-
-    def images(self) -> float:
-        """That are denoised at one draw, each as often as it is met."""
-        return self.parts * sum(self.update.rows.get(name, 0) for name in self.rehearsal.diffusion_models)
