@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sysdpo.plan.meter import Usage
+from sysdpo.components.meter import Usage
 
 GIB = 2**30
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
+from sysdpo.components.meter import NOTHING, Meter, Usage
 from sysdpo.components.weightless import parameters, weight_bytes
 from sysdpo.method.benchmark import Judge
-from sysdpo.plan.meter import NOTHING, Meter, Usage
 
 IMAGE_SIDE = 224  # pixels, of classifiers that do not say
 

@@ -2,20 +2,20 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from sysdpo.base.settings import MethodSettings
 from sysdpo.components.diffusion import DiffusionModel
 from sysdpo.components.language import LanguageModel
+from sysdpo.components.meter import Meter, Usage
 from sysdpo.components.weightless import networks_of
 from sysdpo.method.component import LogProbs, Remembering
 from sysdpo.method.evidence import Assignment, Hidden, witness
 from sysdpo.method.objectives import trained_components
 from sysdpo.method.system import Node, System, conditions_of
 from sysdpo.method.training import pair_loss
-from sysdpo.plan.meter import Meter, Usage
 from sysdpo.plan.models import Held
 from sysdpo.plan.sampling import drawing, generation
 from sysdpo.plan.texts import trajectories
@@ -23,18 +23,6 @@ from sysdpo.plan.texts import trajectories
 CLOSE = 0.1  # of a length
 
 Inputs = Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Update:
-    """What some pairs take at once: the `first` time, and `again`, with other noise, when frozen parts have spoken.
-
-    peak: bytes beside weights and gradients.
-    """
-
-    first: Usage
-    again: Usage
-    peak: float
 
 
 class Rehearsal:
@@ -45,6 +33,7 @@ class Rehearsal:
 
     def __init__(self, system: System, inputs: Sequence[Inputs], held: Mapping[str, Held]):
         self.system, self.held, (self.typical, self.longest) = system, held, inputs
+        self.unpacked = max(part.unpacked for part in held.values())
         parts = system.components.items()
         self.language_models = {name: part for name, part in parts if isinstance(part, LanguageModel)}
         self.diffusion_models = {name: part for name, part in parts if isinstance(part, DiffusionModel)}
@@ -105,19 +94,22 @@ class Rehearsal:
             longest = run(trajectories(self.system, self.longest, rows))
             is_one = self.typical is self.longest
             typical = longest if is_one else run(trajectories(self.system, self.typical, rows))
-            self._known[key] = replace(typical, peak=longest.peak)
+            self._known[key] = replace(typical, peak=longest.peak + self.unpacked)
         return self._known[key]
 
-    def update(self, settings: MethodSettings, pairs: int) -> Update:
-        """The gradients of a method's loss on so many pairs at once."""
+    def update(self, settings: MethodSettings, pairs: int) -> tuple[Usage, Usage]:
+        """The gradients of a method's loss on so many pairs at once: met for the first time, and met again.
+
+        The second time the noise is other, and frozen parts have been asked before.
+        """
         trained = trained_components(settings.objective, self.system.trainable)
         candidates = settings.candidate_settings if "hidden" in settings.intermediates else None
         key = (*trained, *sorted(settings.intermediates), repr(candidates), pairs)
         if key not in self._known:
-            first, again = self._update(settings, trained, self.typical, pairs)
-            is_one = self.typical is self.longest
-            longest = first if is_one else self._update(settings, trained, self.longest, pairs)[0]
-            self._known[key] = Update(first, again, longest.peak)
+            first, again = longest, _ = self._update(settings, trained, self.longest, pairs)
+            if self.typical is not self.longest:
+                first, again = self._update(settings, trained, self.typical, pairs)
+            self._known[key] = replace(first, peak=longest.peak + self.unpacked), again
         return self._known[key]
 
     def _update(self, settings: MethodSettings, trained: list[str], inputs: Inputs, pairs: int) -> list[Usage]:
@@ -132,9 +124,13 @@ class Rehearsal:
                     part.sets = self._assignments(part, inputs, pairs)
             self._seen.clear()
             noise = [draw * pairs + number for number in range(pairs)] * 2
-            evidence = partial(asked.evidence, seen, keys, draw=noise, components=trained)
-            usage = self.meter.measured(lambda read=evidence: pair_loss(read(), settings)[0].backward())
-            found.append(replace(usage, **self._seen))
+
+            def loss() -> None:
+                evidence = asked.evidence(seen, keys, draw=noise, components=trained)  # noqa: B023
+                pair_loss(evidence, settings)[0].backward()
+
+            usage = self.meter.measured(loss)
+            found.append(replace(usage, tokens=self._seen["tokens"], images=self._seen["images"]))
             if not any(kind for memory in memories for kind in memory.values()):  # then a second time is as the first
                 return [*found, *found]
         for memory in memories:

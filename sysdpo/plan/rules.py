@@ -9,11 +9,11 @@ from sysdpo.base.config import Config, evaluation_settings, method_settings, sys
 from sysdpo.base.settings import MethodSettings, Sampling, typed
 from sysdpo.components.diffusion import DiffusionModel
 from sysdpo.components.language import LanguageModel
+from sysdpo.components.meter import NOTHING, Usage
 from sysdpo.components.weightless import CountingTokenizer, networks_of, parameters, weight_bytes, weightless_judge
 from sysdpo.method.benchmark import Planned, load_benchmark
 from sysdpo.method.evaluation import DRIFT_ROWS
 from sysdpo.plan.judging import Judging
-from sysdpo.plan.meter import NOTHING, Usage
 from sysdpo.plan.models import Held, build_system, config_folder, loaded
 from sysdpo.plan.rehearsal import Rehearsal
 from sysdpo.plan.texts import image_size, inputs_of, trajectories

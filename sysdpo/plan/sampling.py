@@ -1,6 +1,7 @@
 """What it takes to generate: completions and candidates token by token, and pictures step by step."""
 
 import inspect
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ import torch
 from sysdpo.components.diffusion import DiffusionModel
 from sysdpo.components.language import LanguageModel, _GumbelNoise
 from sysdpo.components.lora import merged
-from sysdpo.plan.meter import Meter, Usage
+from sysdpo.components.meter import Meter, Usage
 from sysdpo.plan.texts import image_size
 
 
@@ -65,25 +66,30 @@ def drawing(meter: Meter, model: DiffusionModel, conditions: list[tuple[Any, ...
     usual = inspect.signature(pipeline.__call__).parameters["guidance_scale"].default
     guided = 2 if model.sampling.get("guidance_scale", usual) > 1 else 1
     side = [pixels // pipeline.vae_scale_factor for pixels in image_size(model)]
-    latents = torch.empty(count, model.denoiser.config.in_channels, *side, device=model.device)
     # Some schedulers call the denoiser more often than `num_inference_steps`.
     pipeline.scheduler.set_timesteps(model.sampling["num_inference_steps"])
 
-    def read() -> dict[str, torch.Tensor]:
+    told: dict[str, torch.Tensor] = {}
+
+    def read() -> None:
         encoded = model.encoders.prompts([str(condition[0]) for condition in conditions], model.device)
-        return {name: part.repeat(guided, *[1] * (part.dim() - 1)) for name, part in encoded.items()}
+        told.update({name: part.repeat(guided, *[1] * (part.dim() - 1)) for name, part in encoded.items()})
+        told["latents"] = torch.empty(count, model.denoiser.config.in_channels, *side, device=model.device)
+
+    def denoise() -> torch.Tensor:
+        step, noisy = torch.zeros(count * guided, dtype=torch.long), told["latents"].repeat(guided, 1, 1, 1)
+        with merged(model.denoiser):
+            return model._predicted(noisy, step, told)
 
     def decode() -> None:
         shipped = vae.dtype
         if shipped == torch.float16 and vae.config.get("force_upcast"):  # as the pipelines do
             vae.to(torch.float32)
-        vae.decode(latents.to(vae.dtype), return_dict=False)
+        vae.decode(told["latents"].to(vae.dtype), return_dict=False)
         vae.to(shipped)
 
-    reading, told, step = meter.measured(read), read(), torch.zeros(count * guided, dtype=torch.long)
-    with merged(model.denoiser):
-        denoising = meter.measured(lambda: model._predicted(latents.repeat(guided, 1, 1, 1), step, told))
+    reading = meter.measured(read)
+    drawn = meter.measured(denoise).times(len(pipeline.scheduler.timesteps)) + meter.measured(decode)
     for memory in model.memories.values():
         memory.clear()
-    denoised = denoising.times(len(pipeline.scheduler.timesteps))
-    return reading + denoised + meter.measured(decode) + Usage({}, images=count)
+    return replace(reading + drawn, peak=max(reading.peak, reading.kept + drawn.peak), images=count)

@@ -118,7 +118,7 @@ def test_optimizer_and_gradients_are_those_of_what_is_trained(usual: SystemPlan)
     one, both = rows(usual)["train only_drafter"], rows(usual)["train direct"]
     assert both.trained == 2 * one.trained
     training = usual.training("direct")
-    assert training.memory() - training.update.peak == usual.weights + 3 * 4 * both.trained
+    assert training.memory() - training.first.peak == usual.weights + 3 * 4 * both.trained
 
 
 def test_jobs_in_parts_do_the_same_work(usual: SystemPlan) -> None:
@@ -145,13 +145,13 @@ def test_the_best_of_four_draws_four_times_as_many(usual: SystemPlan) -> None:
 
 def test_recomputed_activations_save_memory_and_cost_arithmetic(usual: SystemPlan) -> None:
     lean = plan(with_components(gradient_checkpointing=True)).training("direct")
-    assert lean.update.peak < usual.training("direct").update.peak / 2
+    assert lean.first.peak < usual.training("direct").first.peak / 2
     assert lean.usage().total_flops > 1.2 * usual.training("direct").usage().total_flops
 
 
 def test_fewer_pairs_at_once_save_memory_and_cost_nothing(usual: SystemPlan) -> None:
     parts = plan(config(training={"micro_batch_size": 2})).training("direct")
-    assert parts.update.peak == pytest.approx(usual.training("direct").update.peak / 4, rel=0.05)
+    assert parts.first.peak == pytest.approx(usual.training("direct").first.peak / 4, rel=0.05)
     assert parts.usage().total_flops == pytest.approx(usual.training("direct").usage().total_flops, rel=0.01)
 
 
@@ -171,7 +171,7 @@ def test_four_bits_hold_less_than_half_precision() -> None:
 
 def test_processes_share_the_pairs() -> None:
     one, two = (plan(processes=count) for count in (1, 2))
-    assert two.training("direct").update.peak == pytest.approx(one.training("direct").update.peak / 2, rel=0.05)
+    assert two.training("direct").first.peak == pytest.approx(one.training("direct").first.peak / 2, rel=0.05)
     assert rows(two)["train direct"].usage.total_flops == pytest.approx(
         rows(one)["train direct"].usage.total_flops, rel=0.01
     )
@@ -223,8 +223,7 @@ def test_tokens_are_those_of_the_rows_that_the_components_see(usual: SystemPlan)
     # Eight pairs an update, ten updates, two seeds.
     assert rows(usual)["train direct"].usage.tokens == pytest.approx(2 * 10 * 16 * (drafter + refiner), rel=0.01)
     # A draft's candidates are those of its prompt, and each is read with both answers.
-    update = usual.training("given").update
-    assert update.first.tokens == pytest.approx(16 * drafter + 32 * refiner, rel=0.01)
+    assert usual.training("given").first.tokens == pytest.approx(16 * drafter + 32 * refiner, rel=0.01)
 
 
 def test_a_system_with_a_model_of_the_workflows_own_is_left_out() -> None:
