@@ -95,7 +95,7 @@ class Meter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is aten._local_scalar_dense.default and args[0].is_meta:
-            return args[0].dtype == torch.bool
+            return args[0].dtype.is_floating_point and 0.0
         if func is aten._to_copy.default and args[0].is_meta and kwargs.get("device") == torch.device("cpu"):
             return func(*args, **kwargs | {"device": args[0].device})
         if func.is_view or func._schema.is_mutable:

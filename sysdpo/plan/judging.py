@@ -33,7 +33,9 @@ class Judging:
         side, dtype = getattr(self.network.config, "image_size", IMAGE_SIDE), self.network.dtype
         with torch.device("meta"):
             picture, text = torch.empty(1, 3, side, side, dtype=dtype), torch.zeros(1, tokens, dtype=torch.long)
-            seen = {"pixel_values": picture} if self.sees else {"input_ids": text}
+            seen = (
+                {"pixel_values": picture} if self.sees else {"input_ids": text, "attention_mask": torch.ones_like(text)}
+            )
             return Meter(self.network).measured(lambda: self.network(**seen))
 
     def usage(self, trajectories: float) -> Usage:

@@ -10,13 +10,12 @@ from sysdpo.base.settings import MethodSettings
 from sysdpo.components.diffusion import DiffusionModel
 from sysdpo.components.language import LanguageModel
 from sysdpo.components.meter import Meter, Usage
-from sysdpo.components.weightless import networks_of
+from sysdpo.components.weightless import Held, networks_of
 from sysdpo.method.component import LogProbs, Remembering
 from sysdpo.method.evidence import Assignment, Hidden, witness
 from sysdpo.method.objectives import trained_components
 from sysdpo.method.system import Node, System, conditions_of
 from sysdpo.method.training import pair_loss
-from sysdpo.plan.models import Held
 from sysdpo.plan.sampling import drawing, generation
 from sysdpo.plan.texts import trajectories
 

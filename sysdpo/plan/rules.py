@@ -10,11 +10,11 @@ from sysdpo.base.settings import MethodSettings, Sampling, typed
 from sysdpo.components.diffusion import DiffusionModel
 from sysdpo.components.language import LanguageModel
 from sysdpo.components.meter import NOTHING, Usage
-from sysdpo.components.weightless import CountingTokenizer, networks_of, parameters, weight_bytes, weightless_judge
+from sysdpo.components.weightless import CountingTokenizer, Held, networks_of, parameters, weightless_judge
 from sysdpo.method.benchmark import Planned, load_benchmark
 from sysdpo.method.evaluation import DRIFT_ROWS
 from sysdpo.plan.judging import Judging
-from sysdpo.plan.models import Held, build_system, config_folder, loaded
+from sysdpo.plan.models import build_system, config_folder, loaded
 from sysdpo.plan.rehearsal import Rehearsal
 from sysdpo.plan.texts import image_size, inputs_of, trajectories
 from sysdpo.plan.training import FLOAT, TrainingPlan
@@ -62,24 +62,24 @@ class SystemPlan:
         self.methods = {method: method_settings(config, name, method) for method in described["methods"]}
         self.drawn_to_train = self.counts.get("train", 0) * self.sampling.samples_per_prompt
         settings, system = loaded(self.benchmark), build_system(self.benchmark, where)
-        four_bit = {part for part, each in settings.items() if getattr(each, "load_in_4bit", False)}
-        parts = system.components.items()
-        held = {part: Held(each, four_bit=part in four_bit, processes=processes) for part, each in parts}
+        held = {
+            part: Held(component, processes, four_bit=getattr(settings.get(part), "load_in_4bit", False))
+            for part, component in system.components.items()
+        }
         self.has_prompts, inputs = inputs_of(self.benchmark, described, assumed)
         self.rehearsal = Rehearsal(system, inputs, held)
         self.weights = sum(part.whole for part in held.values())
         self.parameters = parameters(*networks_of(*system.components.values()))
         self.judges = dict(self._judges(where))
-        # Bytes of the files of models, in the number format they are loaded in.
+        # Bytes of the models' files, in the number format they are loaded in.
         self.files = {judge.model: judge.weights for judge in self.judges.values()}
-        for part, each in settings.items():
-            self.files[str(each.model)] = weight_bytes(*networks_of(system.components[part]), frozen=True)
+        self.files |= {str(each.model): held[part].file for part, each in settings.items()}
 
     def rows(self) -> Iterator[Row]:
         """In the order in which the rules run."""
         trained = {name: settings for name, settings in self.methods.items() if settings.trains}
         if any(settings.preferences == "sampled" for settings in trained.values()):
-            yield self._sample()
+            yield self._drawn("sample", self.drawn_to_train, self.sampling.shards)
             yield from self._score()
         for name, settings in trained.items():
             yield self._train(name, settings)
@@ -89,8 +89,8 @@ class SystemPlan:
     def training(self, method: str) -> TrainingPlan:
         """What training by a method takes."""
         settings, prompts = self.methods[method], self.counts.get("train", 0)
-        all_used = settings.preferences == "sampled" and settings.pairs == "all"
-        used = self.drawn_to_train if all_used else 2 * prompts
+        is_all = settings.preferences == "sampled" and settings.pairs == "all"
+        used = self.drawn_to_train if is_all else 2 * prompts
         return TrainingPlan(self.rehearsal, settings, prompts, used, self.processes)
 
     def _judges(self, where: str) -> Iterator[tuple[str, Judging]]:
@@ -124,9 +124,6 @@ class SystemPlan:
             usage = usage + self.rehearsal.sampling(node, together).times(rows / together)
         return self._row(rule, self.seeds * jobs, usage, self.weights + usage.peak, disk_bytes=disk)
 
-    def _sample(self) -> Row:
-        return self._drawn("sample", self.drawn_to_train, self.sampling.shards)
-
     def _score(self) -> Iterator[Row]:
         if scorer := self.judges.get("scorer"):
             usage, disk = scorer.usage(self.drawn_to_train), self.seeds * self.drawn_to_train * BYTES_A_SCORE
@@ -137,7 +134,8 @@ class SystemPlan:
         plan = self.training(name)
         usage, peak = plan.usage().times(self.seeds * settings.rounds), plan.memory()
         # A round after the first starts from fresh trajectories, scored.
-        for fresh in (self._sample(), *self._score()) if settings.rounds > 1 else ():
+        sampled = self._drawn("sample", self.drawn_to_train, self.sampling.shards)
+        for fresh in (sampled, *self._score()) if settings.rounds > 1 else ():
             usage = usage + replace(fresh.usage, tokens=0, images=0).times(settings.rounds - 1)
             both = fresh.peak_bytes + (self.weights if fresh.rule == "score" else 0.0)
             peak = max(peak, plan.reference_bytes + both)

@@ -47,7 +47,8 @@ def _read_and_continue(
         shared = model._encode_shared(prompts, padding=(~mask).sum(1)) if shares else None
         known = 0 if shared is None else shared.get_seq_length()
         told[name] = model.architecture.new_cache() if shared is None else shared
-        model.model(input_ids=input_ids[:, known:], **told)
+        model.model(input_ids=input_ids[:, known:], attention_mask=mask.long(), **told)
+        told["attention_mask"] = torch.cat([mask, mask[:, :1]], 1).long()[rows]
         if width > 1:
             told[name].reorder_cache(rows)
 

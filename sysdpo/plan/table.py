@@ -23,24 +23,22 @@ NOT_PLANNED = "Not planned: models that the workflow makes itself. They train in
 
 def plan_table(rows: Sequence[Row]) -> pd.DataFrame:
     """A line a row, in bytes and hours; hours are missing where a job does not fit."""
-    table = pd.DataFrame([vars(row) for row in rows], columns=COLUMNS)
-    for name in ("tokens", "images"):
-        table[name] = [getattr(row.usage, name) for row in rows]
+    values = [vars(row.usage) | vars(row) | {"flops": round(row.usage.total_flops)} for row in rows]
+    table = pd.DataFrame(values, columns=COLUMNS)
     whole = ["reference_bytes", "peak_bytes", "tokens", "images", "disk_bytes"]
     table[whole] = table[whole].astype(float).round().astype("Int64")
-    table["flops"] = [round(row.usage.total_flops) for row in rows]
     for column, name in HOURS.items():
         spent = [CARDS[name].hours(row.usage, starts=row.jobs * row.gpus, weights=row.weights) for row in rows]
-        table[column] = [
-            hours if CARDS[name].fits(row.peak_bytes) else math.nan for hours, row in zip(spent, rows, strict=True)
-        ]
+        table[column] = pd.Series(spent).where(pd.Series([CARDS[name].fits(row.peak_bytes) for row in rows]))
     return table
 
 
 def written(rows: Sequence[Row], systems: Sequence[SystemPlan], made: Sequence[str]) -> str:
     """The table, what it comes to, and what it rests on. made: the systems that are not planned."""
-    table = plan_table(rows)
-    lines = [_shown(table), *_totals(table, systems), "", LEGEND, "", *_lengths(systems), ""] if rows else []
+    lines = []
+    if rows:
+        table = plan_table(rows)
+        lines = [_shown(table), *_totals(table, systems), "", LEGEND, "", *_lengths(systems), ""]
     lines += [NOT_PLANNED, *(f"  {name}, which has such models, is left out" for name in made)]
     return "\n".join([*lines, ""])
 

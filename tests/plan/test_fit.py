@@ -22,12 +22,11 @@ from sysdpo.base.settings import DiffusionSettings, Estimator, LanguageModelSett
 from sysdpo.components.diffusion import DiffusionModel
 from sysdpo.components.language import LanguageModel
 from sysdpo.components.meter import Usage
-from sysdpo.components.weightless import weightless_diffusion_model, weightless_language_model
+from sysdpo.components.weightless import Held, weightless_diffusion_model, weightless_language_model
 from sysdpo.method.component import Component
 from sysdpo.method.system import Node, System
 from sysdpo.method.values import Completion
 from sysdpo.plan import texts as stand_ins
-from sysdpo.plan.models import Held
 from sysdpo.plan.rehearsal import Rehearsal
 
 CLOSE = 0.15
