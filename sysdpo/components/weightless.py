@@ -18,7 +18,7 @@ import transformers
 from accelerate import init_empty_weights
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from sysdpo.base.errors import UserError
@@ -29,10 +29,12 @@ from sysdpo.components.language import LanguageModel
 from sysdpo.components.loading import load_tokenizer
 from sysdpo.components.pipelines import INDEX, part_class
 from sysdpo.components.settings import DiffusionSettings, LanguageModelSettings
+from sysdpo.components.sharding import group_bytes
 
 TOKENS_A_WORD = 1.4  # of English, with its punctuation: a little more than tokenizers need on average
 MESSAGE_TOKENS = 10  # what a chat template puts around a message
 KNOWN_TOKENS = 50
+FOUR_BITS = 0.5 + 4 / 64  # bytes a weight: NF4 with a float32 scale for each block of 64
 T5_TOKENS = 256  # of a prompt, for text encoders that have positions for any number
 NOT_LOADED = {"safety_checker": None, "requires_safety_checker": False, "add_watermarker": False}
 
@@ -117,6 +119,33 @@ def weight_bytes(*networks: nn.Module, frozen: bool = False) -> float:
     """What weights and buffers take, or those alone that are not trained."""
     every = nn.ModuleList(networks)
     return sum(each.nbytes for each in (*every.parameters(), *every.buffers()) if not (frozen and each.requires_grad))
+
+
+class Held:
+    """The bytes of a component's weights on a GPU: `whole`, and `share` in a training by so many processes.
+
+    file: of the frozen ones as they are loaded. four_bit: whether its linear layers but the last are held in four bits;
+    `unpacked` is the largest of these as it is multiplied, one at a time.
+    """
+
+    def __init__(self, component: Any, processes: int = 1, *, four_bit: bool = False):
+        networks = networks_of(component)
+        packed = _packed(networks) if four_bit else []
+        self.file = weight_bytes(*networks, frozen=True)
+        self.unpacked = max((weight.nbytes for weight in packed), default=0)
+        self.whole = weight_bytes(*networks) - sum(each.nbytes - FOUR_BITS * each.numel() for each in packed)
+        self.share = self.whole
+        if getattr(component, "sharded", False) and processes > 1:
+            network = component.denoiser if isinstance(component, DiffusionModel) else component.model.get_base_model()
+            groups = group_bytes(network, network._no_split_modules, whole=packed)
+            # Of the groups that are gathered one after the other, one is whole while the next is on its way.
+            self.share += sum(sorted(groups)[-2:]) - sum(groups) * (1 - 1 / processes)
+
+
+def _packed(networks: list[nn.Module]) -> list[Tensor]:
+    """The weights that `load_in_4bit` holds in four bits."""
+    named = [each for network in networks for each in network.named_modules() if isinstance(each[1], nn.Linear)]
+    return [layer.weight for name, layer in named if "lora_" not in name and not name.endswith("lm_head")]
 
 
 def _read(path: Path) -> dict[str, Any]:

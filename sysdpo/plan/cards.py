@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sysdpo.plan.meter import Usage
+from sysdpo.components.meter import Usage
 
 GIB = 2**30
 
@@ -31,14 +31,12 @@ class Card:
         """Whether a job that holds so many bytes runs on it."""
         return memory * (1 + RESERVED_SHARE) + RESERVED_BYTES <= self.memory * GIB
 
-    def seconds(self, usage: Usage) -> float:
-        """Arithmetic and reading, one after the other, as if they never overlapped."""
-        return sum(flops / self._peak(kind) for kind, flops in usage.flops.items()) / ARITHMETIC_REACHED + (
-            usage.read / self.reads / READING_REACHED
-        )
-
-    def _peak(self, kind: torch.dtype) -> float:
-        return self.half if kind in (torch.bfloat16, torch.float16) else self.single
+    def hours(self, usage: Usage, *, starts: int, weights: float) -> float:
+        """Arithmetic and reading, as if they never overlapped, and so many starts with weights of so many bytes."""
+        peaks = {kind: self.half if kind in (torch.bfloat16, torch.float16) else self.single for kind in usage.flops}
+        computing = sum(flops / peaks[kind] for kind, flops in usage.flops.items()) / ARITHMETIC_REACHED
+        reading = usage.read / self.reads / READING_REACHED
+        return (computing + reading + starts * (START_SECONDS + weights / LOADED_PER_SECOND)) / 3600
 
 
 CARDS: Mapping[str, Card] = {
@@ -55,8 +53,3 @@ CARDS: Mapping[str, Card] = {
         Card("H200 141", 140, 989.4e12, 67e12, 4800e9),
     )
 }
-
-
-def start_seconds(weights: float) -> float:
-    """From a job's start until its weights are on the card: imports, and reading them from a disk."""
-    return START_SECONDS + weights / LOADED_PER_SECOND

@@ -10,12 +10,10 @@ from sysdpo.base.files import whole
 from sysdpo.base.settings import at_least
 from sysdpo.method.config import Config, load_config, merged, without_dropped
 
-BASE = Path("config.yaml")
 DESCRIPTION = """\
 Prints what each rule of a run will take: weights, peak GPU memory, arithmetic, disk, and time on named graphics cards,
 computed from the models' configurations on networks without weights. It downloads nothing, and needs neither a GPU nor
 a data set. docs/plan.md says how far to trust it.
-
 example: sysdpo plan workflow/scales/paper.yaml workflow/scales/small-gpu.yaml --csv plan.csv"""
 
 
@@ -34,8 +32,8 @@ def add_options(step: argparse.ArgumentParser) -> None:
 
 def plan(options: argparse.Namespace) -> None:
     """Print what a run will take: memory, arithmetic, disk, and time on named cards."""
-    base = options.base or (BASE if BASE.is_file() else None)
-    files = [] if options.alone or base is None else [base]
+    base = options.base or Path("config.yaml")
+    files = [base] if not options.alone and (options.base or base.is_file()) else []
     config: Config = without_dropped(reduce(merged, map(load_config, [*files, *options.config])))
     for name in ("processes", "prompt_tokens"):
         at_least(f"--{name.replace('_', '-')}", getattr(options, name), 1)

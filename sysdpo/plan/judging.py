@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
+from sysdpo.components.meter import NOTHING, Meter, Usage
 from sysdpo.components.weightless import parameters, weight_bytes
 from sysdpo.method.benchmark import Judge
-from sysdpo.plan.meter import NOTHING, Meter, Usage
 
 IMAGE_SIDE = 224  # pixels, of classifiers that do not say
 
@@ -24,18 +24,21 @@ class Judging:
         self.batch_size = judge.batch_size if padded else 1
         limits = (judge.max_length, getattr(network.config, "max_position_embeddings", None))
         lengths = [min([each, *filter(None, limits)]) for each in tokens]
-        self.images, self.tokens = (images, 0) if self.sees else (0, lengths[0])
         usual, most = map(self._one, lengths)
-        self.one = replace(usual, peak=most.peak)
+        counts: dict[str, Any] = {"images": 1} if self.sees else {"tokens": lengths[0]}
+        self.one, self.each = replace(usual, peak=most.peak, **counts), images if self.sees else 1
 
     @torch.no_grad()
     def _one(self, tokens: int) -> Usage:
         side, dtype = getattr(self.network.config, "image_size", IMAGE_SIDE), self.network.dtype
         with torch.device("meta"):
-            read = torch.empty(1, 3, side, side, dtype=dtype) if self.sees else torch.zeros(1, tokens, dtype=torch.long)
-            return Meter(self.network).measured(lambda: self.network(**{self.network.main_input_name: read}))
+            picture, text = torch.empty(1, 3, side, side, dtype=dtype), torch.zeros(1, tokens, dtype=torch.long)
+            seen = (
+                {"pixel_values": picture} if self.sees else {"input_ids": text, "attention_mask": torch.ones_like(text)}
+            )
+            return Meter(self.network).measured(lambda: self.network(**seen))
 
     def usage(self, trajectories: float) -> Usage:
         """So many trajectories, `batch_size` at a time."""
-        rows = trajectories * (self.images if self.sees else 1)
+        rows = trajectories * self.each
         return replace(self.one.times(rows), peak=self.one.peak * min(rows, self.batch_size)) if rows else NOTHING

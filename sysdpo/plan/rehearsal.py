@@ -2,40 +2,26 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from sysdpo.components.diffusion import DiffusionModel
 from sysdpo.components.language import LanguageModel
-from sysdpo.components.weightless import networks_of
+from sysdpo.components.meter import Meter, Usage
+from sysdpo.components.weightless import Held, networks_of
 from sysdpo.method.component import LogProbs, Remembering
 from sysdpo.method.evidence import Assignment, Hidden, witness
 from sysdpo.method.objectives import trained_components
 from sysdpo.method.settings import MethodSettings
 from sysdpo.method.system import Node, System, conditions_of
 from sysdpo.method.training import pair_loss
-from sysdpo.plan.meter import Meter, Usage
-from sysdpo.plan.models import Held
 from sysdpo.plan.sampling import drawing, generation
 from sysdpo.plan.texts import trajectories
 
 CLOSE = 0.1  # of a length
 
 Inputs = Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Update:
-    """What some pairs take at once: the `first` time, and `again`, with other noise, when frozen parts have spoken.
-
-    peak: bytes beside weights and gradients. rows: that each component sees.
-    """
-
-    first: Usage
-    again: Usage
-    peak: float
-    rows: Mapping[str, int]
 
 
 class Rehearsal:
@@ -46,13 +32,14 @@ class Rehearsal:
 
     def __init__(self, system: System, inputs: Sequence[Inputs], held: Mapping[str, Held]):
         self.system, self.held, (self.typical, self.longest) = system, held, inputs
+        self.unpacked = max(part.unpacked for part in held.values())
         parts = system.components.items()
         self.language_models = {name: part for name, part in parts if isinstance(part, LanguageModel)}
         self.diffusion_models = {name: part for name, part in parts if isinstance(part, DiffusionModel)}
         lengths = [(self.prompt(name, self.typical), self.prompt(name, self.longest)) for name in self.language_models]
         if all(usual >= (1 - CLOSE) * most for usual, most in lengths):
             self.typical = self.longest
-        self._rows: Counter[str] = Counter()
+        self._seen: Counter[str] = Counter()
         for name, part in parts:
             part.log_probs = partial(self._log_probs, name, part.log_probs)  # type: ignore[method-assign]
             for weight in part.trainable_parameters():
@@ -61,7 +48,11 @@ class Rehearsal:
         self._known: dict[Any, Any] = {}
 
     def _log_probs(self, name: str, log_probs: Any, conditions: Any, values: Any, *, draw: Any) -> LogProbs:
-        self._rows[name] += len(values)
+        """The component's own, counting what it reads."""
+        if model := self.language_models.get(name):
+            read = sum(len(model.encode_prompt(condition)) for condition in conditions)
+            self._seen["tokens"] += read + sum(len(value.tokens) for value in values)
+        self._seen["images"] += len(values) * (name in self.diffusion_models)
         return log_probs(conditions, values, draw=draw)
 
     def prompt(self, name: str, inputs: Inputs) -> int:
@@ -69,10 +60,6 @@ class Rehearsal:
         values, model = trajectories(self.system, inputs, 1), self.language_models[name]
         nodes = [node for node in self.system.nodes if node.component == name]
         return max(len(model.encode_prompt(conditions_of(node, values)[0])) for node in nodes)
-
-    def tokens(self, name: str) -> int:
-        """A language model's typical prompt with its answer."""
-        return self.prompt(name, self.typical) + self.language_models[name].max_new_tokens
 
     def sampling(self, node: Node, rows: int) -> Usage:
         """Values of a model's node for so many trajectories at once."""
@@ -106,20 +93,22 @@ class Rehearsal:
             longest = run(trajectories(self.system, self.longest, rows))
             is_one = self.typical is self.longest
             typical = longest if is_one else run(trajectories(self.system, self.typical, rows))
-            self._known[key] = replace(typical, peak=longest.peak)
+            self._known[key] = replace(typical, peak=longest.peak + self.unpacked)
         return self._known[key]
 
-    def update(self, settings: MethodSettings, pairs: int) -> Update:
-        """The gradients of a method's loss on so many pairs at once."""
+    def update(self, settings: MethodSettings, pairs: int) -> tuple[Usage, Usage]:
+        """The gradients of a method's loss on so many pairs at once: met for the first time, and met again.
+
+        The second time the noise is other, and frozen parts have been asked before.
+        """
         trained = trained_components(settings.objective, self.system.trainable)
         candidates = settings.candidates if "hidden" in settings.intermediates else None
         key = (*trained, *sorted(settings.intermediates), repr(candidates), pairs)
         if key not in self._known:
-            first, again = self._update(settings, trained, self.typical, pairs)
-            rows, peak = dict(self._rows), first.peak
+            first, again = longest, _ = self._update(settings, trained, self.longest, pairs)
             if self.typical is not self.longest:
-                peak = self._update(settings, trained, self.longest, pairs)[0].peak
-            self._known[key] = Update(first, again, peak, rows)
+                first, again = self._update(settings, trained, self.typical, pairs)
+            self._known[key] = replace(first, peak=longest.peak + self.unpacked), again
         return self._known[key]
 
     def _update(self, settings: MethodSettings, trained: list[str], inputs: Inputs, pairs: int) -> list[Usage]:
@@ -132,10 +121,15 @@ class Rehearsal:
             for part in (asked, getattr(asked, "hidden", None)):
                 if isinstance(part, Hidden):
                     part.sets = self._assignments(part, inputs, pairs)
-            self._rows.clear()
+            self._seen.clear()
             noise = [draw * pairs + number for number in range(pairs)] * 2
-            evidence = partial(asked.evidence, seen, keys, draw=noise, components=trained)
-            found.append(self.meter.measured(lambda: pair_loss(evidence(), settings)[0].backward()))  # noqa: B023
+
+            def loss() -> None:
+                evidence = asked.evidence(seen, keys, draw=noise, components=trained)  # noqa: B023
+                pair_loss(evidence, settings)[0].backward()
+
+            usage = self.meter.measured(loss)
+            found.append(replace(usage, tokens=self._seen["tokens"], images=self._seen["images"]))
             if not any(kind for memory in memories for kind in memory.values()):  # then a second time is as the first
                 return [*found, *found]
         for memory in memories:

@@ -7,16 +7,16 @@ from typing import Any
 
 from sysdpo.components.diffusion import DiffusionModel
 from sysdpo.components.language import LanguageModel
-from sysdpo.components.weightless import CountingTokenizer, networks_of, parameters, weight_bytes, weightless_judge
+from sysdpo.components.meter import NOTHING, Usage
+from sysdpo.components.weightless import CountingTokenizer, Held, networks_of, parameters, weightless_judge
 from sysdpo.method.benchmark import Planned, load_benchmark
 from sysdpo.method.config import Config, evaluation_settings, method_settings, system_config
 from sysdpo.method.evaluation import DRIFT_ROWS
 from sysdpo.method.settings import MethodSettings, Sampling
 from sysdpo.plan.judging import Judging
-from sysdpo.plan.meter import NOTHING, Usage
-from sysdpo.plan.models import Held, build_system, config_folder, loaded
+from sysdpo.plan.models import build_system, config_folder, loaded
 from sysdpo.plan.rehearsal import Rehearsal
-from sysdpo.plan.texts import assumed_inputs, image_size, known_inputs, trajectories
+from sysdpo.plan.texts import image_size, inputs_of, trajectories
 from sysdpo.plan.training import FLOAT, TrainingPlan
 
 BYTES_A_TOKEN = 12  # of text, and of its number
@@ -29,10 +29,7 @@ class Row:
     """Jobs of one rule, all seeds and parts together.
 
     `peak_bytes` and `weights`, in bytes too, are of one process, of which a job has one on each of its `gpus`; the
-    numbers of parameters are of one job.
-
-    reference_bytes: of a second adapter, None where there is no reference. tokens: read or written. images: drawn,
-    denoised or scored.
+    numbers of parameters are of one job. reference_bytes: of a second adapter, None where there is no reference.
     """
 
     system: str
@@ -42,12 +39,10 @@ class Row:
     peak_bytes: float
     weights: float
     parameters: int
+    disk_bytes: float = 0.0
     gpus: int = 1
     trained: int = 0
     reference_bytes: int | None = None
-    tokens: float = 0.0
-    images: float = 0.0
-    disk_bytes: float = 0.0
 
 
 class SystemPlan:
@@ -67,25 +62,24 @@ class SystemPlan:
         self.methods = {method: method_settings(config, name, method) for method in described["methods"]}
         self.drawn_to_train = self.counts.get("train", 0) * self.sampling.samples_per_prompt
         settings, system = loaded(self.benchmark), build_system(self.benchmark, where)
-        four_bit = {part for part, each in settings.items() if getattr(each, "load_in_4bit", False)}
-        parts = system.components.items()
-        held = {part: Held(each, four_bit=part in four_bit, processes=processes) for part, each in parts}
-        inputs = known_inputs(self.benchmark, described)
-        self.has_prompts = inputs is not None
-        self.rehearsal = Rehearsal(system, inputs or assumed_inputs(self.benchmark, described, assumed), held)
-        self.model = {"weights": sum(part.whole for part in held.values())}
-        self.model["parameters"] = parameters(*networks_of(*system.components.values()))
+        held = {
+            part: Held(component, processes, four_bit=getattr(settings.get(part), "load_in_4bit", False))
+            for part, component in system.components.items()
+        }
+        self.has_prompts, inputs = inputs_of(self.benchmark, described, assumed)
+        self.rehearsal = Rehearsal(system, inputs, held)
+        self.weights = sum(part.whole for part in held.values())
+        self.parameters = parameters(*networks_of(*system.components.values()))
         self.judges = dict(self._judges(where))
-        # Bytes of the files of models, in the number format they are loaded in.
+        # Bytes of the models' files, in the number format they are loaded in.
         self.files = {judge.model: judge.weights for judge in self.judges.values()}
-        for part, each in settings.items():
-            self.files[str(each.model)] = weight_bytes(*networks_of(system.components[part]), frozen=True)
+        self.files |= {str(each.model): held[part].file for part, each in settings.items()}
 
     def rows(self) -> Iterator[Row]:
         """In the order in which the rules run."""
         trained = {name: settings for name, settings in self.methods.items() if settings.trains}
         if any(settings.preferences == "sampled" for settings in trained.values()):
-            yield self._sample()
+            yield self._drawn("sample", self.drawn_to_train, self.sampling.shards)
             yield from self._score()
         for name, settings in trained.items():
             yield self._train(name, settings)
@@ -95,8 +89,8 @@ class SystemPlan:
     def training(self, method: str) -> TrainingPlan:
         """What training by a method takes."""
         settings, prompts = self.methods[method], self.counts.get("train", 0)
-        all_used = settings.preferences == "sampled" and settings.pairs == "all"
-        used = self.drawn_to_train if all_used else 2 * prompts
+        is_all = settings.preferences == "sampled" and settings.pairs == "all"
+        used = self.drawn_to_train if is_all else 2 * prompts
         return TrainingPlan(self.rehearsal, settings, prompts, used, self.processes)
 
     def _judges(self, where: str) -> Iterator[tuple[str, Judging]]:
@@ -112,68 +106,61 @@ class SystemPlan:
             if network is not None:
                 yield section, Judging(network, judge, tokens=(tokens[0], tokens[1]), images=images)
 
+    def _row(self, rule: str, jobs: int, usage: Usage, peak: float, **more: Any) -> Row:
+        return Row(self.name, rule, jobs, usage, peak, self.weights, self.parameters, **more)
+
     def _drawn(self, rule: str, count: int, jobs: int) -> Row:
         """So many trajectories for each seed, in so many jobs."""
-        usage, tokens, images, disk = NOTHING, 0.0, 0.0, 0.0
-        rehearsal, rows = self.rehearsal, self.seeds * count
-        for node in rehearsal.system.nodes if count else ():
-            component = rehearsal.system.components[node.component]
+        usage, disk, rows, system = NOTHING, 0.0, self.seeds * count, self.rehearsal.system
+        for node in system.nodes if count else ():
+            component = system.components[node.component]
             if isinstance(component, LanguageModel):
-                tokens += rows * rehearsal.tokens(node.component)
                 disk += rows * component.max_new_tokens * BYTES_A_TOKEN
             elif isinstance(component, DiffusionModel):
-                images += rows
                 disk += rows * math.prod(image_size(component)) * BYTES_A_PIXEL
             else:
                 continue
             together = min(math.ceil(count / jobs), component.batch_size)
-            usage = usage + rehearsal.sampling(node, together).times(rows / together)
-        counted = {"tokens": tokens, "images": images, "disk_bytes": disk}
-        peak = self.model["weights"] + usage.peak
-        return Row(self.name, rule, self.seeds * jobs, usage, peak, **self.model, **counted)
-
-    def _sample(self) -> Row:
-        return self._drawn("sample", self.drawn_to_train, self.sampling.shards)
+            usage = usage + self.rehearsal.sampling(node, together).times(rows / together)
+        return self._row(rule, self.seeds * jobs, usage, self.weights + usage.peak, disk_bytes=disk)
 
     def _score(self) -> Iterator[Row]:
         if scorer := self.judges.get("scorer"):
-            count, usage = self.seeds * self.drawn_to_train, scorer.usage(self.drawn_to_train)
-            model = {"weights": scorer.weights, "parameters": scorer.parameters}
-            counted = {"tokens": count * scorer.tokens, "images": count * scorer.images}
-            counted["disk_bytes"] = count * BYTES_A_SCORE
-            peak = scorer.weights + usage.peak
-            yield Row(self.name, "score", self.seeds, usage.times(self.seeds), peak, **model, **counted)
+            usage, disk = scorer.usage(self.drawn_to_train), self.seeds * self.drawn_to_train * BYTES_A_SCORE
+            sizes = (scorer.weights + usage.peak, scorer.weights, scorer.parameters, disk)
+            yield Row(self.name, "score", self.seeds, usage.times(self.seeds), *sizes)
 
     def _train(self, name: str, settings: MethodSettings) -> Row:
-        plan, times = self.training(name), self.seeds * settings.rounds
-        usage, peak = plan.usage().times(times), plan.memory()
+        plan = self.training(name)
+        usage, peak = plan.usage().times(self.seeds * settings.rounds), plan.memory()
         # A round after the first starts from fresh trajectories, scored.
-        for fresh in (self._sample(), *self._score()) if settings.rounds > 1 else ():
-            usage = usage + fresh.usage.times(settings.rounds - 1)
-            both = fresh.peak_bytes + (self.model["weights"] if fresh.rule == "score" else 0.0)
+        sampled = self._drawn("sample", self.drawn_to_train, self.sampling.shards)
+        for fresh in (sampled, *self._score()) if settings.rounds > 1 else ():
+            usage = usage + replace(fresh.usage, tokens=0, images=0).times(settings.rounds - 1)
+            both = fresh.peak_bytes + (self.weights if fresh.rule == "score" else 0.0)
             peak = max(peak, plan.reference_bytes + both)
-        counted = {"tokens": times * plan.tokens(), "images": times * plan.images()}
-        counted["disk_bytes"] = self.seeds * FLOAT * plan.trainable
-        used = {"gpus": self.processes, "trained": plan.trainable, "reference_bytes": plan.reference_bytes}
-        return Row(self.name, f"train {name}", self.seeds, usage, peak, **self.model, **used, **counted)
+        sizes = {"trained": plan.trainable, "reference_bytes": plan.reference_bytes, "gpus": self.processes}
+        disk = self.seeds * FLOAT * plan.trainable
+        return self._row(f"train {name}", self.seeds, usage, peak, disk_bytes=disk, **sizes)
 
     def _evaluate(self, name: str, settings: MethodSettings) -> Row:
         """Sampling, scoring, and the drift from the reference of what is kept."""
         kept, jobs = self.counts.get("test", 0) * self.evaluation.samples_per_prompt, self.evaluation.shards
         row = self._drawn(f"evaluate {name}", kept * settings.best_of, jobs)
-        usage, peak = row.usage, 0.0
+        beside, peak = NOTHING, 0.0
         if self.evaluation.greedy:
-            usage = usage + self._drawn("greedy", self.counts.get("test", 0), jobs).usage
+            beside = self._drawn("greedy", self.counts.get("test", 0), jobs).usage
         for section, judge in self.judges.items():  # one after the other, each given back before the next
             judged = judge.usage(kept * (settings.best_of if section == "scorer" else 1) / jobs)
-            usage, peak = usage + judged.times(self.seeds * jobs), max(peak, judge.weights + judged.peak)
-        for part in self.rehearsal.system.trainable if kept else ():
-            nodes = sum(node.component == part for node in self.rehearsal.system.nodes)
-            together = self.rehearsal.system.components[part].batch_size // nodes
-            rows = min(DRIFT_ROWS, max(1, together), math.ceil(kept / jobs))
-            drift = self.rehearsal.drift(part, rows)
-            usage, peak = usage + drift.times(self.seeds * kept / rows), max(peak, drift.peak)
-        peak, disk = max(row.peak_bytes, self.model["weights"] + peak), row.disk_bytes / settings.best_of
+            beside, peak = beside + judged.times(self.seeds * jobs), max(peak, judge.weights + judged.peak)
+        for part, component in self.rehearsal.system.components.items() if kept else ():
+            if isinstance(component, (LanguageModel, DiffusionModel)):
+                nodes = sum(node.component == part for node in self.rehearsal.system.nodes)
+                rows = min(DRIFT_ROWS, max(1, component.batch_size // nodes), math.ceil(kept / jobs))
+                drift = self.rehearsal.drift(part, rows)
+                beside, peak = beside + drift.times(self.seeds * kept / rows), max(peak, drift.peak)
+        usage = row.usage + replace(beside, tokens=0, images=0)
+        peak, disk = max(row.peak_bytes, self.weights + peak), row.disk_bytes / settings.best_of
         return replace(row, usage=usage, peak_bytes=peak, reference_bytes=0, disk_bytes=disk)
 
 

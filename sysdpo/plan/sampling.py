@@ -1,6 +1,7 @@
 """What it takes to generate: completions and candidates token by token, and pictures step by step."""
 
 import inspect
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ import torch
 from sysdpo.components.diffusion import DiffusionModel
 from sysdpo.components.language import LanguageModel, _GumbelNoise
 from sysdpo.components.lora import merged
-from sysdpo.plan.meter import Meter, Usage
+from sysdpo.components.meter import Meter, Usage
 from sysdpo.plan.texts import image_size
 
 
@@ -22,15 +23,16 @@ def generation(
     batch is taken to do. What a token takes grows evenly with how many there are before it, so the second one and the
     last are run, and stand for those between.
     """
-    steps = model.max_new_tokens - 1
+    steps, tokens = model.max_new_tokens - 1, sum(map(len, prompts)) + len(prompts) * width * model.max_new_tokens
     reading, second = _read_and_continue(meter, model, prompts, width, shares)
     if not steps:
-        return Usage(reading.flops, reading.peak, read=weights)
+        return Usage(reading.flops, reading.peak, read=weights, tokens=tokens)
     longer = [[*prompt, *[0] * (steps - 1)] for prompt in prompts]
     everything, last = _read_and_continue(meter, model, longer, width, shares)
     between = (second + last).times(steps / 2)
     read = (steps + 1) * weights + steps * (reading.kept + everything.kept) / 2
-    return Usage((reading + between).flops, max(reading.peak, everything.kept + last.peak), read=read)
+    peak = max(reading.peak, everything.kept + last.peak)
+    return Usage((reading + between).flops, peak, read=read, tokens=tokens)
 
 
 def _read_and_continue(
@@ -45,7 +47,8 @@ def _read_and_continue(
         shared = model._encode_shared(prompts, padding=(~mask).sum(1)) if shares else None
         known = 0 if shared is None else shared.get_seq_length()
         told[name] = model.architecture.new_cache() if shared is None else shared
-        model.model(input_ids=input_ids[:, known:], **told)
+        model.model(input_ids=input_ids[:, known:], attention_mask=mask.long(), **told)
+        told["attention_mask"] = torch.cat([mask, mask[:, :1]], 1).long()[rows]
         if width > 1:
             told[name].reorder_cache(rows)
 
@@ -64,24 +67,30 @@ def drawing(meter: Meter, model: DiffusionModel, conditions: list[tuple[Any, ...
     usual = inspect.signature(pipeline.__call__).parameters["guidance_scale"].default
     guided = 2 if model.sampling.get("guidance_scale", usual) > 1 else 1
     side = [pixels // pipeline.vae_scale_factor for pixels in image_size(model)]
-    latents = torch.empty(count, model.denoiser.config.in_channels, *side, device=model.device)
     # Some schedulers call the denoiser more often than `num_inference_steps`.
     pipeline.scheduler.set_timesteps(model.sampling["num_inference_steps"])
 
-    def read() -> dict[str, torch.Tensor]:
+    told: dict[str, torch.Tensor] = {}
+
+    def read() -> None:
         encoded = model.encoders.prompts([str(condition[0]) for condition in conditions], model.device)
-        return {name: part.repeat(guided, *[1] * (part.dim() - 1)) for name, part in encoded.items()}
+        told.update({name: part.repeat(guided, *[1] * (part.dim() - 1)) for name, part in encoded.items()})
+        told["latents"] = torch.empty(count, model.denoiser.config.in_channels, *side, device=model.device)
+
+    def denoise() -> torch.Tensor:
+        step, noisy = torch.zeros(count * guided, dtype=torch.long), told["latents"].repeat(guided, 1, 1, 1)
+        with merged(model.denoiser):
+            return model._predicted(noisy, step, told)
 
     def decode() -> None:
         shipped = vae.dtype
         if shipped == torch.float16 and vae.config.get("force_upcast"):  # as the pipelines do
             vae.to(torch.float32)
-        vae.decode(latents.to(vae.dtype), return_dict=False)
+        vae.decode(told["latents"].to(vae.dtype), return_dict=False)
         vae.to(shipped)
 
-    reading, told, step = meter.measured(read), read(), torch.zeros(count * guided, dtype=torch.long)
-    with merged(model.denoiser):
-        denoising = meter.measured(lambda: model._predicted(latents.repeat(guided, 1, 1, 1), step, told))
+    reading = meter.measured(read)
+    drawn = meter.measured(denoise).times(len(pipeline.scheduler.timesteps)) + meter.measured(decode)
     for memory in model.memories.values():
         memory.clear()
-    return reading + denoising.times(len(pipeline.scheduler.timesteps)) + meter.measured(decode)
+    return replace(reading + drawn, peak=max(reading.peak, reading.kept + drawn.peak), images=count)

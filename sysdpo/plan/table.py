@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from sysdpo.plan.cards import CARDS, GIB, Card, start_seconds
+from sysdpo.plan.cards import CARDS, GIB
 from sysdpo.plan.rules import Row, SystemPlan
 
 COLUMNS = ["system", "rule", "jobs", "gpus", "parameters", "trained", "reference_bytes", "peak_bytes"]
@@ -23,21 +23,22 @@ NOT_PLANNED = "Not planned: models that the workflow makes itself. They train in
 
 def plan_table(rows: Sequence[Row]) -> pd.DataFrame:
     """A line a row, in bytes and hours; hours are missing where a job does not fit."""
-    table = pd.DataFrame([vars(row) | {"flops": round(row.usage.total_flops)} for row in rows], columns=COLUMNS)
+    values = [vars(row.usage) | vars(row) | {"flops": round(row.usage.total_flops)} for row in rows]
+    table = pd.DataFrame(values, columns=COLUMNS)
     whole = ["reference_bytes", "peak_bytes", "tokens", "images", "disk_bytes"]
     table[whole] = table[whole].astype(float).round().astype("Int64")
-    return table.assign(**{column: [_hours_of(row, CARDS[name]) for row in rows] for column, name in HOURS.items()})
-
-
-def _hours_of(row: Row, card: Card) -> float:
-    seconds = card.seconds(row.usage) + row.jobs * row.gpus * start_seconds(row.weights)
-    return seconds / 3600 if card.fits(row.peak_bytes) else math.nan
+    for column, name in HOURS.items():
+        spent = [CARDS[name].hours(row.usage, starts=row.jobs * row.gpus, weights=row.weights) for row in rows]
+        table[column] = pd.Series(spent).where(pd.Series([CARDS[name].fits(row.peak_bytes) for row in rows]))
+    return table
 
 
 def written(rows: Sequence[Row], systems: Sequence[SystemPlan], made: Sequence[str]) -> str:
     """The table, what it comes to, and what it rests on. made: the systems that are not planned."""
-    table = plan_table(rows)
-    lines = [_shown(table), *_totals(table, systems), "", LEGEND, "", *_lengths(systems), ""] if rows else []
+    lines = []
+    if rows:
+        table = plan_table(rows)
+        lines = [_shown(table), *_totals(table, systems), "", LEGEND, "", *_lengths(systems), ""]
     lines += [NOT_PLANNED, *(f"  {name}, which has such models, is left out" for name in made)]
     return "\n".join([*lines, ""])
 
@@ -97,7 +98,7 @@ def _totals(table: pd.DataFrame, systems: Sequence[SystemPlan]) -> list[str]:
         left_out = int(table[column].isna().sum())
         but = f", without {left_out} of {len(table)} rules and methods, which do not fit" if left_out else ""
         lines.append(f"  {name:9} {_hours(table[column].sum()):>6} GPU-hours{but}")
-    largest = table.loc[table["peak_bytes"].idxmax()]
+    largest = table.sort_values("peak_bytes").iloc[-1]
     lines.append(f"  largest peak {_memory(largest['peak_bytes'])} in '{largest['rule']}' of {largest['system']}")
     files = {name: size for system in systems for name, size in system.files.items()}
     lines.append(f"  disk {short(table['disk_bytes'].sum())}B for results")

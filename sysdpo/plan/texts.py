@@ -6,6 +6,7 @@ be, and each unlike any other.
 
 import itertools
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +25,21 @@ USUAL = 0.9  # the quantile of lengths: a batch is padded to its longest
 _numbers = itertools.count()
 
 
-def known_inputs(benchmark: Benchmark, described: Mapping[str, Any]) -> list[dict[str, str]] | None:
-    """A system's inputs as usual, and at their longest; None where they come from a data set that is not here."""
+def inputs_of(benchmark: Benchmark, described: Mapping[str, Any], assumed: int) -> tuple[bool, list[dict[str, str]]]:
+    """A system's inputs as usual, and at their longest, and whether they are known.
+
+    Where they come from a data set that is not here they are taken to have `assumed` tokens together, and at most as
+    many as its `max_prompt_characters` allows.
+    """
     data = described.get("data") or {}
     if data and not any(isinstance(value, str) and Path(value).exists() for value in data.values()):
-        return None
+        most = max(assumed, data.get("max_prompt_characters", 0) // CHARACTERS_A_TOKEN)
+        return False, [dict.fromkeys(benchmark.inputs, _text(n / len(benchmark.inputs))) for n in (assumed, most)]
     prompts = benchmark.prompts()
     ranked = {name: sorted(prompts[name].astype(str), key=lambda text: len(text.split())) for name in benchmark.inputs}
-    return [{name: texts[int(share * (len(texts) - 1))] for name, texts in ranked.items()} for share in (USUAL, 1)]
-
-
-def assumed_inputs(benchmark: Benchmark, described: Mapping[str, Any], tokens: int) -> list[dict[str, str]]:
-    """Inputs of so many tokens together, and of as many as the data set's `max_prompt_characters` allows."""
-    most = (described.get("data") or {}).get("max_prompt_characters", 0) // CHARACTERS_A_TOKEN
-    shares = [each / len(benchmark.inputs) for each in (tokens, max(tokens, most))]
-    return [dict.fromkeys(benchmark.inputs, _text(share)) for share in shares]
+    return True, [
+        {name: texts[int(share * (len(texts) - 1))] for name, texts in ranked.items()} for share in (USUAL, 1)
+    ]
 
 
 def trajectories(system: System, inputs: Mapping[str, str], prompts: int, samples: int = 1) -> dict[str, list[Any]]:
@@ -59,15 +60,21 @@ def trajectories(system: System, inputs: Mapping[str, str], prompts: int, sample
     return values
 
 
-def _text(tokens: float) -> str:
-    return " ".join([str(next(_numbers)), *["word"] * (round(tokens / TOKENS_A_WORD) - 1)])
+def _text(tokens: float, tokens_a_word: float = TOKENS_A_WORD) -> str:
+    return " ".join([str(next(_numbers)), *["word"] * (round(tokens / tokens_a_word) - 1)])
 
 
 def _completion(model: LanguageModel) -> Completion:
     known = min(KNOWN_TOKENS, model.model.get_input_embeddings().num_embeddings)
     number, length = next(_numbers), model.max_new_tokens
     tokens = (number // known % known, number % known, *[2] * length)
-    return Completion(_text(length), tokens[:length])
+    return Completion(_text(length, _tokens_a_word(model.tokenizer)), tokens[:length])
+
+
+@cache
+def _tokens_a_word(tokenizer: Any) -> float:
+    words = 20
+    return len(tokenizer("word " * words, add_special_tokens=False)["input_ids"]) / words
 
 
 def image_size(component: DiffusionModel) -> tuple[int, int]:

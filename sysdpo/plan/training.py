@@ -4,12 +4,12 @@ import math
 
 from sysdpo.base.errors import UserError
 from sysdpo.components.language import LanguageModel
+from sysdpo.components.meter import NOTHING, Usage
 from sysdpo.components.weightless import networks_of, parameters
 from sysdpo.method.candidates import GENERATORS
 from sysdpo.method.evidence import Hidden
 from sysdpo.method.objectives import trained_components
 from sysdpo.method.settings import MethodSettings
-from sysdpo.plan.meter import NOTHING, Usage
 from sysdpo.plan.rehearsal import Rehearsal
 
 FLOAT = 4  # bytes
@@ -29,7 +29,7 @@ class TrainingPlan:
             raise UserError(f"batch_size: {settings.batch_size} should be a multiple of the {processes} processes")
         self.share = settings.batch_size // processes
         pairs_at_once = min(settings.micro_batch_size or self.share, self.share)
-        self.update = rehearsal.update(settings, pairs_at_once)
+        self.first, self.again = rehearsal.update(settings, pairs_at_once)
         self.pairs = settings.steps * settings.batch_size
         self.parts = self.pairs / pairs_at_once
         self.new = min(1.0, trajectories / (2 * self.pairs))  # the share that is met for the first time
@@ -48,13 +48,12 @@ class TrainingPlan:
         choosing = gathered + self.candidates().peak if self.hidden else 0.0
         # Gradients, AdamW's two averages, and where several processes exchange gradients, what they send.
         states = (3 + (self.processes > 1)) * FLOAT * self.trainable
-        weights = sum(part.share for part in held) + max((part.unpacked for part in held), default=0)
-        return weights + states + self.reference_bytes + max(self.update.peak, choosing)
+        return sum(part.share for part in held) + states + self.reference_bytes + max(self.first.peak, choosing)
 
     def usage(self) -> Usage:
         """All updates of a round, in all processes."""
-        first, again = self.update.first.times(self.new), self.update.again.times(1 - self.new)
-        return self.candidates() + (first + again).times(self.parts)
+        updates = self.first.times(self.new) + self.again.times(1 - self.new)
+        return self.candidates() + updates.times(self.parts)
 
     def candidates(self) -> Usage:
         """Candidates for what is hidden, chosen anew every few updates by each process for its prompts."""
@@ -67,17 +66,7 @@ class TrainingPlan:
             if isinstance(model, LanguageModel):
                 rows, width = (prompts * wanted.count, 1) if drawn else (prompts * known, wanted.count)
                 together = max(1, min(rows, model.batch_size // width))
-                usage = usage + self.rehearsal.generation(node, together, width=width, shares=False).times(
-                    times * rows / together
-                )
+                generated = self.rehearsal.generation(node, together, width=width, shares=False)
+                usage = usage + generated.times(times * rows / together)
                 known = wanted.count
         return usage
-
-    def tokens(self) -> float:
-        """That are scored: prompts and completions, each as often as it is met."""
-        rows, models = self.update.rows, self.rehearsal.language_models
-        return self.parts * sum(rows.get(name, 0) * self.rehearsal.tokens(name) for name in models)
-
-    def images(self) -> float:
-        """That are denoised at one draw, each as often as it is met."""
-        return self.parts * sum(self.update.rows.get(name, 0) for name in self.rehearsal.diffusion_models)

@@ -17,6 +17,7 @@ from sysdpo.components.diffusion import DiffusionModel
 from sysdpo.components.language import LanguageModel
 from sysdpo.components.settings import DiffusionSettings, LanguageModelSettings
 from sysdpo.components.weightless import (
+    Held,
     networks_of,
     parameters,
     weight_bytes,
@@ -24,7 +25,7 @@ from sysdpo.components.weightless import (
     weightless_judge,
     weightless_language_model,
 )
-from sysdpo.plan.models import Held, config_folder
+from sysdpo.plan.models import config_folder
 
 ATTENTION = {"r": 4, "target_modules": ["to_q"]}
 EVERYTHING = {"r": 4, "target_modules": "all-linear"}

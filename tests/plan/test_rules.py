@@ -118,7 +118,7 @@ def test_optimizer_and_gradients_are_those_of_what_is_trained(usual: SystemPlan)
     one, both = rows(usual)["train only_drafter"], rows(usual)["train direct"]
     assert both.trained == 2 * one.trained
     training = usual.training("direct")
-    assert training.memory() - training.update.peak == usual.model["weights"] + 3 * 4 * both.trained
+    assert training.memory() - training.first.peak == usual.weights + 3 * 4 * both.trained
 
 
 def test_jobs_in_parts_do_the_same_work(usual: SystemPlan) -> None:
@@ -127,7 +127,7 @@ def test_jobs_in_parts_do_the_same_work(usual: SystemPlan) -> None:
         whole, shared = rows(usual)[rule], rows(split)[rule]
         assert shared.jobs == parts * whole.jobs
         assert shared.usage.flops == pytest.approx(whole.usage.flops, rel=0.01)
-        assert (shared.tokens, shared.disk_bytes) == pytest.approx((whole.tokens, whole.disk_bytes))
+        assert (shared.usage.tokens, shared.disk_bytes) == pytest.approx((whole.usage.tokens, whole.disk_bytes))
         assert shared.peak_bytes <= whole.peak_bytes
 
 
@@ -139,39 +139,39 @@ def test_every_seed_counts(usual: SystemPlan) -> None:
 
 def test_the_best_of_four_draws_four_times_as_many(usual: SystemPlan) -> None:
     best, before = rows(usual)["evaluate best_of_n"], rows(usual)["evaluate before"]
-    assert best.tokens == 4 * before.tokens
+    assert best.usage.tokens == pytest.approx(4 * before.usage.tokens)
     assert best.disk_bytes == before.disk_bytes
 
 
 def test_recomputed_activations_save_memory_and_cost_arithmetic(usual: SystemPlan) -> None:
     lean = plan(with_components(gradient_checkpointing=True)).training("direct")
-    assert lean.update.peak < usual.training("direct").update.peak / 2
+    assert lean.first.peak < usual.training("direct").first.peak / 2
     assert lean.usage().total_flops > 1.2 * usual.training("direct").usage().total_flops
 
 
 def test_fewer_pairs_at_once_save_memory_and_cost_nothing(usual: SystemPlan) -> None:
     parts = plan(config(training={"micro_batch_size": 2})).training("direct")
-    assert parts.update.peak == pytest.approx(usual.training("direct").update.peak / 4, rel=0.05)
+    assert parts.first.peak == pytest.approx(usual.training("direct").first.peak / 4, rel=0.05)
     assert parts.usage().total_flops == pytest.approx(usual.training("direct").usage().total_flops, rel=0.01)
 
 
 def test_half_precision_halves_the_frozen_weights_and_not_the_adapters(usual: SystemPlan) -> None:
     half = plan(with_components(dtype="bfloat16"))
     trained = 4 * usual.training("direct").trainable
-    assert half.model["weights"] - trained == pytest.approx((usual.model["weights"] - trained) / 2, rel=0.01)
+    assert half.weights - trained == pytest.approx((usual.weights - trained) / 2, rel=0.01)
     assert half.training("direct").trainable == usual.training("direct").trainable
 
 
 def test_four_bits_hold_less_than_half_precision() -> None:
     half, four = (plan(with_components(dtype="bfloat16", load_in_4bit=packed)) for packed in (False, True))
-    assert four.model["weights"] < 0.6 * half.model["weights"]  # the embeddings stay as they are
-    assert four.model["parameters"] == half.model["parameters"]
+    assert four.weights < 0.6 * half.weights  # the embeddings stay as they are
+    assert four.parameters == half.parameters
     assert rows(four)["train direct"].usage.flops == rows(half)["train direct"].usage.flops
 
 
 def test_processes_share_the_pairs() -> None:
     one, two = (plan(processes=count) for count in (1, 2))
-    assert two.training("direct").update.peak == pytest.approx(one.training("direct").update.peak / 2, rel=0.05)
+    assert two.training("direct").first.peak == pytest.approx(one.training("direct").first.peak / 2, rel=0.05)
     assert rows(two)["train direct"].usage.total_flops == pytest.approx(
         rows(one)["train direct"].usage.total_flops, rel=0.01
     )
@@ -219,11 +219,11 @@ def test_candidates_take_the_memory_of_those_that_are_generated_at_once() -> Non
 
 
 def test_tokens_are_those_of_the_rows_that_the_components_see(usual: SystemPlan) -> None:
-    update, tokens = usual.training("direct").update, usual.rehearsal.tokens
-    assert update.rows == {"drafter": 16, "refiner": 16}  # eight pairs
-    assert rows(usual)["train direct"].tokens == 2 * 10 * 16 * (tokens("drafter") + tokens("refiner"))
+    drafter, refiner = (usual.rehearsal.prompt(name, usual.rehearsal.typical) + 64 for name in ("drafter", "refiner"))
+    # Eight pairs an update, ten updates, two seeds.
+    assert rows(usual)["train direct"].usage.tokens == pytest.approx(2 * 10 * 16 * (drafter + refiner), rel=0.01)
     # A draft's candidates are those of its prompt, and each is read with both answers.
-    assert usual.training("given").update.rows == {"drafter": 16, "refiner": 32}
+    assert usual.training("given").first.tokens == pytest.approx(16 * drafter + 32 * refiner, rel=0.01)
 
 
 def test_a_system_with_a_model_of_the_workflows_own_is_left_out() -> None:

@@ -34,13 +34,16 @@ class Usage:
 
     flops: by number format, a multiplication and an addition being two. peak: the most bytes alive at once, kept: the
     bytes it leaves alive, both beyond those alive before. read: bytes of weights and caches that have to be read, where
-    that and not arithmetic takes the time (generation token by token).
+    that and not arithmetic takes the time (generation token by token). tokens: read or written. images: drawn, denoised
+    or scored.
     """
 
     flops: Mapping[torch.dtype, float]
     peak: float = 0.0
     kept: float = 0.0
     read: float = 0.0
+    tokens: float = 0.0
+    images: float = 0.0
 
     @property
     def total_flops(self) -> float:
@@ -50,12 +53,13 @@ class Usage:
     def times(self, count: float) -> "Usage":
         """Of doing it so many times, one after the other."""
         flops = {kind: flops * count for kind, flops in self.flops.items()}
-        return Usage(flops, self.peak, self.kept, self.read * count)
+        return Usage(flops, self.peak, self.kept, *(count * each for each in (self.read, self.tokens, self.images)))
 
     def __add__(self, other: "Usage") -> "Usage":
         """One after the other, nothing of the first being kept."""
         flops = {kind: self.flops.get(kind, 0.0) + other.flops.get(kind, 0.0) for kind in {*self.flops, *other.flops}}
-        return Usage(flops, max(self.peak, other.peak), other.kept, self.read + other.read)
+        counts = (self.read + other.read, self.tokens + other.tokens, self.images + other.images)
+        return Usage(flops, max(self.peak, other.peak), other.kept, *counts)
 
 
 NOTHING = Usage({})
@@ -91,7 +95,7 @@ class Meter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is aten._local_scalar_dense.default and args[0].is_meta:
-            return args[0].dtype == torch.bool
+            return args[0].dtype.is_floating_point and 0.0
         if func is aten._to_copy.default and args[0].is_meta and kwargs.get("device") == torch.device("cpu"):
             return func(*args, **kwargs | {"device": args[0].device})
         if func.is_view or func._schema.is_mutable:

@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
-from sysdpo.plan.meter import Meter, Usage
+from sysdpo.components.meter import Meter, Usage
 
 FLOAT = 4
 
