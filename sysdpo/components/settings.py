@@ -1,10 +1,11 @@
 """What a configuration says of the models that are components."""
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from sysdpo.base.settings import (
+    LARGEST,
     Count,
     DType,
     Free,
@@ -24,7 +25,7 @@ class LoraSettings(Settings):
 
     r: Count
     """Rank of the adapter."""
-    lora_alpha: Positive = 8
+    lora_alpha: Annotated[int | float, Field(gt=0, le=LARGEST)] = 8
     """Scale of the adapter, divided by its rank."""
     target_modules: str | ListOf[str]
     """The modules that get an adapter, or `all-linear`."""
