@@ -69,7 +69,7 @@ class Meter(TorchDispatchMode):
     """Adds up the FLOPs of what runs within it, and follows how many bytes of meta tensors are alive.
 
     networks: whose weights and gradients are alive before. Attention is taken to run in a fused kernel, which never
-    holds all its weights at once, and masks to mask nothing. What is moved to the host takes no memory.
+    holds all its weights at once, and batches to have padding. What is moved to the host takes no memory.
     """
 
     def __init__(self, *networks: nn.Module):
@@ -95,7 +95,8 @@ class Meter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is aten._local_scalar_dense.default and args[0].is_meta:
-            return args[0].dtype.is_floating_point and 0.0
+            # A loss to be logged, or whether a mask leaves everything: where there is padding it does not.
+            return 0.0 if args[0].dtype.is_floating_point else False
         if func is aten._to_copy.default and args[0].is_meta and kwargs.get("device") == torch.device("cpu"):
             return func(*args, **kwargs | {"device": args[0].device})
         if func.is_view or func._schema.is_mutable:
@@ -110,7 +111,7 @@ class Meter(TorchDispatchMode):
             _RESULTS[key] = isinstance(made, Tensor), [_layout(each) for each in _outputs(made)], flops
         is_one, layouts, flops = _RESULTS[key]
         new = [each and torch.empty_strided(*each[:2], dtype=each[2], device=each[3]) for each in layouts]
-        self.flops[layouts[0][2]] += flops
+        self.flops[next(each[2] for each in layouts if each)] += flops
         for tensor in filter(lambda each: each is not None, new):
             self._follow(tensor)
         return new[0] if is_one else tuple(new)

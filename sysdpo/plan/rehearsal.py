@@ -99,7 +99,7 @@ class Rehearsal:
     def update(self, settings: MethodSettings, pairs: int) -> tuple[Usage, Usage]:
         """The gradients of a method's loss on so many pairs at once: met for the first time, and met again.
 
-        The second time the noise is other, and frozen parts have been asked before.
+        The second time the noise is other, and what frozen parts say is known.
         """
         trained = trained_components(settings.objective, self.system.trainable)
         candidates = settings.candidates if "hidden" in settings.intermediates else None

@@ -167,13 +167,13 @@ class SystemPlan:
 def plan_systems(config: Config, **settings: Any) -> tuple[list[Row], list[SystemPlan], list[str]]:
     """The rows of every system, the systems that are planned, and the others' names.
 
-    A system with a model of the workflow's own making is not planned: it takes minutes. Settings as `SystemPlan`'s.
+    A system without models, or with one of the workflow's own making, takes minutes. Settings as `SystemPlan`'s.
     """
 
-    def is_made_here(name: str) -> bool:
+    def takes_minutes(name: str) -> bool:
         models = loaded(load_benchmark(name, system_config(config, name)))
-        return any(each.model is None for each in models.values())
+        return not models or any(each.model is None for each in models.values())
 
-    made = [name for name in config["systems"] if is_made_here(name)]
+    made = [name for name in config["systems"] if takes_minutes(name)]
     systems = [SystemPlan(config, name, **settings) for name in config["systems"] if name not in made]
     return [row for system in systems for row in system.rows()], systems, made

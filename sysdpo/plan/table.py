@@ -39,7 +39,7 @@ def written(rows: Sequence[Row], systems: Sequence[SystemPlan], made: Sequence[s
     if rows:
         table = plan_table(rows)
         lines = [_shown(table), *_totals(table, systems), "", LEGEND, "", *_lengths(systems), ""]
-    lines += [NOT_PLANNED, *(f"  {name}, which has such models, is left out" for name in made)]
+    lines += [NOT_PLANNED, *(f"  {name} is left out: it has such models, or none at all" for name in made)]
     return "\n".join([*lines, ""])
 
 

@@ -20,7 +20,7 @@ from sysdpo.method.system import System, conditions_of
 from sysdpo.method.values import Completion
 
 CHARACTERS_A_TOKEN = 4
-USUAL = 0.9  # the quantile of lengths: a batch is padded to its longest
+USUAL = (0.9, 1)  # quantiles of lengths, as a batch is padded to its longest, and the longest of all
 
 _numbers = itertools.count()
 
@@ -37,9 +37,7 @@ def inputs_of(benchmark: Benchmark, described: Mapping[str, Any], assumed: int) 
         return False, [dict.fromkeys(benchmark.inputs, _text(n / len(benchmark.inputs))) for n in (assumed, most)]
     prompts = benchmark.prompts()
     ranked = {name: sorted(prompts[name].astype(str), key=lambda text: len(text.split())) for name in benchmark.inputs}
-    return True, [
-        {name: texts[int(share * (len(texts) - 1))] for name, texts in ranked.items()} for share in (USUAL, 1)
-    ]
+    return True, [{name: texts[int(share * (len(texts) - 1))] for name, texts in ranked.items()} for share in USUAL]
 
 
 def trajectories(system: System, inputs: Mapping[str, str], prompts: int, samples: int = 1) -> dict[str, list[Any]]:

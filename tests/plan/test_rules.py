@@ -226,7 +226,7 @@ def test_tokens_are_those_of_the_rows_that_the_components_see(usual: SystemPlan)
     assert usual.training("given").first.tokens == pytest.approx(16 * drafter + 32 * refiner, rel=0.01)
 
 
-def test_a_system_with_a_model_of_the_workflows_own_is_left_out() -> None:
+def test_a_system_that_takes_minutes_is_left_out() -> None:
     qa = load_config(REPOSITORY / "config.yaml")["systems"]["two_stage_qa"]
     both = config()
     found, systems, made = plan_systems(both | {"systems": both["systems"] | {"two_stage_qa": qa}})
