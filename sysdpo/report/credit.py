@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -59,8 +60,11 @@ def _ends(logs: pd.DataFrame, component: str) -> pd.DataFrame:
     return kept.groupby("seed")[list(PARTS)].mean()
 
 
-def write_credit_table(shown: Shown, runs: Path, output_csv: Path) -> None:
-    """Writes `credit_table` of all methods below `runs` that left a training log; raises `UserError` where none did."""
+def write_credit_table(shown: Shown, runs: Path, output_csv: Path, methods: Collection[str] | None = None) -> None:
+    """Writes `credit_table` of these methods (None: all) that left a training log below `runs`.
+
+    Raises `UserError` where none did.
+    """
     files.write_text(
-        output_csv, credit_table(files.read_training(runs), shown).to_csv(index=False, float_format="%.6g")
+        output_csv, credit_table(files.read_training(runs, methods), shown).to_csv(index=False, float_format="%.6g")
     )

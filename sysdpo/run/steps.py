@@ -338,7 +338,10 @@ def credit(options: argparse.Namespace, config: Config) -> None:
     from sysdpo.report.credit import write_credit_table
     from sysdpo.report.descriptions import read_descriptions
 
-    write_credit_table(read_descriptions(options.descriptions).system(options.system), options.runs, options.output)
+    shown = read_descriptions(options.descriptions).system(options.system)
+    # A run's folder may hold trainings of ablations and experiments, too.
+    methods = list(system_config(config, options.system)["methods"])
+    write_credit_table(shown, options.runs, options.output, methods)
 
 
 def claims(options: argparse.Namespace, config: Config) -> None:
