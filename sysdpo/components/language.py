@@ -242,8 +242,10 @@ class LanguageModel(LoraComponent):
     ) -> LogProbs:
         """Sums over the completion's tokens, its end token included, in float32; exact, so `draw` changes nothing."""
         prompts = self._encode(conditions, values)
-        reference = self._reference_log_probs(prompts, values)
-        return LogProbs(self._completion_log_probs(prompts, values) if self.is_trained else reference, reference)
+        if not self.is_trained:
+            reference = self._reference_log_probs(prompts, values)
+            return LogProbs(reference, reference)
+        return LogProbs(self._completion_log_probs(prompts, values), self._reference_log_probs(prompts, values))
 
     @torch.no_grad()
     def _reference_log_probs(self, prompts: list[list[int]], values: Sequence[Completion]) -> Tensor:

@@ -20,7 +20,7 @@ CONFIG: dict[str, Any] = {
     "seeds": [0],
     "systems": {
         "chat": {
-            "factory": "sysdpo.applications.answers.chat_refinement:build",
+            "factory": "sysdpo.applications.answers.settings:ChatRefinement",
             "data": {"source": "Intel/orca_dpo_pairs"},
             "prompts": {"train": 8, "validation": 2, "test": 4},
             "components": {name: SMOLLM2 | {"lora": LORA} for name in ("drafter", "refiner")},

@@ -30,7 +30,7 @@ WRITER = {
     "lora": {"r": 8, "target_modules": "all-linear"},
 }
 CHAT: dict[str, Any] = {
-    "factory": "sysdpo.applications.answers.chat_refinement:build",
+    "factory": "sysdpo.applications.answers.settings:ChatRefinement",
     "data": {"source": "Intel/orca_dpo_pairs", "max_prompt_characters": 2000},
     "prompts": {"train": 100, "validation": 10, "test": 20},
     "components": {"drafter": WRITER, "refiner": WRITER},

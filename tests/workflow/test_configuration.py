@@ -93,7 +93,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("seeds", [], "seeds: [] should be not empty"),
         ("seeds", [0, 0], "seeds: [0, 0] should be without repetitions"),
         ("experiments", {"Tune-1": EXPERIMENT}, "'Tune-1' should be of the form"),
-        (f"{SYSTEM}.figures", ["$(touch x)"], "figures.0: '$(touch x)' should be of the form ^([A-Za-z_]"),
+        (f"{SYSTEM}.figures", ["$(touch x)"], "figures.0: '$(touch x)' should be of the form ^(([A-Za-z_]"),
         (f"{SYSTEM}.figures", ["gallery\n"], "'gallery\\n' should be of the form"),
         (f"{SYSTEM}.evaluation.greedy", ["a;b"], "should be of the form"),
         (f"{SYSTEM}.methods", {"direct\n": {}}, "should be of the form"),

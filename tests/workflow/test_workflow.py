@@ -165,11 +165,12 @@ def test_a_change_of_ones_own_module_reruns_what_it_is_behind(project: Project) 
 def test_a_change_of_the_module_behind_questions_or_a_study_reruns_it(
     project: Project, setting: str, target: str, rule: str
 ) -> None:
-    (project.folder / "mine.py").touch()
+    (project.folder / "mine.py").write_text("def run(settings): ...\n\n\ndef build(settings): ...\n")
     if setting == "studies":
-        project.config = project.config | {"studies": {"theory": {"factory": "mine:run"}}}
+        project.config = project.config | {"studies": {"theory": {"factory": "mine.py:run"}}}
     else:
-        project.edit({"source": "mine:build"}, "questions")
+        project.edit("json:loads", "factory")  # a system of one's own, which may have any section
+        project.edit({"source": "mine.py:build"}, "questions")
     project.run(target)
     assert project.planned(target) == []
     later(project.folder / "mine.py")
@@ -182,6 +183,7 @@ def test_a_change_of_local_data_reruns_what_reads_them(project: Project, source:
     data.mkdir()
     (data / ".hidden").touch()
     (data / "questions.jsonl").write_text("{}\n")
+    project.edit("json:loads", "factory")  # a system of one's own, which may have any section
     project.edit({"source": source}, "data")
     target = f"{RUN}/pairs.parquet"
     project.run(target)
@@ -410,7 +412,8 @@ def test_a_job_that_failed_asks_for_more(project: Project) -> None:
     failed = project.snakemake("--cores", "1", "--scheduler", "greedy", "--retries", "1", STUB_FAILS="train")
     assert failed.returncode == 1
     asked = re.findall(r"rule train:.*? runtime=(\d+), mem_mb=(\d+)", failed.stdout + failed.stderr, re.DOTALL)
-    assert asked[:2] == [("120", "3000"), ("240", "6000")]
+    assert asked[0] == ("120", "3000")
+    assert ("240", "6000") in asked
 
 
 @pytest.mark.parametrize("part", ["label", "meaning", "role"])
