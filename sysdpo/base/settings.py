@@ -197,7 +197,10 @@ def _first_mistake(error: ValidationError, kind: type[BaseModel] | None) -> Wron
             said = first["ctx"]["error"]
             inner = said if isinstance(said, WrongSetting) else WrongSetting((), str(said))
             return WrongSetting((*path, *inner.path), inner.what)
-    wanted = " or ".join(dict.fromkeys(_wanted(each) for each in found if _path(each["loc"]) == path))
+    kinds = dict.fromkeys(_wanted(each) for each in found if _path(each["loc"]) == path)
+    if kinds.keys() & {"a number", "a finite number"}:
+        kinds.pop("a whole number", None)
+    wanted = " or ".join(kinds)
     given = list(first["input"]) if isinstance(first["input"], tuple) else first["input"]
     return WrongSetting(path, f"{given!r} should be {wanted}{_exponent_hint(given, wanted)}")
 
