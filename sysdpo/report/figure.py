@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sysdpo.base.errors import UserError
 from sysdpo.base.functions import LIBRARY, load_function, module_file
 from sysdpo.base.registry import Registry
-from sysdpo.base.settings import unknown_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,28 +56,6 @@ def load_figure(reference: str, where: str) -> Drawing:
     if ":" in reference:
         load_function(reference, where)
     return FIGURES.named(figure_name(reference), where)
-
-
-def check_figures(config: Mapping[str, Any]) -> None:
-    """Raises `UserError` about a figure that is neither one of the package's files nor in a module that is there.
-
-    Figures are not imported: their libraries may not be here.
-    """
-    folder = LIBRARY / "report" / "figures"
-    known = sorted(path.stem for path in folder.glob("[a-z]*.py"))
-    for system, described in config["systems"].items():
-        references, where = described.get("figures") or [], f"systems.{system}.figures"
-        for reference in references:
-            module, own, _ = reference.rpartition(":")
-            if own and module_file(module) is None:
-                raise UserError(
-                    f"{where}: '{reference}' should name a function as 'package.module:function' or 'file.py:function'"
-                )
-            if not own and reference not in known:
-                raise UserError(f"{where}: {unknown_name(reference, 'figure', known)}")
-        names = [figure_name(reference) for reference in references]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise UserError(f"{where}: '{twice[0]}' should be the name of one figure alone")
 
 
 def figure_files(described: Mapping[str, Any]) -> list[Path]:

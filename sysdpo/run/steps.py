@@ -34,7 +34,7 @@ from sysdpo.method.config import (
     system_config,
 )
 from sysdpo.report.claim_file import check_claims, claims_about
-from sysdpo.report.figure import check_figures
+from sysdpo.run.figure_check import check_figures
 from sysdpo.run.launch import launch
 from sysdpo.run.parts import METRICS, SAMPLES, gather_parts, prompts_of_part
 from sysdpo.run.trained import HOLDS, adapters_of, check_identity, identity, write_identity

@@ -15,8 +15,8 @@ from sysdpo.base.errors import UserError
 from sysdpo.base.settings import Settings
 from sysdpo.method.config import check, merged, without_dropped
 from sysdpo.report.claim_file import read_claims
-from sysdpo.report.figure import check_figures
 from sysdpo.run import settings_page
+from sysdpo.run.figure_check import check_figures
 
 SYSTEM = "systems.progressive_images"
 SCHEMA = json.loads((REPOSITORY / settings_page.SCHEMA).read_text())

@@ -23,7 +23,8 @@ from sysdpo.base.yaml_files import read_yaml
 from sysdpo.method.config import check, expand_experiments, method_rows, without_dropped
 from sysdpo.method.settings import METHOD_WITHOUT_EFFECT
 from sysdpo.report.claim_file import check_claims, claims_path
-from sysdpo.report.figure import check_figures, figure_files, figure_name
+from sysdpo.report.figure import figure_files, figure_name
+from sysdpo.run.figure_check import check_figures
 from sysdpo.method.method_words import traits
 
 try:
