@@ -61,10 +61,7 @@ def _ends(logs: pd.DataFrame, component: str) -> pd.DataFrame:
 
 
 def write_credit_table(shown: Shown, runs: Path, output_csv: Path, methods: Collection[str] | None = None) -> None:
-    """Writes `credit_table` of these methods (None: all) that left a training log below `runs`.
-
-    Raises `UserError` where none did.
-    """
+    """Writes `credit_table` of these methods' logs below `runs` (None: all); `UserError` where there are none."""
     files.write_text(
         output_csv, credit_table(files.read_training(runs, methods), shown).to_csv(index=False, float_format="%.6g")
     )
