@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 import time
 from collections import Counter
 from functools import reduce
@@ -422,3 +424,12 @@ def test_what_a_row_is_called_trains_and_evaluates_nothing_again(finished: Proje
     planned = finished.planned()
     assert rules(planned)["describe"] == 1
     assert not MODEL_RULES & set(rules(planned))
+
+
+def test_the_catalogs_test_is_the_scale_test() -> None:
+    """`.test/` is what the workflow catalog runs."""
+    options = ["--directory", ".test", "--configfile", ".test/config/config.yaml", "--dry-run", "--quiet", "rules"]
+    command = [sys.executable, "-m", "snakemake", *options]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^train +\d+$", done.stdout + done.stderr, re.MULTILINE)
