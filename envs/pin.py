@@ -27,6 +27,7 @@ IMPORTED = {
         "accelerate",
         "cachetools",
         "diffusers",
+        "matplotlib",  # by the figures, whose headings `describe` reads
         "numpy",
         "pandas",
         "peft",
