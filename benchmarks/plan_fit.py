@@ -104,6 +104,7 @@ class Jobs:
     """The jobs of one system on one seed, whose trajectories its models draw."""
 
     def __init__(self, config: Config, name: str):
+        self.others = alive_bytes(torch.Tensor)
         over: dict[str, Any] = {section: {"shards": 1} for section in ("trajectories", "evaluation")}
         # In half precision CPUs compute on copies in single precision, which GPUs do not make.
         over["components"] = {part: {"dtype": "float32"} for part in config["systems"][name]["components"]}
@@ -155,7 +156,7 @@ class Jobs:
     def compared(self, rule: str) -> list[dict[str, Any]]:
         """What was measured of a job, and what the plan says."""
         row = self.rows[rule]
-        measured = {"flops": measured_flops(self.job(rule)), "peak_bytes": measured_peak(self.job(rule))}
+        measured = {"flops": measured_flops(self.job(rule)), "peak_bytes": measured_peak(self.job(rule)) - self.others}
         planned = {"flops": row.usage.total_flops, "peak_bytes": row.peak_bytes}
         return [self._beside(rule, what, value, planned[what]) for what, value in measured.items()]
 
