@@ -1,5 +1,6 @@
 """What every model that trains a LoRA adapter shares: the adapter, the reference, its cache, and their shapes."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, MutableMapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from sysdpo.components.sharding import gathered
 POLICY, REFERENCE = "default", "reference"
 
 
-class LoraComponent:
+class LoraComponent(ABC):
     """A network whose policy is a LoRA adapter, and whose reference is the same network with the adapter off.
 
     Once rebased, the reference is a frozen copy of the adapter. Without an adapter the component is frozen: policy and
@@ -31,9 +32,9 @@ class LoraComponent:
         self.made_from: dict[str, Any] | None = None
 
     @property
+    @abstractmethod
     def network(self) -> Any:
         """The network that has the adapter."""
-        raise NotImplementedError
 
     @property
     def memories(self) -> dict[str, MutableMapping[Any, Any]]:
@@ -94,18 +95,18 @@ class LoraComponent:
             weight.data.copy_(value)
         self._references.clear()
 
+    @abstractmethod
     def _remove_reference(self) -> None:
         """Take the adapter `REFERENCE` away again."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _add_reference(self) -> None:
         """Give the network a second adapter, `REFERENCE`, of the policy's shape."""
-        raise NotImplementedError
 
+    @abstractmethod
     def save(self, folder: Path) -> None:
         """Write the policy's adapter in the ecosystem's own format."""
-        raise NotImplementedError
 
+    @abstractmethod
     def load(self, folder: Path) -> None:
         """Read such an adapter into the policy; raises `UserError` if it does not fit."""
-        raise NotImplementedError

@@ -139,3 +139,10 @@ class DiffusionSettings(ModelSettings):
     def arguments(self) -> dict[str, Any]:
         """Of the component's `from_pretrained`."""
         return super().arguments | {"sampling": self.sampling.words}
+
+
+def require_models(components: Settings) -> None:
+    """Raises `WrongSetting` about a component whose `model` is null, for systems that no foundation model serves."""
+    for name, part in components.fields.items():
+        if part.model is None:
+            raise WrongSetting(("components", name, "model"), "null should be a hub id or a folder")

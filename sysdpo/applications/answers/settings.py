@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import Field, model_validator
 
 from sysdpo.base.settings import Count, DType, FunctionName, Positive, ProperShare, Seed, Settings, Share, WrongSetting
-from sysdpo.components.settings import LanguageModelSettings
+from sysdpo.components.settings import LanguageModelSettings, require_models
 from sysdpo.method.config import SystemSettings, settings_class
 
 
@@ -223,7 +223,5 @@ class ChatRefinement(SystemSettings, extra="forbid"):
 
     @model_validator(mode="after")
     def _pretrained(self) -> Self:
-        for name, part in self.components.fields.items():
-            if part.model is None:
-                raise WrongSetting(("components", name, "model"), "null should be a hub id or a folder")
+        require_models(self.components)
         return self

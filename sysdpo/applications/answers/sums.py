@@ -32,6 +32,7 @@ class SumsWorld:
     def __init__(self, settings: Sums, foundation: SumsFoundation):
         self.settings = settings
         self.default_components = {"first": ("first", FIRST_TEMPLATE), "second": ("second", SECOND_TEMPLATE)}
+        self.public_models: dict[str, str] = {}
         first, second = foundation.first, foundation.second
         self.foundations = {"first": partial(self._make_first, first), "second": partial(self._make_second, second)}
 

@@ -54,7 +54,8 @@ class World(Protocol):
     foundations: Mapping[str, Callable[[int, Path], None]]
     """How each foundation model is made: from a seed, into a folder."""
 
-    # Of those that are copies of a public model, `public_models` may name its hub id.
+    public_models: Mapping[str, str]
+    """The hub id of each foundation model that is a copy of a public one."""
 
     default_components: Mapping[str, tuple[str, str]]
     """For a component whose `model` is null: the foundation model it takes, and that model's prompt template."""
@@ -113,7 +114,7 @@ class TwoStageQABenchmark:
 
     def loaded(self) -> Mapping[str, LanguageModelSettings]:
         """The components with the world's templates, and the public model that a foundation model is a copy of."""
-        public = getattr(self.world, "public_models", {})
+        public = self.world.public_models
         return {
             name: settings.changed(
                 model=settings.model or public.get(self.world.default_components[name][0]),

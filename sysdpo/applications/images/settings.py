@@ -24,7 +24,7 @@ from sysdpo.base.settings import (
     WrongSetting,
     one_of,
 )
-from sysdpo.components.settings import DiffusionSettings, LanguageModelSettings
+from sysdpo.components.settings import DiffusionSettings, LanguageModelSettings, require_models
 from sysdpo.method.config import SystemSettings
 
 Pixels = Annotated[int, Field(ge=32, le=10**6, multiple_of=8)]
@@ -237,7 +237,5 @@ class PictureSeries(SystemSettings, extra="forbid"):
 
     @model_validator(mode="after")
     def _pretrained(self) -> Self:
-        for name, part in self.components.fields.items():
-            if part.model is None:
-                raise WrongSetting(("components", name, "model"), "null should be a hub id or a folder")
+        require_models(self.components)
         return self

@@ -37,6 +37,7 @@ class Capitals:
     def __init__(self, questions: Mapping[str, Any], foundation: Mapping[str, Any]):
         self.foundations: dict = {}
         self.default_components: dict = {}
+        self.public_models: dict = {}
         self.given = (dict(questions), dict(foundation))
 
     def prompts(self, train: int, validation: int, test: int, seed: int) -> pd.DataFrame:
