@@ -11,7 +11,7 @@ from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
 
 from sysdpo.components.lora import without_adapter
-from sysdpo.components.sharding import gathered
+from sysdpo.components.sharding import unsharded
 
 POLICY, REFERENCE = "default", "reference"
 
@@ -46,9 +46,9 @@ class LoraComponent(ABC):
         """Where the network lies."""
         return next(self.network.parameters()).device
 
-    def gathered(self) -> AbstractContextManager[None]:
+    def unsharded(self) -> AbstractContextManager[None]:
         """Within it each process has the whole network and may use it without the others."""
-        return gathered(self.network)
+        return unsharded(self.network)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """The policy adapter's weights; none of a frozen model."""

@@ -17,7 +17,7 @@ def shard(network: nn.Module, blocks: Collection[str]) -> None:
     """Split the frozen weights of `network` in place, gathered block by block as a forward or backward pass needs them.
 
     `blocks` are the names of the classes to gather at a time; what lies outside of them stays whole. Every process must
-    then call `network` as often as the others, except within `gathered`.
+    then call `network` as often as the others, except within `unsharded`.
     """
     if not is_initialized() or get_world_size() == 1 or any(isinstance(part, FSDPModule) for part in network.modules()):
         return
@@ -42,7 +42,7 @@ def group_bytes(network: nn.Module, blocks: Collection[str], whole: Collection[T
 
 
 @contextmanager
-def gathered(network: nn.Module) -> Iterator[None]:
+def unsharded(network: nn.Module) -> Iterator[None]:
     """Within it every process has all weights of `network`, and may call it or not."""
     parts = [module for module in network.modules() if isinstance(module, FSDPModule)]
     for part in parts:

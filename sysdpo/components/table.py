@@ -1,7 +1,6 @@
 """A table at a node: few conditions, few values, a free probability for each. Systems of tables can be enumerated."""
 
 from collections.abc import Hashable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +78,6 @@ class Table:
         """Move the logits; the optimizer's references to them stay valid."""
         self.logits.data = self.logits.data.to(device)
         self._reference = self._reference.to(device)
-
-    def gathered(self) -> AbstractContextManager[None]:
-        """Every process always has it whole."""
-        return nullcontext()
 
     @torch.no_grad()
     def sample(self, conditions: Sequence[tuple[Any, ...]], *, seeds: Sequence[int]) -> list[Any]:

@@ -15,7 +15,7 @@ from sysdpo.base.seeds import seed_torch
 from sysdpo.library.benchmark import call_with
 from sysdpo.library.preferences import Preferences
 from sysdpo.method import training
-from sysdpo.method.evidence import witness
+from sysdpo.method.intermediates import intermediates_of
 from sysdpo.method.settings import MethodSettings
 from sysdpo.method.system import System, as_shown
 from sysdpo.report.intervals import mean_interval
@@ -83,22 +83,22 @@ def preference_accuracy(
     system: System, preferences: Preferences, settings: MethodSettings, *, seed: int = 0, batch_size: int = 64
 ) -> float:
     """The share of pairs whose margin, summed over components or of the marginal, is above zero; ties are not."""
-    asked = witness(system, settings)
+    intermediates = intermediates_of(system, settings)
     rows = preferences.trajectories.set_index("trajectory_id")
     right = 0.0
     for start in range(0, len(preferences), batch_size):
         pairs = preferences.pairs.iloc[start : start + batch_size]
         both = rows.loc[[*pairs["chosen_id"], *pairs["rejected_id"]]]
-        columns = {name: both[name].tolist() for name in asked.variables(both.columns)}
+        columns = {name: both[name].tolist() for name in intermediates.variables(both.columns)}
         prompts = pairs["prompt_id"].tolist()
         inputs = {name: columns[name][: len(pairs)] for name in system.inputs}
         numbers = np.arange(start, start + len(pairs)).tolist()
         draw = [HELD_OUT_DRAWS + number for number in numbers] * 2
         with torch.no_grad():
-            asked.prepare(inputs, prompts, seeds=[seed + number for number in numbers])
+            intermediates.prepare(inputs, prompts, seeds=[seed + number for number in numbers])
             components = training.trained_components(settings.objective, system.trainable)
-            evidence = asked.evidence(columns, prompts * 2, draw=draw, components=components)
-            _, record = training.pair_loss(evidence, settings)
+            batch = intermediates.log_probs(columns, prompts * 2, draw=draw, components=components)
+            _, record = training.pair_loss(batch, settings)
         right += record["accuracy"] * len(pairs)
     return right / len(preferences)
 
@@ -150,7 +150,7 @@ def compare(systems: Mapping[str, System], *inputs: Any, seed: int = 0, samples:
 
 
 def _fitted(settings: Mapping[str, Any], pairs: int) -> dict[str, Any]:
-    """A batch that is no larger than the preferences, where nothing else is asked for."""
+    """A batch that is no larger than the preferences, where nothing else is set."""
     size = MethodSettings.model_fields["batch_size"].default
     return {"batch_size": min(size, pairs)} | dict(settings)
 

@@ -43,7 +43,7 @@ Weights = Mapping[str, Sequence[torch.Tensor]]
 
 
 @dataclass(frozen=True)
-class Moment:
+class TrainingState:
     """Where a training was: in which round, before which of its updates, and all that the updates have changed.
 
     began, weights: of every trainable component, at the beginning of the round and now. memories: see `memories_of`.
@@ -61,7 +61,7 @@ class Moment:
     log: str
 
     def check_fits(self, system: System, settings: MethodSettings) -> None:
-        """Raises `ValueError` unless this can be a moment of the training of that system by these settings."""
+        """Raises `ValueError` unless this can be a state of the training of that system by these settings."""
         expected = {name: list(map(_shape, weights)) for name, weights in weights_of(system).items()}
         for found in (self.began, self.weights):
             if {name: list(map(_shape, weights)) for name, weights in found.items()} != expected:
@@ -71,7 +71,7 @@ class Moment:
 
 
 class Checkpoint:
-    """The last moment of a training, in a file beside what it makes.
+    """The state of a training, in a file beside what it makes.
 
     path: None keeps none. fingerprint: checksums of what the training depends on, by name; a file with other ones is
     not read. every: seconds between two.
@@ -86,37 +86,37 @@ class Checkpoint:
         """Whether it is time for the next one."""
         return self.path is not None and time.monotonic() - self.written >= self.every
 
-    def read(self, system: System, settings: MethodSettings) -> Moment | None:
+    def read(self, system: System, settings: MethodSettings) -> TrainingState | None:
         """What was written last for this training; None where nothing was, or nothing that is of use.
 
         A file of no use is set aside, which stderr says in one line. All processes of a training come to the same.
         """
         if self.path is None:
             return None
-        state = process_state()
-        moment, problem = self._read(system, settings) if self.path.exists() else (None, None)
-        main = [(moment is not None, problem)]
-        if state.num_processes > 1:
+        processes = process_state()
+        state, problem = self._read(system, settings) if self.path.exists() else (None, None)
+        main = [(state is not None, problem)]
+        if processes.num_processes > 1:
             broadcast_object_list(main)
         is_there, problem = main[0]
-        if problem and state.is_main_process:
+        if problem and processes.is_main_process:
             self._set_aside(problem)
-        if is_there and moment is None:
+        if is_there and state is None:
             raise UserError(f"--checkpoint: '{self.path}' should be on a disk that all processes of a training see")
-        return moment if is_there else None
+        return state if is_there else None
 
-    def _read(self, system: System, settings: MethodSettings) -> tuple[Moment | None, str | None]:
-        """The moment, or what keeps the file from being one of this training."""
+    def _read(self, system: System, settings: MethodSettings) -> tuple[TrainingState | None, str | None]:
+        """The state, or what keeps the file from being one of this training."""
         assert self.path is not None
         try:
             described, tree = _read_file(self.path)
             if others := sorted(dict(self.fingerprint.items() ^ described.items())):
                 return None, f"is of another training, which differs in {', '.join(others)}"
-            moment = Moment(**tree)
-            moment.check_fits(system, settings)
+            state = TrainingState(**tree)
+            state.check_fits(system, settings)
         except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
             return None, f"cannot be read ({(str(error).strip() or repr(error)).splitlines()[0]})"
-        return moment, None
+        return state, None
 
     def _set_aside(self, problem: str) -> None:
         assert self.path is not None
@@ -129,11 +129,11 @@ class Checkpoint:
             ) from error
         tell(f"checkpoint: '{self.path}' {problem}; it is now '{aside.name}', and the training begins anew")
 
-    def write(self, **moment: Any) -> None:
-        """Replace the last one by the `Moment` of these."""
+    def write(self, **state: Any) -> None:
+        """Replace the last one by the `TrainingState` of these."""
         assert self.path is not None
         tensors: dict[str, torch.Tensor] = {}
-        values = Moment(**moment)
+        values = TrainingState(**state)
 
         def put(value: Any) -> dict[str, str] | None:
             if not isinstance(value, torch.Tensor):
@@ -157,7 +157,7 @@ class Checkpoint:
 
 
 def _read_file(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
-    """The fingerprint and the moment in a file; raises one of many errors if it is not as it was written."""
+    """The fingerprint and the state in a file; raises one of many errors if it is not as it was written."""
     with safe_open(path, "pt") as file:
         described = dict(file.metadata() or {})
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
@@ -240,11 +240,11 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, Mapping):
-        for each in value.values():
-            yield from _tensors(each)
+        for inner in value.values():
+            yield from _tensors(inner)
 
 
 def _on(value: Any, device: torch.device) -> Any:
     if isinstance(value, Mapping):
-        return {key: _on(each, device) for key, each in value.items()}
+        return {key: _on(inner, device) for key, inner in value.items()}
     return value.to(device)

@@ -55,10 +55,6 @@ class Component(Protocol):
         """Move to a device."""
         ...
 
-    def gathered(self) -> AbstractContextManager[None]:
-        """Within it a process may use the component whatever the other processes of a training do."""
-        ...
-
     def rebase_reference(self) -> None:
         """Make the present policy the reference."""
         ...
@@ -97,6 +93,15 @@ class Sampler(Protocol):
     """A component that draws at a temperature; at 0 it takes what is likeliest, step by step."""
 
     temperature: float
+
+
+@runtime_checkable
+class Shardable(Protocol):
+    """A component whose weights may be split over the processes of a training."""
+
+    def unsharded(self) -> AbstractContextManager[None]:
+        """Within it a process has all weights, and may use them whatever the other processes do."""
+        ...
 
 
 @runtime_checkable

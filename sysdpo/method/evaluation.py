@@ -32,15 +32,15 @@ def sample_trajectories(
     *,
     seed: int,
     purpose: str,
-    place: int = 0,
+    offset: int = 0,
 ) -> pd.DataFrame:
     """`samples` trajectories for each prompt.
 
-    Their seeds depend on `seed`, `purpose`, the prompt's place and the sample's number alone: methods that are compared
-    share them, and so do jobs that share the prompts. place: of the first of `prompts` among all.
+    Their seeds depend on `seed`, `purpose`, the prompt's number and the sample's number alone: methods that are
+    compared share them, and so do jobs that share the prompts. offset: the number of the first of `prompts` among all.
     """
     rows = prompts.loc[prompts.index.repeat(samples)]
-    first = (seed * 10 + PURPOSES.index(purpose)) * SEEDS_PER_PURPOSE + place * samples
+    first = (seed * 10 + PURPOSES.index(purpose)) * SEEDS_PER_PURPOSE + offset * samples
     seeds = range(first, first + len(rows))
     with torch.no_grad():
         variables = system.sample({name: rows[name].tolist() for name in benchmark.inputs}, seeds=seeds)
@@ -86,7 +86,7 @@ def evaluate(
     seed: int,
     purpose: str,
     greedy: Collection[str] = (),
-    place: int = 0,
+    offset: int = 0,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Samples with their scores, and the long table `prompt_id, content, sample, metric, value`.
 
@@ -94,22 +94,24 @@ def evaluate(
     `kl_selection` is then `log n − (n−1)/n`, a bound of the KL divergence that picking costs (Beirami et al., arXiv
     2401.01879).
     The metrics `greedy` are measured once more, as `{metric}_greedy`, on one trajectory a prompt of likeliest tokens.
-    place: of the first of `prompts` among all that are evaluated.
+    offset: the number of the first of `prompts` among all that are evaluated.
     """
-    drawn = sample_trajectories(benchmark, system, prompts, samples * best_of, seed=seed, purpose=purpose, place=place)
+    drawn = sample_trajectories(
+        benchmark, system, prompts, samples * best_of, seed=seed, purpose=purpose, offset=offset
+    )
     scores = score_trajectories(benchmark, prompts, drawn, foundation)
     drawn["sample"] = drawn["sample"] // best_of
     kept = scores.assign(sample=drawn["sample"]).groupby(["prompt_id", "sample"], sort=False)["score"].idxmax()
     drawn, scores = drawn.loc[kept].reset_index(drop=True), scores.loc[kept].reset_index(drop=True)
     wide = measure_trajectories(benchmark, prompts, drawn, scores, foundation)
-    wide = wide.assign(**{SCORE: scores["score"]}, **drift(system, drawn, first=place * samples))
+    wide = wide.assign(**{SCORE: scores["score"]}, **drift(system, drawn, first=offset * samples))
     if best_of > 1:
         wide = wide.assign(kl_selection=math.log(best_of) - (best_of - 1) / best_of)
     wide = wide.assign(prompt_id=drawn["prompt_id"], sample=drawn["sample"])
     long = wide.melt(["prompt_id", "sample"], var_name="metric", value_name="value")
     if greedy:
         likeliest = _greedy_metrics(
-            benchmark, system, prompts, foundation, greedy, seed=seed, purpose=purpose, place=place
+            benchmark, system, prompts, foundation, greedy, seed=seed, purpose=purpose, offset=offset
         )
         long = pd.concat([long, likeliest], ignore_index=True)
     long.insert(1, "content", long["prompt_id"].map(contents_of(prompts)))
@@ -126,10 +128,10 @@ def _greedy_metrics(
     *,
     seed: int,
     purpose: str,
-    place: int,
+    offset: int,
 ) -> pd.DataFrame:
     with greedy_decoding(system):
-        drawn = sample_trajectories(benchmark, system, prompts, 1, seed=seed, purpose=purpose, place=place)
+        drawn = sample_trajectories(benchmark, system, prompts, 1, seed=seed, purpose=purpose, offset=offset)
     scores = score_trajectories(benchmark, prompts, drawn, foundation)
     wide = measure_trajectories(benchmark, prompts, drawn, scores, foundation)
     if unknown := sorted(set(names) - set(wide.columns)):
@@ -141,13 +143,13 @@ def _greedy_metrics(
 @contextmanager
 def greedy_decoding(system: System) -> Iterator[None]:
     """Within it every component with a `temperature` samples at 0: what it holds most likely, step by step."""
-    warm = [(part, part.temperature) for part in system.components.values() if isinstance(part, Sampler)]
+    drawing = [(part, part.temperature) for part in system.components.values() if isinstance(part, Sampler)]
     try:
-        for sampler, _ in warm:
+        for sampler, _ in drawing:
             sampler.temperature = 0.0
         yield
     finally:
-        for sampler, temperature in warm:
+        for sampler, temperature in drawing:
             sampler.temperature = temperature
 
 
@@ -157,8 +159,8 @@ def drift(
     """`kl_{component}`, in nats: what the component's `drift` says of each trajectory; the mean estimates a divergence.
 
     For a diffusion model that is an upper bound over its whole schedule, from one `(t, ε)` an image.
-    A row's place names it; `first` is that of the first row. At most `batch_size` trajectories are looked at together,
-    and no more values of a model than it generates together.
+    A row's number names its noise; `first` is that of the first row. At most `batch_size` trajectories are looked at
+    together, and no more values of a model than it generates together.
     """
     measured = {}
     for name in system.trainable:

@@ -1,7 +1,6 @@
 """Deterministic nodes: parsers, tools, frozen retrievers. They contribute a factor of 1."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,10 +21,6 @@ class Function:
     def to(self, device: torch.device) -> None:
         """Where its log-probabilities are added to others'."""
         self.device = device
-
-    def gathered(self) -> AbstractContextManager[None]:
-        """Every process always has it whole."""
-        return nullcontext()
 
     def sample(self, conditions: Sequence[tuple[Any, ...]], *, seeds: Sequence[int]) -> list[Any]:
         """`function(*condition)` for each condition; the seeds change nothing."""

@@ -16,33 +16,35 @@ from torch import Tensor, nn
 
 from sysdpo.base.seeds import numpy_generator
 from sysdpo.method.checkpoints import forgetful
-from sysdpo.method.evidence import Evidence
+from sysdpo.method.intermediates import BatchLogProbs
 from sysdpo.method.objectives import Link, direct, margins, separate
 from sysdpo.method.system import System
 
 PROMPTS = 16
-"""How many training prompts the policy is asked; each is asked with the same seed at every look."""
+"""How many training prompts the policy answers, with the same seeds every time."""
 
 
-def gradient_cosines(evidence: Evidence, weights: Mapping[str, Sequence[nn.Parameter]], link: Link) -> dict[str, float]:
+def gradient_cosines(
+    batch: BatchLogProbs, weights: Mapping[str, Sequence[nn.Parameter]], link: Link
+) -> dict[str, float]:
     """`gradient_cosine_{component}`: between the gradients of `direct` and of `separate` on the same pairs.
 
     Nothing where one component is trained, where these objectives agree, nor where intermediates are hidden, where
     neither can be had. weights: of each trained component. Gradients stay as they are.
     """
-    if evidence.marginal is not None or len(weights) < 2:
+    if batch.marginal is not None or len(weights) < 2:
         return {}
-    ratios = {name: (policy - reference).chunk(2) for name, (policy, reference) in evidence.components.items()}
+    ratios = {name: (policy - reference).chunk(2) for name, (policy, reference) in batch.components.items()}
     margin = margins(*({name: both[half] for name, both in ratios.items()} for half in (0, 1)))
-    flat = [weight for each in weights.values() for weight in each]
+    flat = [weight for own in weights.values() for weight in own]
     both_ways = [
         torch.autograd.grad(objective(margin, link).mean(), flat, retain_graph=True) for objective in (direct, separate)
     ]
     found, start = {}, 0
-    for name, each in weights.items():
-        own = slice(start, start + len(each))
-        start += len(each)
-        joint, alone = (torch.cat([part.flatten() for part in gradient[own]]).double() for gradient in both_ways)
+    for name, own in weights.items():
+        end = start + len(own)
+        joint, alone = (torch.cat([part.flatten() for part in gradient[start:end]]).double() for gradient in both_ways)
+        start = end
         found[f"gradient_cosine_{name}"] = float(torch.cosine_similarity(joint, alone, dim=0))
     return found
 
@@ -55,10 +57,10 @@ def drift_of_draws(
     A model whose likelihood is known up to a constant alone has no entropy here. trajectories: with the columns
     `prompt_id` and the system's inputs. stream: numbers that the draws depend on.
     """
-    asked = trajectories.drop_duplicates("prompt_id").head(PROMPTS)
-    seeds = numpy_generator("monitor", *stream).integers(1 << 62, size=len(asked)).tolist()
-    with torch.no_grad(), system.gathered(), forgetful(system):
-        drawn = system.sample({name: asked[name].tolist() for name in system.inputs}, seeds=seeds)
+    prompts = trajectories.drop_duplicates("prompt_id").head(PROMPTS)
+    seeds = numpy_generator("monitor", *stream).integers(1 << 62, size=len(prompts)).tolist()
+    with torch.no_grad(), system.unsharded(), forgetful(system):
+        drawn = system.sample({name: prompts[name].tolist() for name in system.inputs}, seeds=seeds)
         measured = system.drift(drawn, draw=seeds, components=components)
     means: dict[str, Tensor] = {}
     for name, (kl, entropy) in measured.items():

@@ -21,7 +21,16 @@ from sysdpo.base.errors import UserError
 from sysdpo.base.files import whole
 from sysdpo.base.functions import load_function
 from sysdpo.base.settings import Settings
-from sysdpo.method.component import METHODS, Component, Deterministic, Drift, LogProbs, Reloadable, Resettable
+from sysdpo.method.component import (
+    METHODS,
+    Component,
+    Deterministic,
+    Drift,
+    LogProbs,
+    Reloadable,
+    Resettable,
+    Shardable,
+)
 from sysdpo.method.function import Function
 from sysdpo.method.values import Completion
 
@@ -137,11 +146,12 @@ class System:
         return self
 
     @contextmanager
-    def gathered(self) -> Iterator[None]:
+    def unsharded(self) -> Iterator[None]:
         """Within it a process may use the components whatever the other processes of a training do."""
         with ExitStack() as stack:
             for component in self.components.values():
-                stack.enter_context(component.gathered())
+                if isinstance(component, Shardable):
+                    stack.enter_context(component.unsharded())
             yield
 
     def sample(self, inputs: Trajectories, *, seeds: Sequence[int]) -> dict[str, list[Any]]:
@@ -260,7 +270,7 @@ class System:
         return cls(graph["inputs"], nodes, components, graph["outputs"])
 
     def _over_nodes(
-        self, name: str, trajectories: Trajectories, draw: Sequence[int], asked: Callable[..., tuple[Tensor, Tensor]]
+        self, name: str, trajectories: Trajectories, draw: Sequence[int], method: Callable[..., tuple[Tensor, Tensor]]
     ) -> list[Tensor]:
         """What a component answers for each of its nodes, summed over them; each `[batch]`."""
         nodes = [node for node in self.nodes if node.component == name]
@@ -272,17 +282,17 @@ class System:
         draws = [_mix(row, index) for index in range(len(nodes)) for row in draw]
         # Rows that differ elsewhere often share a factor (candidates of one prompt above all): it is computed once.
         factors: dict[Any, int] = {}
-        places = [
+        index = [
             factors.setdefault((tuple(map(_identity, condition)), _identity(value), noise), len(factors))
             for condition, value, noise in zip(conditions, values, draws, strict=True)
         ]
-        first = {place: row for row, place in reversed(list(enumerate(places)))}
-        rows = [first[place] for place in range(len(factors))]
-        answers = asked(
+        first = {factor: row for row, factor in reversed(list(enumerate(index)))}
+        rows = [first[factor] for factor in range(len(factors))]
+        answers = method(
             [conditions[row] for row in rows], [values[row] for row in rows], draw=[draws[row] for row in rows]
         )
         shape = (len(nodes), len(draw))
-        return [each[places].reshape(shape).sum(0) for each in answers]
+        return [answer[index].reshape(shape).sum(0) for answer in answers]
 
 
 GRAPH, CARD = "system.json", "README.md"

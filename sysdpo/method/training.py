@@ -21,11 +21,11 @@ from transformers import get_cosine_schedule_with_warmup
 
 from sysdpo.base.errors import UserError
 from sysdpo.base.progress import Progress
-from sysdpo.method.checkpoints import Checkpoint, Moment, memories_of, set_memories, set_weights, weights_of
-from sysdpo.method.evidence import Evidence, witness
-from sysdpo.method.feed import Feed, Part
+from sysdpo.method.checkpoints import Checkpoint, TrainingState, memories_of, set_memories, set_weights, weights_of
+from sysdpo.method.intermediates import BatchLogProbs, intermediates_of
 from sysdpo.method.monitor import drift_of_draws, gradient_cosines
 from sysdpo.method.objectives import make_link, make_objective, margins, trained_components
+from sysdpo.method.pair_batches import MicroBatch, PairBatches
 from sysdpo.method.preferences import label_pairs, select_pairs
 from sysdpo.method.settings import MethodSettings
 from sysdpo.method.system import System
@@ -58,22 +58,22 @@ def align(
     checkpoint = checkpoint or Checkpoint()
     output.mkdir(parents=True, exist_ok=True)
     with (output / "training.jsonl").open("w") as log:
-        moment = checkpoint.read(system, settings)
-        if moment:
-            log.write(moment.log)
-            set_weights(system, moment.began)
-        for number in range(moment.round if moment else 0, settings.rounds):
+        resumed = checkpoint.read(system, settings)
+        if resumed:
+            log.write(resumed.log)
+            set_weights(system, resumed.began)
+        for number in range(resumed.round if resumed else 0, settings.rounds):
             trajectories, pairs = collect(number)
             if number > 0:
                 for component in system.components.values():
                     component.rebase_reference()
             chosen_pairs = select_pairs(pairs, settings.pairs, seed, number)
             labelled = label_pairs(chosen_pairs, settings.labels, settings.label_temperature, seed, number)
-            place: dict[str, Any] = {"seed": seed, "number": number, "title": title}
+            run: dict[str, Any] = {"seed": seed, "number": number, "title": title}
             train_round(
-                system, trajectories, labelled, settings, log=log, checkpoint=checkpoint, moment=moment, **place
+                system, trajectories, labelled, settings, log=log, checkpoint=checkpoint, resumed=resumed, **run
             )
-            moment = None
+            resumed = None
     for name in trained:
         system.components[name].save(output / "adapters" / name)
 
@@ -89,46 +89,48 @@ def train_round(
     log: TextIO,
     title: str = "train",
     checkpoint: Checkpoint | None = None,
-    moment: Moment | None = None,
+    resumed: TrainingState | None = None,
 ) -> None:
     """`settings.steps` updates on `pairs` (columns `chosen_id, rejected_id`) of `trajectories`.
 
-    moment: of this round, as the `checkpoint` has read it; its updates are done already.
+    resumed: of this round, as the `checkpoint` has read it; its updates are done already.
     """
     checkpoint = checkpoint or Checkpoint()
     components = trained_components(settings.objective, system.trainable)
     accelerator = Accelerator()
     system.to(accelerator.device)
     began = weights_of(system)
-    if moment:
-        set_weights(system, moment.weights)
-        set_memories(system, moment.memories)
+    if resumed:
+        set_weights(system, resumed.weights)
+        set_memories(system, resumed.memories)
     weights = {name: system.components[name].trainable_parameters() for name in components}
-    model = accelerator.prepare(PairLoss([each for name in components for each in weights[name]], settings))
+    model = accelerator.prepare(PairLoss([weight for name in components for weight in weights[name]], settings))
     groups = [{"params": weights[name], "lr": settings.learning_rate[name]} for name in components]
     optimizer = accelerator.prepare(torch.optim.AdamW(groups, weight_decay=0.0, fused=True))
     schedule = get_cosine_schedule_with_warmup(optimizer, settings.warmup_steps, settings.steps)
-    asked = witness(system, settings)
-    place = {"process": accelerator.process_index, "processes": accelerator.num_processes}
-    feed = Feed(system, asked, trajectories, pairs, settings, components, seed=seed, number=number, **place)
+    intermediates = intermediates_of(system, settings)
+    sharing = {"process": accelerator.process_index, "processes": accelerator.num_processes}
+    updates = PairBatches(
+        system, intermediates, trajectories, pairs, settings, components, seed=seed, number=number, **sharing
+    )
     first, spent = 0, 0.0
-    if moment:
-        first, spent = moment.step, moment.seconds
-        optimizer.load_state_dict(moment.optimizer)
-        schedule.load_state_dict(moment.schedule)
+    if resumed:
+        first, spent = resumed.step, resumed.seconds
+        optimizer.load_state_dict(resumed.optimizer)
+        schedule.load_state_dict(resumed.schedule)
     is_main = accelerator.is_main_process
     name = f"{title}, round {number + 1}/{settings.rounds}"
     started = time.monotonic() - spent
     with Progress(name, settings.steps, first=first, shown=is_main) as progress:
-        for step, parts in enumerate(feed.updates(first), first):
-            looks = settings.monitor_every and step % settings.monitor_every == 0
-            seen = look(system, feed, parts[0], weights, settings) if looks else {}
-            record = accumulate(accelerator, model, parts) | seen
+        for step, batches in enumerate(updates.starting_at(first), first):
+            monitored = settings.monitor_every and step % settings.monitor_every == 0
+            measured = monitor(system, updates, batches[0], weights, settings) if monitored else {}
+            record = accumulate(accelerator, model, batches) | measured
             where = f"update {step + 1} of {settings.steps}"
             check_losses(record, settings, where)
             # Each component is clipped by itself: one's large gradient must not slow the others.
             clip = partial(accelerator.clip_grad_norm_, max_norm=settings.max_grad_norm)
-            norms = {name: float(clip(each)) for name, each in weights.items()}
+            norms = {name: float(clip(own)) for name, own in weights.items()}
             check_gradients(norms, settings, where)
             optimizer.step()
             schedule.step()
@@ -140,20 +142,24 @@ def train_round(
             log.write(json.dumps({"step": number * settings.steps + step, "round": number} | record) + "\n")
             log.flush()
             progress.update(loss=record["loss"], accuracy=record["accuracy"])
-            if is_main and checkpoint.is_due and feed.may_start_at(step + 1):
+            if is_main and checkpoint.is_due and updates.may_start_at(step + 1):
                 states = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
                 states |= {"began": began, "weights": weights_of(system), "memories": memories_of(system)}
                 now = {"round": number, "step": step + 1, "seconds": record["seconds"]}
                 checkpoint.write(**states, **now, log=Path(log.name).read_text())
 
 
-def look(
-    system: System, feed: Feed, part: Part, weights: Mapping[str, list[nn.Parameter]], settings: MethodSettings
+def monitor(
+    system: System,
+    updates: PairBatches,
+    batch: MicroBatch,
+    weights: Mapping[str, list[nn.Parameter]],
+    settings: MethodSettings,
 ) -> dict[str, float]:
-    """What the monitor says of the policy as it is before an update, the part being the update's first."""
+    """What the monitor says of the policy as it is before an update, whose first micro-batch this is."""
     link = make_link(settings.link, beta=settings.beta, label_smoothing=settings.label_smoothing)
-    cosines = gradient_cosines(part.evidence(), weights, link)
-    return cosines | drift_of_draws(system, feed.rows, list(weights), feed.seed, feed.number)
+    cosines = gradient_cosines(batch.log_probs(), weights, link)
+    return cosines | drift_of_draws(system, updates.rows, list(weights), updates.seed, updates.number)
 
 
 def check_losses(record: Mapping[str, float], settings: MethodSettings, where: str) -> None:
@@ -180,8 +186,8 @@ def check_gradients(norms: Mapping[str, float], settings: MethodSettings, where:
 
 def check_weights(weights: Mapping[str, Sequence[Tensor]], settings: MethodSettings, where: str) -> None:
     """Raises `UserError` unless every weight of every component is finite."""
-    for name, each in weights.items():
-        if not torch.stack([weight.isfinite().all() for weight in each]).all():
+    for name, own in weights.items():
+        if not torch.stack([weight.isfinite().all() for weight in own]).all():
             raise _not_finite(f"weights of '{name}' are no longer finite", name, settings, where)
 
 
@@ -200,48 +206,50 @@ class PairLoss(nn.Module):
         self.weights = nn.ParameterList(weights)
         self.settings = settings
 
-    def forward(self, evidence: Callable[[], Evidence]) -> tuple[Tensor, dict[str, float]]:
+    def forward(self, log_probs: Callable[[], BatchLogProbs]) -> tuple[Tensor, dict[str, float]]:
         """See `pair_loss`."""
-        return pair_loss(evidence(), self.settings)
+        return pair_loss(log_probs(), self.settings)
 
 
-def accumulate(accelerator: Accelerator, model: nn.Module, parts: Sequence[Part]) -> dict[str, float]:
-    """Add up the gradients of the parts of a batch, over all processes; returns the batch's means of what is logged."""
+def accumulate(accelerator: Accelerator, model: nn.Module, batches: Sequence[MicroBatch]) -> dict[str, float]:
+    """Add up the gradients of an update's micro-batches, over all processes.
+
+    Returns the update's means of what is logged."""
     total: dict[str, float] = {}
-    for part in parts:
-        # The processes exchange gradients once an update, not once a part.
-        with nullcontext() if part is parts[-1] else accelerator.no_sync(model):
-            loss, record = model(part.evidence)
-            accelerator.backward(loss * part.weight)
-        total = {key: total.get(key, 0.0) + part.weight * value for key, value in record.items()}
+    for batch in batches:
+        # The processes exchange gradients once an update, not once a micro-batch.
+        with nullcontext() if batch is batches[-1] else accelerator.no_sync(model):
+            loss, record = model(batch.log_probs)
+            accelerator.backward(loss * batch.weight)
+        total = {key: total.get(key, 0.0) + batch.weight * value for key, value in record.items()}
     if accelerator.num_processes == 1:
         return total
     means = accelerator.reduce(torch.tensor(list(total.values()), device=accelerator.device), "mean")
     return dict(zip(total, means.tolist(), strict=True))
 
 
-def pair_loss(evidence: Evidence, settings: MethodSettings) -> tuple[Tensor, dict[str, float]]:
+def pair_loss(batch: BatchLogProbs, settings: MethodSettings) -> tuple[Tensor, dict[str, float]]:
     """The mean loss of a batch of pairs, and what to log of it.
 
     To the preference term is added `Σ_k chosen_weight_k · (−log p_k(chosen))`, which keeps the chosen likely (RPO, Pang
     et al., arXiv 2404.19733); of hidden intermediates it is the mean under their posterior, as in the EM algorithm.
     """
-    log_probs = evidence.components
+    log_probs = batch.components
     ratios = {name: (policy - reference).chunk(2) for name, (policy, reference) in log_probs.items()}
     chosen = {name: ratio[0] for name, ratio in ratios.items()}
     rejected = {name: ratio[1] for name, ratio in ratios.items()}
     margin = margins(chosen, rejected)
     judged = margin
-    if evidence.marginal is not None:
-        likelier, unlikelier = (evidence.marginal.policy - evidence.marginal.reference).chunk(2)
+    if batch.marginal is not None:
+        likelier, unlikelier = (batch.marginal.policy - batch.marginal.reference).chunk(2)
         judged = {"marginal": likelier - unlikelier}
     total = torch.stack(list(judged.values())).sum(0)
     if settings.length_normalized:
-        lengths = {name: evidence.lengths[name].chunk(2) for name in margin}
+        lengths = {name: batch.lengths[name].chunk(2) for name in margin}
         judged = {name: chosen[name] / lengths[name][0] - rejected[name] / lengths[name][1] for name in margin}
     link = make_link(settings.link, beta=settings.beta, label_smoothing=settings.label_smoothing)
     preference = make_objective(settings.objective)(judged, link)
-    likelihood = evidence.chosen or {name: policy.chunk(2)[0] for name, (policy, _) in log_probs.items()}
+    likelihood = batch.chosen or {name: policy.chunk(2)[0] for name, (policy, _) in log_probs.items()}
     anchors = sum(-settings.chosen_weight[name] * likelihood[name] for name in likelihood)
     loss = (preference + anchors).mean()
     record = {"loss": preference.mean(), "total_loss": loss, "accuracy": (total > 0).float().mean()}
@@ -253,5 +261,5 @@ def pair_loss(evidence: Evidence, settings: MethodSettings) -> tuple[Tensor, dic
         record[f"scaled_margin_{name}"] = settings.beta * margin[name].abs().mean()
         record[f"chosen_{name}"], record[f"rejected_{name}"] = chosen[name].mean(), rejected[name].mean()
         record[f"chosen_log_prob_{name}"] = likelihood[name].mean()
-    record |= {name: measure.mean() for name, measure in evidence.measures.items()}
+    record |= {name: measure.mean() for name, measure in batch.measures.items()}
     return loss, {key: float(value.detach()) for key, value in record.items()}

@@ -11,7 +11,7 @@ from sysdpo.components.language import LanguageModel
 from sysdpo.components.meter import Meter, Usage
 from sysdpo.components.weightless import Held, networks_of
 from sysdpo.method.component import LogProbs, Remembering
-from sysdpo.method.evidence import Assignment, Hidden, witness
+from sysdpo.method.intermediates import Assignment, HiddenIntermediates, intermediates_of
 from sysdpo.method.objectives import trained_components
 from sysdpo.method.settings import MethodSettings
 from sysdpo.method.system import Node, System, conditions_of
@@ -112,21 +112,21 @@ class Rehearsal:
         return self._known[key]
 
     def _update(self, settings: MethodSettings, trained: list[str], inputs: Inputs, pairs: int) -> list[Usage]:
-        asked, found = witness(self.system, settings), []
+        intermediates, found = intermediates_of(self.system, settings), []
         memories = [part.memories for part in self.system.components.values() if isinstance(part, Remembering)]
         values = trajectories(self.system, inputs, pairs, 2)
-        seen = {name: values[name] for name in asked.variables(values)}
+        seen = {name: values[name] for name in intermediates.variables(values)}
         keys = [str(number) for number in range(pairs)] * 2
         for draw in (0, 1):
-            for part in (asked, getattr(asked, "hidden", None)):
-                if isinstance(part, Hidden):
+            for part in (intermediates, getattr(intermediates, "hidden", None)):
+                if isinstance(part, HiddenIntermediates):
                     part.sets = self._assignments(part, inputs, pairs)
             self._seen.clear()
             noise = [draw * pairs + number for number in range(pairs)] * 2
 
             def loss() -> None:
-                evidence = asked.evidence(seen, keys, draw=noise, components=trained)  # noqa: B023
-                pair_loss(evidence, settings)[0].backward()
+                batch = intermediates.log_probs(seen, keys, draw=noise, components=trained)  # noqa: B023
+                pair_loss(batch, settings)[0].backward()
 
             usage = self.meter.measured(loss)
             found.append(replace(usage, tokens=self._seen["tokens"], images=self._seen["images"]))
@@ -137,7 +137,7 @@ class Rehearsal:
                 kind.clear()
         return found
 
-    def _assignments(self, hidden: Hidden, inputs: Inputs, pairs: int) -> dict[str, list[Assignment]]:
+    def _assignments(self, hidden: HiddenIntermediates, inputs: Inputs, pairs: int) -> dict[str, list[Assignment]]:
         """As if they had been generated: so many for each prompt, no two alike."""
         count = hidden.settings.count
         values = trajectories(self.system, inputs, pairs, count)

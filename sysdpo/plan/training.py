@@ -7,7 +7,7 @@ from sysdpo.components.language import LanguageModel
 from sysdpo.components.meter import NOTHING, Usage
 from sysdpo.components.weightless import networks_of, parameters
 from sysdpo.method.candidates import GENERATORS
-from sysdpo.method.evidence import Hidden
+from sysdpo.method.intermediates import HiddenIntermediates
 from sysdpo.method.objectives import trained_components
 from sysdpo.method.settings import MethodSettings
 from sysdpo.plan.rehearsal import Rehearsal
@@ -38,7 +38,9 @@ class TrainingPlan:
         self.trainable = sum(weights[name] for name in trained_components(settings.objective, system.trainable))
         # A round after the first has a second adapter for its reference.
         self.reference_bytes = FLOAT * sum(weights.values()) if settings.rounds > 1 else 0
-        self.hidden = Hidden(system, settings.candidates).hidden if "hidden" in settings.intermediates else []
+        self.hidden = (
+            HiddenIntermediates(system, settings.candidates).hidden if "hidden" in settings.intermediates else []
+        )
 
     def memory(self) -> float:
         """The bytes that one process holds at its fullest."""

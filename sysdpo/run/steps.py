@@ -123,7 +123,7 @@ def sample(options: argparse.Namespace, config: Config) -> None:
     asked, place = prompts_of_part(asked, options.part, f"systems.{options.system}.trajectories.shards")
     samples = system_config(config, options.system)["trajectories"]["samples_per_prompt"]
     system = benchmark.system(options.foundation).to()
-    seeds = {"seed": options.seed, "purpose": "train", "place": place}
+    seeds = {"seed": options.seed, "purpose": "train", "offset": place}
     write_trajectories(sample_trajectories(benchmark, system, asked, samples, **seeds), options.output)
 
 
@@ -213,8 +213,8 @@ def train(options: argparse.Namespace, config: Config) -> None:
             return trajectories, pairs
         part = f"{state.process_index + 1}/{state.num_processes}"
         mine, place = prompts_of_part(asked, part, "--processes")
-        seeds = {"seed": options.seed + 1000 * number, "purpose": "train", "place": place}
-        with system.gathered():
+        seeds = {"seed": options.seed + 1000 * number, "purpose": "train", "offset": place}
+        with system.unsharded():
             fresh = sample_trajectories(benchmark, system, mine, samples, **seeds)
         scores = score_trajectories(benchmark, mine, fresh, options.foundation)
         fresh, scores = (pd.concat(gather_object([table]), ignore_index=True) for table in (fresh, scores))
@@ -281,7 +281,7 @@ def evaluate(options: argparse.Namespace, config: Config) -> None:
         seed=options.seed,
         purpose=options.split,
         greedy=wanted.greedy,
-        place=place,
+        offset=place,
     )
     with whole(options.output, holds=(SAMPLES, METRICS)) as folder:
         folder.mkdir()

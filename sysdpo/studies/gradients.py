@@ -21,7 +21,7 @@ from sysdpo.applications.tokenizer import make_tokenizer
 from sysdpo.base.seeds import seed_torch
 from sysdpo.components.language import LanguageModel
 from sysdpo.method.candidates import GENERATORS, CandidateSettings, Decoder
-from sysdpo.method.evidence import Hidden
+from sysdpo.method.intermediates import HiddenIntermediates
 from sysdpo.method.objectives import MARGINALS, posterior
 from sysdpo.method.system import Node, System
 from sysdpo.studies.settings import Gradients
@@ -60,7 +60,7 @@ def run(settings: Gradients) -> pd.DataFrame:
 
 def measure(system: System, exact: list[Exact], candidates: CandidateSettings, settings: Gradients) -> dict[str, float]:
     """The errors of one way to sum over candidates."""
-    hidden = Hidden(system, candidates)
+    hidden = HiddenIntermediates(system, candidates)
     replicates = settings.replicates if GENERATORS[candidates.generator].draws else 1
     squared = {"exact": 0.0, "bias": 0.0, "noise": 0.0, "spread": 0.0}
     values, masses = [], []

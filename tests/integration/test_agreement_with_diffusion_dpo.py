@@ -13,7 +13,7 @@ from tiny_models import perturb, picture
 from torch.nn.functional import logsigmoid, mse_loss
 
 from sysdpo.components.diffusion import DiffusionModel
-from sysdpo.method.evidence import Evidence
+from sysdpo.method.intermediates import BatchLogProbs
 from sysdpo.method.settings import MethodSettings
 from sysdpo.method.training import pair_loss
 
@@ -28,7 +28,7 @@ def ours(component: DiffusionModel):
     method = MethodSettings(
         objective="only_painter", learning_rate={"painter": 1.0}, chosen_weight={"painter": 0.0}, beta=BETA
     )
-    return pair_loss(Evidence({"painter": log_probs}), method)
+    return pair_loss(BatchLogProbs({"painter": log_probs}), method)
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])

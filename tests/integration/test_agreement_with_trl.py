@@ -12,7 +12,7 @@ from trl import DPOConfig, DPOTrainer
 
 from sysdpo.components.language import LanguageModel
 from sysdpo.method.component import LogProbs
-from sysdpo.method.evidence import Evidence
+from sysdpo.method.intermediates import BatchLogProbs
 from sysdpo.method.settings import MethodSettings
 from sysdpo.method.training import pair_loss
 from sysdpo.method.values import Completion
@@ -59,7 +59,7 @@ def our_loss(log_probs: LogProbs, lengths: torch.Tensor | None = None, **setting
     method = MethodSettings(
         objective="only_writer", learning_rate={"writer": 1.0}, chosen_weight={"writer": 0.0}, beta=BETA, **settings
     )
-    return pair_loss(Evidence({"writer": log_probs}, lengths={"writer": lengths}), method)
+    return pair_loss(BatchLogProbs({"writer": log_probs}, lengths={"writer": lengths}), method)
 
 
 def plain_copy(language: LanguageModel) -> torch.nn.Module:

@@ -37,9 +37,9 @@ def cut_after(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """The process ends after it has written so many checkpoints."""
     write, written = Checkpoint.write, []
 
-    def counted(self: Checkpoint, **moment: Any) -> None:
-        write(self, **moment)
-        written.append(moment)
+    def counted(self: Checkpoint, **state: Any) -> None:
+        write(self, **state)
+        written.append(state)
         if len(written) == count:
             raise CutShort
 
@@ -119,9 +119,9 @@ def test_models_and_their_candidates_go_on_too(make_system, tmp_path: Path, monk
         with pytest.raises(CutShort):
             run(make_system, collect, method, tmp_path / "cut", checkpoint)
     # Candidates are chosen for three updates at once: only there may it be cut.
-    moment = checkpoint.read(make_system(), method)
-    assert moment is not None
-    assert moment.step == 3
+    state = checkpoint.read(make_system(), method)
+    assert state is not None
+    assert state.step == 3
     again, log = run(make_system, collect, method, tmp_path / "again", checkpoint)
     assert log == expected
     assert len(log) == 6
@@ -151,18 +151,18 @@ def written(path: Path) -> tuple[System, MethodSettings, dict[str, Any]]:
 
 
 def with_other_weights(path: Path) -> None:
-    _, _, moment = written(path)
-    kept(path).write(**moment | {"weights": {"first": [torch.zeros(2)], "second": [torch.zeros(())]}})
+    _, _, state = written(path)
+    kept(path).write(**state | {"weights": {"first": [torch.zeros(2)], "second": [torch.zeros(())]}})
 
 
 def with_other_names(path: Path) -> None:
-    _, _, moment = written(path)
-    kept(path).write(**moment | {"began": {"third": [torch.zeros(())]}})
+    _, _, state = written(path)
+    kept(path).write(**state | {"began": {"third": [torch.zeros(())]}})
 
 
 def beyond_the_end(path: Path) -> None:
-    _, _, moment = written(path)
-    kept(path).write(**moment | {"step": 70})
+    _, _, state = written(path)
+    kept(path).write(**state | {"step": 70})
 
 
 def as_a_folder(path: Path) -> None:
@@ -277,11 +277,11 @@ def test_it_is_on_the_disk_before_it_takes_its_name(tmp_path: Path, monkeypatch:
 
 def test_it_reads_what_was_written(tmp_path: Path) -> None:
     path = tmp_path / "kept.pt"
-    system, settings, moment = written(path)
+    system, settings, state = written(path)
     half = torch.ones(2, dtype=torch.bfloat16)
     values = {(3, -1, 5): torch.tensor(0.5), b"\x00\xff": half, "text": {"a": (1, [2.5])}}
-    moment |= {"memories": {"first": {"_references": values}}, "optimizer": {"lr": 0.1, "none": None}}
-    kept(path).write(**moment)
+    state |= {"memories": {"first": {"_references": values}}, "optimizer": {"lr": 0.1, "none": None}}
+    kept(path).write(**state)
     read = kept(path).read(system, settings)
     assert read is not None
     found = read.memories["first"]["_references"]

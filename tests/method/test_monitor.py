@@ -11,7 +11,7 @@ from tiny_system import preference_data
 
 from sysdpo.method.checkpoints import memories_of
 from sysdpo.method.component import LogProbs
-from sysdpo.method.evidence import Evidence, Known
+from sysdpo.method.intermediates import BatchLogProbs, KnownIntermediates
 from sysdpo.method.monitor import PROMPTS, drift_of_draws, gradient_cosines
 from sysdpo.method.objectives import make_link
 from sysdpo.method.preferences import as_frame
@@ -21,21 +21,21 @@ from sysdpo.method.training import align
 COINS = ("first", "second")
 
 
-def made_of(margins: dict[str, list[float]], slopes: dict[str, list[list[float]]]) -> tuple[Evidence, dict]:
-    """Evidence whose margin of a component is `margin + slope · weight` for a weight of two numbers, now zero."""
+def made_of(margins: dict[str, list[float]], slopes: dict[str, list[list[float]]]) -> tuple[BatchLogProbs, dict]:
+    """BatchLogProbs whose margin of a component is `margin + slope · weight` for a weight of two numbers, now zero."""
     weights = {name: [torch.nn.Parameter(torch.zeros(2))] for name in margins}
     parts = {}
     for name, values in margins.items():
         chosen = torch.tensor(values) + torch.tensor(slopes[name]) @ weights[name][0]
         rejected = torch.zeros(len(values))
         parts[name] = LogProbs(torch.cat([chosen, rejected]), torch.zeros(2 * len(values)))
-    return Evidence(parts), weights
+    return BatchLogProbs(parts), weights
 
 
 def test_cosines_by_hand() -> None:
     slopes = {"a": [[1.0, 0.0], [0.0, 1.0]], "b": [[1.0, 1.0], [1.0, 1.0]]}
-    evidence, weights = made_of({"a": [0.0, 2.0], "b": [0.0, -2.0]}, slopes)
-    found = gradient_cosines(evidence, weights, make_link("sigmoid", beta=1.0))
+    batch, weights = made_of({"a": [0.0, 2.0], "b": [0.0, -2.0]}, slopes)
+    found = gradient_cosines(batch, weights, make_link("sigmoid", beta=1.0))
     # The pairs weigh σ(−Σ Δ) = ½, ½ under direct; under separate `a` weighs them σ(0) = ½ and σ(−2) = 0.1192029:
     # cos = (½·½ + ½·0.1192029) / (√½ · √(0.25 + 0.0142093)) = 0.3096015 / (0.7071068 · 0.5140130)
     assert found["gradient_cosine_a"] == pytest.approx(0.8518123, abs=1e-6)
@@ -44,27 +44,27 @@ def test_cosines_by_hand() -> None:
 
 
 def test_before_the_first_update_the_two_objectives_pull_alike() -> None:
-    evidence, weights = made_of({"a": [0.0, 0.0], "b": [0.0, 0.0]}, {name: [[1.0, 2.0], [3.0, -1.0]] for name in "ab"})
-    found = gradient_cosines(evidence, weights, make_link("sigmoid", beta=0.5))
+    batch, weights = made_of({"a": [0.0, 0.0], "b": [0.0, 0.0]}, {name: [[1.0, 2.0], [3.0, -1.0]] for name in "ab"})
+    found = gradient_cosines(batch, weights, make_link("sigmoid", beta=0.5))
     assert list(found.values()) == pytest.approx([1.0, 1.0])
 
 
 def test_there_is_nothing_to_compare_for_one_model_or_hidden_intermediates() -> None:
     link = make_link("sigmoid", beta=1.0)
-    evidence, weights = made_of({"a": [0.0]}, {"a": [[1.0, 0.0]]})
-    assert gradient_cosines(evidence, weights, link) == {}
-    evidence, weights = made_of({"a": [0.0], "b": [0.0]}, {"a": [[1.0, 0.0]], "b": [[1.0, 0.0]]})
-    hidden = Evidence(evidence.components, marginal=evidence.components["a"])
+    batch, weights = made_of({"a": [0.0]}, {"a": [[1.0, 0.0]]})
+    assert gradient_cosines(batch, weights, link) == {}
+    batch, weights = made_of({"a": [0.0], "b": [0.0]}, {"a": [[1.0, 0.0]], "b": [[1.0, 0.0]]})
+    hidden = BatchLogProbs(batch.components, marginal=batch.components["a"])
     assert gradient_cosines(hidden, weights, link) == {}
 
 
 def test_the_drift_of_coins_is_their_divergence_and_entropy() -> None:
-    """Over all prompts asked, of a coin that lands on heads with probability σ(2), its reference with ½."""
+    """Over all prompts, of a coin that lands on heads with probability σ(2), its reference with ½."""
     system = coins()
     for name in COINS:
         system.components[name].logit.data.fill_(2.0)
     prompts = [f"p{row}" for row in range(400)]
-    asked = as_frame(prompts, [0] * 400, {"text": ["toss"] * 400})
+    frame = as_frame(prompts, [0] * 400, {"text": ["toss"] * 400})
     drawn = system.sample({"text": ["toss"] * 400}, seeds=range(400))
     heads = torch.sigmoid(torch.tensor(2.0)).item()
     measured = system.drift(drawn, draw=range(400), components=COINS)
@@ -73,10 +73,10 @@ def test_the_drift_of_coins_is_their_divergence_and_entropy() -> None:
         assert kl.mean().item() == pytest.approx(0.3279, abs=0.13)
         assert (kl + entropy).mean().item() == pytest.approx(0.693147, abs=1e-5)  # log 2 for every draw
     assert heads == pytest.approx(0.8807971, abs=1e-6)
-    few = drift_of_draws(system, asked, COINS, 1, 0)
+    few = drift_of_draws(system, frame, COINS, 1, 0)
     assert set(few) == {f"{what}_{name}" for what in ("kl", "entropy") for name in COINS}
-    assert few == drift_of_draws(system, asked.head(PROMPTS), COINS, 1, 0)
-    assert few != drift_of_draws(system, asked, COINS, 2, 0)
+    assert few == drift_of_draws(system, frame.head(PROMPTS), COINS, 1, 0)
+    assert few != drift_of_draws(system, frame, COINS, 2, 0)
 
 
 def test_an_untrained_system_has_not_drifted_and_a_picture_has_no_entropy(make_system) -> None:
@@ -120,7 +120,7 @@ def test_what_a_look_computes_is_forgotten(make_system) -> None:
     system = make_system()
     frame, _ = preference_data(system)
     rows = {str(name): frame[name].tolist()[:2] for name in frame.columns}
-    Known(system).evidence(rows, [], draw=[0, 0], components=["writer", "painter"])
+    KnownIntermediates(system).log_probs(rows, [], draw=[0, 0], components=["writer", "painter"])
     known = {name: {kind: dict(memory) for kind, memory in kept.items()} for name, kept in memories_of(system).items()}
     assert all(known["painter"].values()), "it remembers references, latents and prompts"
     assert drift_of_draws(system, frame, ["writer", "painter"], 0)
@@ -130,13 +130,13 @@ def test_what_a_look_computes_is_forgotten(make_system) -> None:
             assert all(memory[key] is known[name][kind][key] for key in memory)
 
 
-def test_the_evidence_of_known_intermediates_has_what_the_cosines_need(make_system) -> None:
+def test_the_log_probs_of_known_intermediates_has_what_the_cosines_need(make_system) -> None:
     system = make_system()
     frame, pairs = preference_data(system)
     rows = frame.set_index("trajectory_id").loc[[*pairs["chosen_id"], *pairs["rejected_id"]]]
     columns = {str(name): rows[name].tolist() for name in rows.columns}
-    evidence = Known(system).evidence(columns, [], draw=[1, 2, 3] * 2, components=["writer", "painter"])
+    batch = KnownIntermediates(system).log_probs(columns, [], draw=[1, 2, 3] * 2, components=["writer", "painter"])
     trained = {name: system.components[name].trainable_parameters() for name in ("writer", "painter")}
-    assert gradient_cosines(evidence, trained, make_link("sigmoid", beta=1.0)) == pytest.approx(
+    assert gradient_cosines(batch, trained, make_link("sigmoid", beta=1.0)) == pytest.approx(
         {"gradient_cosine_writer": 1.0, "gradient_cosine_painter": 1.0}
     )

@@ -7,7 +7,7 @@ from tiny_system import preference_data
 
 from sysdpo.base.errors import UserError
 from sysdpo.method.component import LogProbs
-from sysdpo.method.evidence import Evidence, Known
+from sysdpo.method.intermediates import BatchLogProbs, KnownIntermediates
 from sysdpo.method.settings import MethodSettings
 from sysdpo.method.system import System
 from sysdpo.method.training import pair_loss
@@ -30,9 +30,9 @@ def test_the_loss_of_two_pairs_is_the_mean_of_the_two_single_losses(make_system,
     system, method = make_system(), settings(objective, beta=0.7)
     for component in system.components.values():
         perturb(component)
-    both, _ = pair_loss(Evidence(batch_log_probs(system, [0, 1], [101, 102])), method)
-    first, _ = pair_loss(Evidence(batch_log_probs(system, [0], [101])), method)
-    second, _ = pair_loss(Evidence(batch_log_probs(system, [1], [102])), method)
+    both, _ = pair_loss(BatchLogProbs(batch_log_probs(system, [0, 1], [101, 102])), method)
+    first, _ = pair_loss(BatchLogProbs(batch_log_probs(system, [0], [101])), method)
+    second, _ = pair_loss(BatchLogProbs(batch_log_probs(system, [1], [102])), method)
     assert abs((first - second).item()) > 0.05
     assert both.item() == pytest.approx(((first + second) / 2).item(), rel=1e-5)
 
@@ -57,7 +57,7 @@ def test_the_loss_and_its_record_by_hand() -> None:
         "b": LogProbs(torch.tensor([1.0, -1.0, 0.0, 0.0]), torch.zeros(4)),
     }
     method = settings("direct", ("a", "b"), beta=1.0, chosen_weight={"a": 0.1, "b": 0.5})
-    loss, record = pair_loss(Evidence(log_probs), method)
+    loss, record = pair_loss(BatchLogProbs(log_probs), method)
     # Margins: a 3 and −1, b 1 and −1; sums 4 and −2. ln(1 + e^−4) = 0.0181499, ln(1 + e^2) = 2.1269280.
     assert record["loss"] == pytest.approx((0.0181499 + 2.1269280) / 2, abs=1e-6)
     # Anchors: 0.1 · 1 − 0.5 · 1 = −0.4 and 0.1 · 3 + 0.5 · 1 = 0.8; their mean is 0.2.
@@ -73,15 +73,15 @@ def test_the_loss_and_its_record_by_hand() -> None:
 def test_log_ratios_may_count_by_the_token() -> None:
     ratios = {"a": torch.tensor([6.0, 2.0]), "b": torch.tensor([0.5, -0.5])}
     log_probs = {name: LogProbs(ratio, torch.zeros(2)) for name, ratio in ratios.items()}
-    evidence = Evidence(log_probs, lengths={"a": torch.tensor([3.0, 4.0]), "b": torch.ones(2)})
+    batch = BatchLogProbs(log_probs, lengths={"a": torch.tensor([3.0, 4.0]), "b": torch.ones(2)})
     common = {"components": ("a", "b"), "beta": 1.0, "link": "ipo", "chosen_weight": {"a": 0.0, "b": 0.0}}
-    whole, record = pair_loss(evidence, settings("direct", **common))
+    whole, record = pair_loss(batch, settings("direct", **common))
     # Sums: 6 − 2 + 0.5 + 0.5 = 5, less 1/2, squared. By the token: 6/3 − 2/4 + 1 = 2.5, less 1/2, squared.
     assert (whole.item(), record["margin"]) == (20.25, 5.0)
-    by_token, record = pair_loss(evidence, settings("direct", length_normalized=True, **common))
+    by_token, record = pair_loss(batch, settings("direct", length_normalized=True, **common))
     assert by_token.item() == 4.0
     assert (record["margin"], record["margin_a"], record["chosen_a"]) == (5.0, 4.0, 6.0)  # what is logged are sums
-    apart, _ = pair_loss(evidence, settings("separate", length_normalized=True, **common))
+    apart, _ = pair_loss(batch, settings("separate", length_normalized=True, **common))
     assert apart.item() == (1.5 - 0.5) ** 2 + (1.0 - 0.5) ** 2
     with pytest.raises(UserError, match="length_normalized: true should be false for the objective 'sampling'"):
         settings("sampling", length_normalized=True, **common)
@@ -92,9 +92,11 @@ def test_lengths_are_the_tokens_that_a_component_generated(make_system) -> None:
     frame, _ = preference_data(system)
     columns = {str(name): frame[name].tolist() for name in frame}
     names = ["writer", "painter"]
-    evidence = Known(system).evidence(columns, frame["prompt_id"].tolist(), draw=range(len(frame)), components=names)
-    assert evidence.lengths["writer"].tolist() == [len(caption.tokens) for caption in frame["caption"]]
-    assert evidence.lengths["painter"].tolist() == [1.0] * len(frame)
+    batch = KnownIntermediates(system).log_probs(
+        columns, frame["prompt_id"].tolist(), draw=range(len(frame)), components=names
+    )
+    assert batch.lengths["writer"].tolist() == [len(caption.tokens) for caption in frame["caption"]]
+    assert batch.lengths["painter"].tolist() == [1.0] * len(frame)
 
 
 def test_with_hidden_intermediates_the_preference_is_of_the_marginal_and_the_anchors_of_posterior_means() -> None:
@@ -102,7 +104,7 @@ def test_with_hidden_intermediates_the_preference_is_of_the_marginal_and_the_anc
     marginal = LogProbs(torch.tensor([-1.0, -4.0]), torch.tensor([-2.0, -3.0]))
     method = settings("sampling", ("a",), beta=1.0, chosen_weight={"a": 0.1})
     measures = {"effective_sample_size": torch.tensor([1.0, 2.0])}
-    loss, record = pair_loss(Evidence(means, marginal, measures), method)
+    loss, record = pair_loss(BatchLogProbs(means, marginal, measures), method)
     # R(w) = 1 and R(l) = −1: ln(1 + e^−2) = 0.1269280; the anchor is 0.1 · 1.
     assert record["loss"] == pytest.approx(0.1269280, abs=1e-6)
     assert loss.item() == pytest.approx(0.2269280, abs=1e-6)

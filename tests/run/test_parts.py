@@ -107,7 +107,7 @@ def assert_same_trajectories(whole: Path, gathered: Path) -> None:
 
 def test_gathered_trajectories_are_those_of_one_job(trained, tmp_path: Path) -> None:
     def make(prompts: pd.DataFrame, place: int, path: Path) -> None:
-        seeds = {"seed": 3, "purpose": "train", "place": place}
+        seeds = {"seed": 3, "purpose": "train", "offset": place}
         write_trajectories(sample_trajectories(Pictures(), trained, prompts, 2, **seeds), path)
 
     assert_same_trajectories(*whole_and_gathered(tmp_path, make, ".parquet"))
@@ -118,7 +118,7 @@ def test_a_gathered_evaluation_is_that_of_one_job(trained, tmp_path: Path, best_
     counts = {"samples": 2, "best_of": best_of}
 
     def make(prompts: pd.DataFrame, place: int, path: Path) -> None:
-        options = {"seed": 3, "purpose": "test", "greedy": ["length"], "place": place}
+        options = {"seed": 3, "purpose": "test", "greedy": ["length"], "offset": place}
         samples, metrics = evaluate(Pictures(), trained, prompts, Path(), **counts, **options)
         path.mkdir()
         write_trajectories(samples, path / "samples.parquet")

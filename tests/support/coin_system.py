@@ -5,7 +5,6 @@
 
 import random
 from collections.abc import Mapping
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,9 +46,6 @@ class Coin:
     def drift(self, conditions, values, *, draw):
         policy, reference = self.log_probs(conditions, values, draw=draw)
         return Drift((policy - reference).detach(), -policy.detach())
-
-    def gathered(self):
-        return nullcontext()
 
     def rebase_reference(self):
         self.reference = self.logit.detach().clone()

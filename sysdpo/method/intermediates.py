@@ -18,7 +18,7 @@ from sysdpo.method.values import Completion
 
 
 @dataclass(frozen=True)
-class Evidence:
+class BatchLogProbs:
     """Log-probabilities of `[2·pairs]` rows, the chosen ones first.
 
     components: for each trained component, summed over its nodes; of hidden intermediates the mean under their
@@ -34,8 +34,8 @@ class Evidence:
     chosen: Mapping[str, Tensor] | None = None
 
 
-class Witness(Protocol):
-    """What the training loop asks for evidence."""
+class Intermediates(Protocol):
+    """How a training sees the variables between a system's inputs and outputs: known, summed over, or both ways."""
 
     refresh: int
     """For how many batches it prepares at a time."""
@@ -48,14 +48,14 @@ class Witness(Protocol):
         """Get ready for rows with these inputs; equal `keys` have equal inputs."""
         ...
 
-    def evidence(
+    def log_probs(
         self, trajectories: Trajectories, keys: Sequence[str], *, draw: Sequence[int], components: Sequence[str]
-    ) -> Evidence:
+    ) -> BatchLogProbs:
         """Of these rows, as `System.log_probs` takes them."""
         ...
 
 
-class Known:
+class KnownIntermediates:
     """Every variable of a trajectory is known (SysDPO-Direct and per-component DPO)."""
 
     refresh = 1
@@ -70,13 +70,13 @@ class Known:
     def prepare(self, inputs: Trajectories, keys: Sequence[str], *, seeds: Sequence[int]) -> None:
         """Nothing to prepare."""
 
-    def evidence(
+    def log_probs(
         self, trajectories: Trajectories, keys: Sequence[str], *, draw: Sequence[int], components: Sequence[str]
-    ) -> Evidence:
+    ) -> BatchLogProbs:
         """The trajectories' own log-probabilities."""
         log_probs = self.system.log_probs(trajectories, draw=draw, components=components)
         lengths = {name: self._lengths(name, trajectories).to(part.policy) for name, part in log_probs.items()}
-        return Evidence(log_probs, lengths=lengths)
+        return BatchLogProbs(log_probs, lengths=lengths)
 
     def _lengths(self, name: str, trajectories: Trajectories) -> Tensor:
         columns = [trajectories[node.name] for node in self.system.nodes if node.component == name]
@@ -92,7 +92,7 @@ class Assignment:
     log_prob: float
 
 
-class Hidden:
+class HiddenIntermediates:
     """Only inputs and outputs are known; the rest is summed over candidates (SysDPO-Sampling).
 
     `R(z) = log Σ_{y∈Y} p_θ(y|x) p_θ(z|x,y) − log Σ_{y∈Y} p_ref(y|x) p_ref(z|x,y)` with the same candidates `Y` of a
@@ -159,9 +159,9 @@ class Hidden:
         values = [{name: inputs[name][row] for name in self.system.inputs} for row in rows]
         partial = [(row, Assignment(known, 0.0)) for row, known in zip(rows, values, strict=True)]
         for position, node in enumerate(self.hidden):
-            starts = {row: place for place, (row, _) in reversed(list(enumerate(partial)))}
-            each = [_mix(seeds[row], position, place - starts[row]) for place, (row, _) in enumerate(partial)]
-            partial = self._extend(node, partial, each)
+            starts = {row: index for index, (row, _) in reversed(list(enumerate(partial)))}
+            own = [_mix(seeds[row], position, index - starts[row]) for index, (row, _) in enumerate(partial)]
+            partial = self._extend(node, partial, own)
             if not drawn:
                 partial = _likeliest(partial, self.settings.count)
         sets: list[list[Assignment]] = [[] for _ in seeds]
@@ -203,47 +203,51 @@ class Hidden:
             return assignments
         # What is computed from the others, and may be a list, tells no two apart.
         names = [node.name for node in self.hidden if self._is_random(node)]
-        distinct = {tuple(each.values[name] for name in names): each for each in reversed(assignments)}
+        distinct = {tuple(found.values[name] for name in names): found for found in reversed(assignments)}
         return list(reversed(distinct.values()))
 
-    def evidence(
+    def log_probs(
         self, trajectories: Trajectories, keys: Sequence[str], *, draw: Sequence[int], components: Sequence[str]
-    ) -> Evidence:
+    ) -> BatchLogProbs:
         """The marginals at the candidates prepared last."""
         sets = [self.sets[key] for key in keys]
         rows = [row for row, assignments in enumerate(sets) for _ in assignments]
         names = (*self.system.inputs, *self.system.outputs)
         flat = {name: [trajectories[name][row] for row in rows] for name in names}
         for node in self.hidden:
-            flat[node.name] = [each.values[node.name] for assignments in sets for each in assignments]
+            flat[node.name] = [assignment.values[node.name] for assignments in sets for assignment in assignments]
         log_probs = self.system.log_probs(flat, draw=[draw[row] for row in rows], components=self.random)
-        places = _places([len(assignments) for assignments in sets])
-        parts = {name: LogProbs(*(_spread(each, places) for each in part)) for name, part in log_probs.items()}
-        joint = LogProbs(*(sum(each) for each in zip(*parts.values(), strict=True)))
-        there = (places >= 0).to(joint.policy.device)
-        joint = LogProbs(*(each.masked_fill(~there, -torch.inf) for each in joint))
-        proposal = torch.tensor([each.log_prob for assignments in sets for each in assignments])
-        proposal = _spread(proposal, places).to(joint.policy)
+        index = _candidate_index([len(assignments) for assignments in sets])
+        by_component = {
+            name: LogProbs(*(_spread(values, index) for values in part)) for name, part in log_probs.items()
+        }
+        joint = LogProbs(*(sum(values) for values in zip(*by_component.values(), strict=True)))
+        exists = (index >= 0).to(joint.policy.device)
+        joint = LogProbs(*(values.masked_fill(~exists, -torch.inf) for values in joint))
+        proposal = torch.tensor([assignment.log_prob for assignments in sets for assignment in assignments])
+        proposal = _spread(proposal, index).to(joint.policy)
         estimate = MARGINALS[self.settings.estimator]
-        marginal = LogProbs(*(estimate(each, proposal) for each in joint))
+        marginal = LogProbs(*(estimate(values, proposal) for values in joint))
         corrected = joint.policy.detach() - (0 if self.settings.estimator == "truncated" else proposal)
         weights = posterior(corrected)
-        expected = {name: LogProbs(*((weights * each).sum(-1) for each in parts[name])) for name in components}
+        expected = {
+            name: LogProbs(*((weights * values).sum(-1) for values in by_component[name])) for name in components
+        }
         measures = {
             "effective_sample_size": effective_sample_size(weights),
-            "candidates": there.sum(-1).float(),
+            "candidates": exists.sum(-1).float(),
             "likeliest_candidate": weights.max(-1).values,
         }
         if self.settings.estimator == "truncated":
-            measures["candidate_mass"] = proposal.exp().mul(there).sum(-1)
-        return Evidence(expected, marginal, measures)
+            measures["candidate_mass"] = proposal.exp().mul(exists).sum(-1)
+        return BatchLogProbs(expected, marginal, measures)
 
 
-class Both:
+class KnownAndHidden:
     """Margins from intermediates that are known, and the likelihood of the chosen summed over hidden ones."""
 
     def __init__(self, system: System, settings: CandidateSettings):
-        self.known, self.hidden = Known(system), Hidden(system, settings)
+        self.known, self.hidden = KnownIntermediates(system), HiddenIntermediates(system, settings)
         self.refresh = self.hidden.refresh
 
     def variables(self, columns: Iterable[str]) -> list[str]:
@@ -251,26 +255,26 @@ class Both:
         return self.known.variables(columns)
 
     def prepare(self, inputs: Trajectories, keys: Sequence[str], *, seeds: Sequence[int]) -> None:
-        """See `Hidden`."""
+        """See `HiddenIntermediates`."""
         self.hidden.prepare(inputs, keys, seeds=seeds)
 
-    def evidence(
+    def log_probs(
         self, trajectories: Trajectories, keys: Sequence[str], *, draw: Sequence[int], components: Sequence[str]
-    ) -> Evidence:
+    ) -> BatchLogProbs:
         """That of the known intermediates, with the hidden ones' likelihood and measures of the chosen rows."""
-        known = self.known.evidence(trajectories, keys, draw=draw, components=components)
+        known = self.known.log_probs(trajectories, keys, draw=draw, components=components)
         half = slice(len(keys) // 2)
         chosen = {name: column[half] for name, column in trajectories.items()}
-        hidden = self.hidden.evidence(chosen, keys[half], draw=draw[half], components=components)
+        hidden = self.hidden.log_probs(chosen, keys[half], draw=draw[half], components=components)
         likelihood = {name: part.policy for name, part in hidden.components.items()}
         return replace(known, chosen=likelihood, measures=hidden.measures)
 
 
-def witness(system: System, settings: MethodSettings) -> Witness:
-    """Whom to ask for a method's evidence."""
+def intermediates_of(system: System, settings: MethodSettings) -> Intermediates:
+    """How a method sees the intermediates."""
     if settings.intermediates == {"known"}:
-        return Known(system)
-    kind = Hidden if settings.intermediates == {"hidden"} else Both
+        return KnownIntermediates(system)
+    kind = HiddenIntermediates if settings.intermediates == {"hidden"} else KnownAndHidden
     return kind(system, settings.candidates)
 
 
@@ -280,7 +284,7 @@ def _mix(*parts: int) -> int:
 
 
 def _likeliest(partial: list[tuple[int, Assignment]], count: int) -> list[tuple[int, Assignment]]:
-    ranked = sorted(partial, key=lambda each: (each[0], -each[1].log_prob))
+    ranked = sorted(partial, key=lambda found: (found[0], -found[1].log_prob))
     kept: list[tuple[int, Assignment]] = []
     for row, assignment in ranked:
         if sum(1 for other, _ in kept[-count:] if other == row) < count:
@@ -288,19 +292,19 @@ def _likeliest(partial: list[tuple[int, Assignment]], count: int) -> list[tuple[
     return kept
 
 
-def _places(counts: list[int]) -> Tensor:
-    """Where each row's candidates lie among all, `[rows, most]`, −1 where it has fewer than the most."""
-    places = torch.full((len(counts), max(counts)), -1)
+def _candidate_index(counts: list[int]) -> Tensor:
+    """The number of each row's candidates among all, `[rows, most]`, −1 where it has fewer than the most."""
+    index = torch.full((len(counts), max(counts)), -1)
     start = 0
     for row, count in enumerate(counts):
-        places[row, :count] = torch.arange(start, start + count)
+        index[row, :count] = torch.arange(start, start + count)
         start += count
-    return places
+    return index
 
 
-def _spread(values: Tensor, places: Tensor) -> Tensor:
+def _spread(values: Tensor, index: Tensor) -> Tensor:
     """`[candidates]` to `[rows, most]`, zero where there is no candidate."""
-    places = places.to(values.device)
+    index = index.to(values.device)
     return torch.where(
-        places >= 0, values[places.clamp_min(0)], torch.zeros((), dtype=values.dtype, device=values.device)
+        index >= 0, values[index.clamp_min(0)], torch.zeros((), dtype=values.dtype, device=values.device)
     )

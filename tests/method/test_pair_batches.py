@@ -6,8 +6,8 @@ import pytest
 from coin_system import coins
 
 from sysdpo.base.errors import UserError
-from sysdpo.method.evidence import witness
-from sysdpo.method.feed import Feed, shuffled_batches
+from sysdpo.method.intermediates import intermediates_of
+from sysdpo.method.pair_batches import PairBatches, shuffled_batches
 from sysdpo.method.preferences import as_frame
 from sysdpo.method.settings import MethodSettings
 
@@ -15,7 +15,7 @@ SIDES = ("heads", "tails")
 PROMPTS = [f"p{row}" for row in range(5)]
 
 
-def feed(process: int = 0, processes: int = 1, **over) -> Feed:
+def batches_of(process: int = 0, processes: int = 1, **over) -> PairBatches:
     """Five pairs of five prompts; of each the first trajectory is better."""
     variables = {"text": [name for name in PROMPTS for _ in SIDES], "left": SIDES * 5, "right": SIDES * 5}
     frame = as_frame([name for name in PROMPTS for _ in SIDES], [0, 1] * 5, variables)
@@ -25,26 +25,26 @@ def feed(process: int = 0, processes: int = 1, **over) -> Feed:
     rates = {"learning_rate": dict.fromkeys(names, 0.1), "chosen_weight": dict.fromkeys(names, 0.0)}
     settings = MethodSettings(objective="direct", steps=6, batch_size=4, warmup_steps=0, **rates, **over)
     system = coins()
-    asked = witness(system, settings)
+    intermediates = intermediates_of(system, settings)
     shared = {"process": process, "processes": processes}
-    return Feed(system, asked, frame, pairs, settings, list(names), seed=3, number=0, **shared)
+    return PairBatches(system, intermediates, frame, pairs, settings, list(names), seed=3, number=0, **shared)
 
 
 def met(updates) -> list[list[tuple[str, int]]]:
-    """Of each update the pairs of its parts, as (prompt, draw)."""
-    return [[pair for part in parts for pair in pairs_of(part)] for parts in updates]
+    """Of each update the pairs of its micro-batches, as (prompt, draw)."""
+    return [[pair for batch in batches for pair in pairs_of(batch)] for batches in updates]
 
 
-def pairs_of(part) -> list[tuple[str, int]]:
-    _, keys = part.evidence.args
+def pairs_of(batch) -> list[tuple[str, int]]:
+    _, keys = batch.log_probs.args
     half = len(keys) // 2
-    return list(zip(keys[:half], part.evidence.keywords["draw"][:half], strict=True))
+    return list(zip(keys[:half], batch.log_probs.keywords["draw"][:half], strict=True))
 
 
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_share_each_batch_and_nothing_else_changes(processes: int) -> None:
-    alone = met(feed().updates())
-    shares = [met(feed(process, processes).updates()) for process in range(processes)]
+    alone = met(batches_of().starting_at())
+    shares = [met(batches_of(process, processes).starting_at()) for process in range(processes)]
     assert [[pair for share in shares for pair in share[step]] for step in range(6)] == alone
     assert {len(share[0]) for share in shares} == {4 // processes}
 
@@ -52,14 +52,16 @@ def test_processes_share_each_batch_and_nothing_else_changes(processes: int) -> 
 @pytest.mark.parametrize(
     ("size", "weights"), [(1, [0.25] * 4), (3, [0.75, 0.25]), (4, [1.0]), (9, [1.0]), (None, [1.0])]
 )
-def test_parts_weigh_as_many_pairs_as_they_hold(size: int | None, weights: list[float]) -> None:
-    for parts, whole in zip(feed(micro_batch_size=size).updates(), met(feed().updates()), strict=True):
-        assert [part.weight for part in parts] == weights
-        assert met([parts]) == [whole]
+def test_micro_batches_weigh_as_many_pairs_as_they_hold(size: int | None, weights: list[float]) -> None:
+    for batches, whole in zip(
+        batches_of(micro_batch_size=size).starting_at(), met(batches_of().starting_at()), strict=True
+    ):
+        assert [batch.weight for batch in batches] == weights
+        assert met([batches]) == [whole]
 
 
 def test_it_goes_on_where_it_was() -> None:
-    assert met(feed().updates(4)) == met(feed().updates())[4:]
+    assert met(batches_of().starting_at(4)) == met(batches_of().starting_at())[4:]
 
 
 def test_every_pass_meets_every_pair_once_in_another_order() -> None:
@@ -73,4 +75,4 @@ def test_every_pass_meets_every_pair_once_in_another_order() -> None:
 
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
     with pytest.raises(UserError, match="batch_size: 4 should be a multiple of the 3 processes"):
-        feed(0, 3)
+        batches_of(0, 3)

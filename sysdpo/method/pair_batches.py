@@ -10,7 +10,7 @@ import pandas as pd
 
 from sysdpo.base.errors import UserError
 from sysdpo.base.seeds import numpy_generator
-from sysdpo.method.evidence import Evidence, Witness
+from sysdpo.method.intermediates import BatchLogProbs, Intermediates
 from sysdpo.method.settings import MethodSettings
 from sysdpo.method.system import System
 
@@ -18,15 +18,15 @@ DRAWS_PER_RUN = 10**7
 
 
 @dataclass(frozen=True)
-class Part:
+class MicroBatch:
     """Pairs to take through the models at once; `weight` is their share of the process's pairs in this update."""
 
-    evidence: partial[Evidence]
+    log_probs: partial[BatchLogProbs]
     weight: float
 
 
-class Feed:
-    """The updates of one round, each as the parts of it that are this process's own.
+class PairBatches:
+    """The updates of one round, each as this process's own micro-batches.
 
     trajectories, pairs: as `training.train_round` has them. process: this one's number of `processes`, which share each
     batch evenly. Every random number depends on `seed`, `number` (the round), the update and the pair alone, not on how
@@ -36,7 +36,7 @@ class Feed:
     def __init__(
         self,
         system: System,
-        witness: Witness,
+        intermediates: Intermediates,
         trajectories: pd.DataFrame,
         pairs: pd.DataFrame,
         settings: MethodSettings,
@@ -54,15 +54,15 @@ class Feed:
             raise UserError(f"batch_size: {settings.batch_size} should be a multiple of the {processes} processes")
         self.share = settings.batch_size // processes
         self.own = slice(process * self.share, (process + 1) * self.share)
-        self.system, self.witness, self.pairs, self.settings = system, witness, pairs, settings
+        self.system, self.intermediates, self.pairs, self.settings = system, intermediates, pairs, settings
         self.components, self.seed, self.number = components, seed, number
-        self.seen = witness.variables(self.rows.columns)
+        self.seen = intermediates.variables(self.rows.columns)
 
     def may_start_at(self, step: int) -> bool:
-        """Whether `updates` may start there: what is prepared for several updates is prepared for all of them."""
-        return step % self.witness.refresh == 0
+        """Whether `starting_at` takes this one: what is prepared for several updates is prepared for all of them."""
+        return step % self.intermediates.refresh == 0
 
-    def updates(self, first: int = 0) -> Iterator[list[Part]]:
+    def starting_at(self, first: int = 0) -> Iterator[list[MicroBatch]]:
         """The updates from this one on."""
         settings = self.settings
         batches = shuffled_batches(
@@ -73,12 +73,12 @@ class Feed:
             next(batches)
         for step in range(first, settings.steps):
             if not ahead:
-                ahead = list(itertools.islice(batches, min(self.witness.refresh, settings.steps - step)))
-                self._prepare([places for places, _ in ahead], step)
-            places, passes = (part[self.own] for part in ahead.pop(0))
+                ahead = list(itertools.islice(batches, min(self.intermediates.refresh, settings.steps - step)))
+                self._prepare([rows for rows, _ in ahead], step)
+            rows, passes = (numbers[self.own] for numbers in ahead.pop(0))
             size = settings.micro_batch_size or self.share
             yield [
-                self._part(places[start : start + size], passes[start : start + size])
+                self._micro_batch(rows[start : start + size], passes[start : start + size])
                 for start in range(0, self.share, size)
             ]
 
@@ -88,34 +88,34 @@ class Feed:
         stream = numpy_generator("candidates", self.seed, self.number, step)
         seeds = stream.integers(1 << 62, size=len(everyone)).tolist()
         seed_of = dict(zip(prompts[everyone][::-1], seeds[::-1], strict=True))  # of a prompt its first
-        mine = self.pairs.iloc[np.concatenate([places[self.own] for places in coming])]
+        mine = self.pairs.iloc[np.concatenate([rows[self.own] for rows in coming])]
         first = self.rows.loc[mine["chosen_id"]]
         inputs = {name: first[name].tolist() for name in self.system.inputs}
         keys = mine["prompt_id"].tolist()
-        with self.system.gathered():
-            self.witness.prepare(inputs, keys, seeds=[seed_of[key] for key in keys])
+        with self.system.unsharded():
+            self.intermediates.prepare(inputs, keys, seeds=[seed_of[key] for key in keys])
 
-    def _part(self, places: np.ndarray, passes: np.ndarray) -> Part:
-        pairs = self.pairs.iloc[places]
+    def _micro_batch(self, rows: np.ndarray, passes: np.ndarray) -> MicroBatch:
+        pairs = self.pairs.iloc[rows]
         # A pair meets the same few noises again and again: less variance, and the reference's part is known.
         bank = self.settings.noise_bank
-        draw = (self.seed * DRAWS_PER_RUN + places * bank + passes % bank).tolist() * 2
+        draw = (self.seed * DRAWS_PER_RUN + rows * bank + passes % bank).tolist() * 2
         both = self.rows.loc[[*pairs["chosen_id"], *pairs["rejected_id"]]]
         variables = {name: both[name].tolist() for name in self.seen}
         prompts = pairs["prompt_id"].tolist() * 2
-        evidence = partial(self.witness.evidence, variables, prompts, draw=draw, components=self.components)
-        return Part(evidence, len(pairs) / self.share)
+        log_probs = partial(self.intermediates.log_probs, variables, prompts, draw=draw, components=self.components)
+        return MicroBatch(log_probs, len(pairs) / self.share)
 
 
 def shuffled_batches(count: int, size: int, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Endless shuffled passes: the places of `size` pairs out of `count`, and the number of the pass each belongs to.
+    """Endless shuffled passes: the rows of `size` pairs out of `count`, and the number of the pass each belongs to.
 
     A pass's last, short batch is filled up from the next pass.
     """
-    places, passes = np.empty(0, dtype=int), np.empty(0, dtype=int)
+    rows, passes = np.empty(0, dtype=int), np.empty(0, dtype=int)
     for number in itertools.count():
-        places = np.concatenate([places, rng.permutation(count)])
+        rows = np.concatenate([rows, rng.permutation(count)])
         passes = np.concatenate([passes, np.full(count, number)])
-        while len(places) >= size:
-            yield places[:size], passes[:size]
-            places, passes = places[size:], passes[size:]
+        while len(rows) >= size:
+            yield rows[:size], passes[:size]
+            rows, passes = rows[size:], passes[size:]
