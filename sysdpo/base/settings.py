@@ -110,6 +110,11 @@ class Settings(BaseModel):
         """
         return read(cls, {} if values is None else values, where)
 
+    @classmethod
+    def pop_from(cls, values: dict[str, Any]) -> Self:
+        """The settings that some of `values` are, which are taken out of it."""
+        return cls(**{name: values.pop(name) for name in cls.model_fields if name in values})
+
     @property
     def fields(self) -> dict[str, Any]:
         """The values of all fields, by name."""

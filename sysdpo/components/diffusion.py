@@ -25,7 +25,7 @@ from sysdpo.components.lora import fold_into_small, merged, sort_metadata
 from sysdpo.components.lora_component import POLICY, REFERENCE, LoraComponent
 from sysdpo.components.noise import NoiseSchedule
 from sysdpo.components.pipelines import check_supported, load_pipeline
-from sysdpo.components.settings import Estimator
+from sysdpo.components.settings import BoundSettings, DiffusionLoading, Estimator
 from sysdpo.components.sharding import shard
 from sysdpo.method.component import Drift, LogProbs
 from sysdpo.method.values import picture_key
@@ -39,7 +39,9 @@ class DiffusionModel(LoraComponent):
     Serves UNets and SD3-type transformers, with epsilon, v, sample or flow prediction; the pipeline must offer
     `encode_prompt`. The condition's first value is the prompt. Only the denoiser's LoRA adapter is trained, in float32,
     and nothing where `lora` is None; what the frozen encoders say of an image or a prompt is kept in the host's memory
-    (`FrozenEncoders`). `gradient_checkpointing` and `sharded` are as in `DiffusionSettings`.
+    (`FrozenEncoders`).
+
+    lora: PEFT's words. sampling: of the pipeline's call. settings: those of `BoundSettings`.
     """
 
     def __init__(
@@ -47,13 +49,11 @@ class DiffusionModel(LoraComponent):
         pipeline: DiffusionPipeline,
         *,
         lora: Mapping[str, Any] | None,
-        estimator: Estimator | Mapping[str, Any] | None = None,
         sampling: Mapping[str, Any] | None = None,
-        batch_size: int = 128,
-        gradient_checkpointing: bool = False,
-        sharded: bool = False,
+        **settings: Any,
     ):
         super().__init__(is_trained=lora is not None)
+        chosen = BoundSettings(**settings)
         check_supported(pipeline, pipeline.config.get("_name_or_path") or type(pipeline).__name__)
         self.pipeline = pipeline
         self.pipeline.set_progress_bar_config(disable=True)
@@ -69,36 +69,24 @@ class DiffusionModel(LoraComponent):
             self._in_float32(POLICY)
             fold_into_small(self.denoiser)
             self._remember_start()
-        if gradient_checkpointing:
+        if chosen.gradient_checkpointing:
             self.denoiser.enable_gradient_checkpointing()
-        self.sharded = sharded
+        self.sharded, self.estimator, self.batch_size = chosen.sharded, chosen.estimator, chosen.batch_size
         self.schedule = NoiseSchedule.of(pipeline.scheduler)
-        self.estimator = Estimator(**estimator) if isinstance(estimator, Mapping) else estimator or Estimator()
         self.sampling = dict(sampling or {})
-        self.batch_size = batch_size
-        self.encoders = FrozenEncoders(pipeline, batch_size=batch_size)
+        self.encoders = FrozenEncoders(pipeline, batch_size=self.batch_size)
 
     @classmethod
-    def from_pretrained(
-        cls,
-        model: str | Path,
-        *,
-        revision: str | None = None,
-        variant: str | None = None,
-        pipeline: str = "diffusers:DiffusionPipeline",
-        dtype: str = "float32",
-        **settings: Any,
-    ) -> "DiffusionModel":
-        """Load from a hub id or a local folder; `pipeline` is the class to load with, as `module:name`.
+    def from_pretrained(cls, model: str | Path, *, lora: Mapping[str, Any] | None, **settings: Any) -> "DiffusionModel":
+        """Load from a hub id or a local folder.
 
-        Raises `UserError` as `load_pipeline` does.
+        settings: those of `DiffusionLoading` and of the class itself. Raises `UserError` as `load_pipeline` does.
         """
-        loaded = load_pipeline(
-            model, revision=revision, variant=variant, pipeline=pipeline, dtype=getattr(torch, dtype)
-        )
-        made = cls(loaded, **settings)
-        loading = {"model": str(model), "revision": revision, "variant": variant, "pipeline": pipeline, "dtype": dtype}
-        made.made_from = loading | settings
+        made_from = {"model": str(model), "lora": lora} | settings
+        loading = DiffusionLoading.pop_from(settings)
+        pipeline = load_pipeline(model, **loading.fields | {"dtype": getattr(torch, loading.dtype)})
+        made = cls(pipeline, lora=lora, **settings)
+        made.made_from = made_from
         return made
 
     @property

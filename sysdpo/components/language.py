@@ -35,6 +35,7 @@ from sysdpo.components.lora import fold_into_small
 from sysdpo.components.lora_component import POLICY, REFERENCE, LoraComponent
 from sysdpo.components.prompting import PromptEncoder, end_token
 from sysdpo.components.recomputing import recomputed_layers, recomputing
+from sysdpo.components.settings import CompletionSettings, LanguageModelLoading
 from sysdpo.components.sharding import shard
 from sysdpo.method.component import Drift, LogProbs
 from sysdpo.method.values import Completion
@@ -50,10 +51,10 @@ class LanguageModel(LoraComponent):
     The prompt is `template.format(*condition)`, passed through the tokenizer's chat template where it has one, after
     the system message `system_prompt.format(*condition)` where that is not empty. The reference is the same network
     with the adapter off, or, once rebased, with a frozen copy of the adapter; the adapter's weights are float32.
-    `gradient_checkpointing`, `sharded` and `chat_template_kwargs` are as in `LanguageModelSettings`.
+    lora: PEFT's words. settings: those of `CompletionSettings`, where the template is `"{0}"` if there is none.
 
-    Raises `UserError` for a model whose prompts cannot be completed as a plain forward pass would (see
-    `architecture_of`), for one without an end token, and, when it is used, for what is longer than its context.
+    Raises `UserError` for a wrong setting, for a model whose prompts cannot be completed as a plain forward pass would
+    (see `architecture_of`), for one without an end token, and, when it is used, for what is longer than its context.
     """
 
     def __init__(
@@ -62,19 +63,13 @@ class LanguageModel(LoraComponent):
         tokenizer: PreTrainedTokenizerBase,
         *,
         lora: Mapping[str, Any] | None,
-        template: str = "{0}",
-        system_prompt: str | None = None,
-        chat_template_kwargs: Mapping[str, Any] | None = None,
-        max_new_tokens: int = 64,
-        temperature: float = 1.0,
-        batch_size: int = 256,
-        gradient_checkpointing: bool = False,
-        sharded: bool = False,
+        **settings: Any,
     ):
         super().__init__(is_trained=lora is not None)
+        chosen = CompletionSettings(**settings)
         self.name, self._vocabulary = model.name_or_path, model.get_input_embeddings().weight.shape[0]
         self.architecture = architecture_of(model)
-        self._recomputed = recomputed_layers(model) if gradient_checkpointing else []
+        self._recomputed = recomputed_layers(model) if chosen.gradient_checkpointing else []
         model.requires_grad_(False)
         self.model: Any = model
         if lora is not None:
@@ -85,12 +80,12 @@ class LanguageModel(LoraComponent):
             self._remember_start()
         self.model.eval()  # dropout stays off in the policy too, or its log-ratio to the reference would be noise
         self.tokenizer = tokenizer
-        self.encode_prompt = PromptEncoder(tokenizer, template, system_prompt, chat_template_kwargs)
-        self.sharded = sharded
-        self.max_new_tokens = max_new_tokens
-        self.temperature = temperature
-        self.batch_size = batch_size
-        self._end_token = end_token(tokenizer, chat_template_kwargs)
+        self.encode_prompt = PromptEncoder(
+            tokenizer, chosen.template or "{0}", chosen.system_prompt, chosen.chat_template_kwargs
+        )
+        self.sharded, self.temperature = chosen.sharded, chosen.temperature
+        self.max_new_tokens, self.batch_size = chosen.max_new_tokens, chosen.batch_size
+        self._end_token = end_token(tokenizer, chosen.chat_template_kwargs)
         if not self._end_tokens():
             raise UserError(
                 f"model: '{self.name}' should have a token that ends a completion; its chat template, "
@@ -98,24 +93,17 @@ class LanguageModel(LoraComponent):
             )
 
     @classmethod
-    def from_pretrained(
-        cls,
-        model: str | Path,
-        *,
-        revision: str | None = None,
-        dtype: str = "float32",
-        load_in_4bit: bool = False,
-        **settings: Any,
-    ) -> "LanguageModel":
+    def from_pretrained(cls, model: str | Path, *, lora: Mapping[str, Any] | None, **settings: Any) -> "LanguageModel":
         """Load from a hub id or a local folder in `from_pretrained` format, an adapter of PEFT merged into its base.
 
-        Raises `UserError` if it is none, or not whole.
+        settings: those of `LanguageModelLoading` and of the class itself. Raises `UserError` if it is none, or not
+        whole.
         """
-        number = getattr(torch, dtype)
-        network = load_language_model(model, revision=revision, dtype=number, load_in_4bit=load_in_4bit)
-        made = cls(network, load_tokenizer(model, revision=revision), **settings)
-        loading = {"model": str(model), "revision": revision, "dtype": dtype, "load_in_4bit": load_in_4bit}
-        made.made_from = loading | settings
+        made_from = {"model": str(model), "lora": lora} | settings
+        loading = LanguageModelLoading.pop_from(settings)
+        network = load_language_model(model, **loading.fields | {"dtype": getattr(torch, loading.dtype)})
+        made = cls(network, load_tokenizer(model, revision=loading.revision), lora=lora, **settings)
+        made.made_from = made_from
         return made
 
     @property
@@ -225,7 +213,7 @@ class LanguageModel(LoraComponent):
         return sorted({*named, self._end_token, self.tokenizer.eos_token_id} - {None})
 
     def _completion(self, tokens: list[int], ends: list[int]) -> Completion:
-        length = next((place + 1 for place, token in enumerate(tokens) if token in ends), len(tokens))
+        length = next((index + 1 for index, token in enumerate(tokens) if token in ends), len(tokens))
         tokens = tokens[:length]
         text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
         return Completion(text.strip(), tuple(tokens))
@@ -276,8 +264,8 @@ class LanguageModel(LoraComponent):
         earliest = min(map(len, prompts)) - skipped
         kept = torch.arange(earliest - 1, input_ids.shape[1] - 1, device=self.device)
         with recomputing(self._recomputed):
-            told = {"use_cache": False} if cache is None else {"past_key_values": cache}
-            logits = self.model(input_ids=input_ids, logits_to_keep=kept, **told).logits.float()
+            caching = {"use_cache": False} if cache is None else {"past_key_values": cache}
+            logits = self.model(input_ids=input_ids, logits_to_keep=kept, **caching).logits.float()
         targets = input_ids[:, kept + 1]
         token_log_probs = logits.log_softmax(-1).gather(-1, targets[..., None])[..., 0]
         in_completion = (kept + 1 >= first) & (kept + 1 < last)
@@ -298,9 +286,9 @@ class LanguageModel(LoraComponent):
         if padding is None:
             cache.batch_repeat_interleave(len(prompts))
             return cache
-        place = (torch.arange(shared, device=self.device) - padding[:, None]).clamp_min(0)
+        index = (torch.arange(shared, device=self.device) - padding[:, None]).clamp_min(0)
         for layer in filter(DynamicLayer.get_seq_length, cache.layers):
-            layer.keys, layer.values = (part[0][:, place].movedim(1, 0) for part in (layer.keys, layer.values))
+            layer.keys, layer.values = (states[0][:, index].movedim(1, 0) for states in (layer.keys, layer.values))
         return cache
 
     @torch.no_grad()
@@ -340,7 +328,7 @@ class LanguageModel(LoraComponent):
 def _shared_prefix(prompts: list[list[int]]) -> int:
     """How many tokens all prompts begin with, leaving each at least one of its own to predict from."""
     low, high, most = min(prompts), max(prompts), min(map(len, prompts)) - 1
-    return next((place for place in range(most) if low[place] != high[place]), most)
+    return next((index for index in range(most) if low[index] != high[index]), most)
 
 
 class _GumbelNoise(LogitsProcessor):

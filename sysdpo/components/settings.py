@@ -37,30 +37,47 @@ class LoraSettings(Settings):
         return self.fields | {"target_modules": modules if isinstance(modules, str) else list(modules)}
 
 
-class ModelSettings(Settings):
-    """What every model that is a component has."""
+class LoadingSettings(Settings):
+    """How weights are loaded."""
 
-    model: str | None = None
-    """A hub id or a local folder in `from_pretrained` format; null takes the foundation model made for it."""
     revision: str | None = None
     """The commit or tag of a hub id; a folder has none."""
     dtype: DType = "float32"
     """The number format of the weights."""
-    lora: LoraSettings
-    """The adapter that is trained."""
+
+
+class TrainingMemory(Settings):
+    """What saves memory in training, at a price."""
+
     gradient_checkpointing: bool = False
     """Whether activations are computed again in the backward pass instead of kept."""
     sharded: bool = False
     """Whether the frozen weights are split over the processes of a training (FSDP); adapters stay whole."""
 
+
+class ModelSettings(LoadingSettings, TrainingMemory):
+    """What every model that is a component has."""
+
+    model: str | None = None
+    """A hub id or a local folder in `from_pretrained` format; null takes the foundation model made for it."""
+    lora: LoraSettings | None
+    """The adapter that is trained; null leaves the model frozen."""
+
     @property
     def arguments(self) -> dict[str, Any]:
         """Of the component's `from_pretrained`."""
-        return self.fields | {"lora": self.lora.words}
+        return self.fields | {"lora": None if self.lora is None else self.lora.words}
 
 
-class LanguageModelSettings(ModelSettings):
-    """A language model as a component; a folder may hold an adapter of PEFT, which is merged into its base model."""
+class LanguageModelLoading(LoadingSettings):
+    """How a language model's weights are loaded."""
+
+    load_in_4bit: bool = False
+    """Whether the frozen weights are held in four bits (NF4, by bitsandbytes; Dettmers et al., arXiv 2305.14314)."""
+
+
+class CompletionSettings(TrainingMemory):
+    """How a language model reads its node's inputs and completes them."""
 
     template: str | None = None
     """The prompt, `{0}` the node's first input, `{1}` its second; null is the system's own."""
@@ -75,8 +92,10 @@ class LanguageModelSettings(ModelSettings):
     """Sampling temperature; 0 is greedy."""
     batch_size: Count = 256
     """Sequences in a forward pass when nothing is trained."""
-    load_in_4bit: bool = False
-    """Whether the frozen weights are held in four bits (NF4, by bitsandbytes; Dettmers et al., arXiv 2305.14314)."""
+
+
+class LanguageModelSettings(ModelSettings, CompletionSettings, LanguageModelLoading):
+    """A language model as a component; a folder may hold an adapter of PEFT, which is merged into its base model."""
 
 
 class DrawingSettings(Settings):
@@ -121,19 +140,29 @@ class Estimator(Settings):
         return self
 
 
-class DiffusionSettings(ModelSettings):
-    """A diffusion model as a component."""
+class DiffusionLoading(LoadingSettings):
+    """How a pipeline's weights are loaded."""
 
     variant: str | None = None
     """Which of the weight files, `fp16` say."""
     pipeline: FunctionName = "diffusers:DiffusionPipeline"
     """The pipeline's class, as `package.module:Class`."""
-    sampling: DrawingSettings
-    """How images are drawn."""
+
+
+class BoundSettings(TrainingMemory):
+    """How a diffusion model is computed with."""
+
     estimator: Estimator = Estimator()
     """How the bound on an image's log-likelihood is estimated."""
     batch_size: Count = 128
     """Images in a forward pass when nothing is trained."""
+
+
+class DiffusionSettings(ModelSettings, BoundSettings, DiffusionLoading):
+    """A diffusion model as a component."""
+
+    sampling: DrawingSettings
+    """How images are drawn."""
 
     @property
     def arguments(self) -> dict[str, Any]:

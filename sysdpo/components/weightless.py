@@ -49,9 +49,9 @@ def weightless_language_model(settings: LanguageModelSettings, folder: Path) -> 
         network = transformers.AutoModelForCausalLM.from_config(config, dtype=getattr(torch, settings.dtype))
     has_tokenizer = (folder / "tokenizer_config.json").is_file()
     tokenizer: Any = load_tokenizer(folder) if has_tokenizer else CountingTokenizer()
-    given = without(settings.arguments, ("model", "revision", "dtype", "load_in_4bit"))
+    arguments = without(settings.arguments, ("model", "revision", "dtype", "load_in_4bit"))
     with init_empty_weights():
-        return LanguageModel(network, tokenizer, **given | {"template": settings.template or "{0}"})
+        return LanguageModel(network, tokenizer, **arguments)
 
 
 def weightless_diffusion_model(settings: DiffusionSettings, folder: Path) -> DiffusionModel:
@@ -71,9 +71,9 @@ def weightless_diffusion_model(settings: DiffusionSettings, folder: Path) -> Dif
         kind = getattr(diffusers, index["_class_name"])
     known = inspect.signature(kind.__init__).parameters
     others = {name: value for name, value in (index | NOT_LOADED).items() if name in known}
-    given = without(settings.arguments, ("model", "revision", "variant", "pipeline", "dtype"))
+    arguments = without(settings.arguments, ("model", "revision", "variant", "pipeline", "dtype"))
     with init_empty_weights():
-        return DiffusionModel(kind(**others | parts), **given)
+        return DiffusionModel(kind(**others | parts), **arguments)
 
 
 def _part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:

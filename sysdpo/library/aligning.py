@@ -17,7 +17,8 @@ from sysdpo.library.preferences import Preferences
 from sysdpo.method import training
 from sysdpo.method.intermediates import intermediates_of
 from sysdpo.method.settings import MethodSettings
-from sysdpo.method.system import System, as_shown
+from sysdpo.method.system import System
+from sysdpo.method.values import plain
 from sysdpo.report.intervals import mean_interval
 
 HELD_OUT_DRAWS = 1 << 61
@@ -145,7 +146,7 @@ def compare(systems: Mapping[str, System], *inputs: Any, seed: int = 0, samples:
             rows = {variable: [value] * samples for variable, value in given.items()}
             drawn = system.sample(rows, seeds=range(seed, seed + samples))
         index = [(node.name, sample) for node in system.nodes for sample in range(samples)]
-        columns[name] = [as_shown(drawn[variable][sample]) for variable, sample in index]
+        columns[name] = [plain(drawn[variable][sample]) for variable, sample in index]
     return pd.DataFrame(columns, index=pd.MultiIndex.from_tuples(index, names=["variable", "sample"]))
 
 

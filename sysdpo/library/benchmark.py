@@ -11,7 +11,8 @@ import pandas as pd
 from sysdpo.base.errors import UserError
 from sysdpo.method.component import Deterministic
 from sysdpo.method.description import Description, Metric
-from sysdpo.method.system import Node, System, as_shown
+from sysdpo.method.system import Node, System
+from sysdpo.method.values import plain
 
 Measure = Callable[..., float]
 Row = Mapping[str, Any]
@@ -119,7 +120,7 @@ def call_with(measure: Measure, row: Mapping[Any, Any], where: str) -> float:
     wanted = inspection.signature(measure).parameters
     if missing := [name for name in wanted if name not in row]:
         raise UserError(f"{where} asks for {missing}, which should be among {sorted(map(str, row))}")
-    value = float(measure(**{name: as_shown(row[name]) for name in wanted}))
+    value = float(measure(**{name: plain(row[name]) for name in wanted}))
     if not np.isfinite(value):
         raise UserError(f"{where} gave {value}, which should be a finite number")
     return value

@@ -7,12 +7,14 @@ to check a configuration takes the names alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self
 
 from pydantic import Field, model_validator
 
+from sysdpo.base.errors import UserError
 from sysdpo.base.registry import Registry
 from sysdpo.base.settings import Count, NotNegative, Positive, Settings, WrongSetting, one_of
 from sysdpo.method.objectives import MARGINALS
@@ -130,13 +132,25 @@ def propose(decoder: Decoder, settings: CandidateSettings, *, seeds: Sequence[in
 
     Beams are distinct, best first by `log p / length^length_penalty`, and use no seed. Draws come in the order drawn,
     each condition's from its own seed alone, tempered in either generator; repeats stay unless `settings.estimator` is
-    `truncated`, whose sum is over distinct values.
+    `truncated`, whose sum is over distinct values. Raises `UserError` where a generator finds none, too many, or one
+    without a finite log-probability.
     """
     generator = GENERATORS[settings.generator]
     found = generator.find(decoder, settings, seeds)
+    sizes = [len(hypotheses) for hypotheses in found]
+    if len(sizes) != len(seeds) or not all(1 <= size <= settings.count for size in sizes):
+        raise UserError(
+            f"candidates.generator: '{settings.generator}' should find 1 to {settings.count} values for each of "
+            f"{len(seeds)} conditions; it found {sizes}"
+        )
+    if wrong := [log_prob for hypotheses in found for _, log_prob in hypotheses if not math.isfinite(log_prob)]:
+        raise UserError(
+            f"candidates.generator: '{settings.generator}' should give each value a finite log-probability, not "
+            f"{wrong[0]}"
+        )
     if generator.draws and settings.estimator == "truncated":
-        found = [list(dict(draws).items()) for draws in found]
-    return [[Candidate(decoder.value(tokens), log_prob) for tokens, log_prob in each] for each in found]
+        found = [list(dict(hypotheses).items()) for hypotheses in found]
+    return [[Candidate(decoder.value(tokens), log_prob) for tokens, log_prob in hypotheses] for hypotheses in found]
 
 
 def beam_search(
@@ -176,11 +190,11 @@ def beam_search(
         columns = (tokens, best, best_totals, spare, spare_totals, onward_totals.amax(-1))
         for condition, *row in zip(unfinished, *(column.tolist() for column in columns), strict=True):
             condition.add(*row)
-        going = [place for place, condition in enumerate(unfinished) if not condition.done]
+        going = [index for index, condition in enumerate(unfinished) if not condition.done]
         if last or not going:
             break
 
-        unfinished = [unfinished[place] for place in going]
+        unfinished = [unfinished[index] for index in going]
         kept = torch.tensor(going, device=device)
         totals, scores = onward_totals[kept], onward_scores[kept]
         parents, taken = onward[kept] // vocabulary, onward[kept] % vocabulary
@@ -194,10 +208,10 @@ def beam_search(
 def _choose(
     scores: Tensor, log_probs: Tensor, ends: Tensor, diversity: float, last: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The best continuations of each group, and the best that do not end: places and scores, `[b, groups, width]`.
+    """The best continuations of each group, and the best that do not end, with their scores; `[b, groups, width]`.
 
-    A place is `beam · vocabulary + token`; scores are penalised. `scores` are the beams', `[b, groups, width]`,
-    `log_probs` `[b, groups, width, vocabulary]`. At the last step what goes on is what is cut off.
+    A continuation is the number `beam · vocabulary + token`; scores are penalised. `scores` are the beams',
+    `[b, groups, width]`; `log_probs`: `[b, groups, width, vocabulary]`. At the last step what goes on is cut off.
     """
     import torch
 
@@ -213,23 +227,23 @@ def _choose(
         onward = best.gather(1, order)
         crowd.scatter_add_(1, onward % vocabulary, (onward_scores > NEVER).to(crowd.dtype))
         chosen.append((best[:, :width], best_scores[:, :width], onward, onward_scores))
-    best, best_scores, onward, onward_scores = (torch.stack(part, 1) for part in zip(*chosen, strict=True))
+    best, best_scores, onward, onward_scores = (torch.stack(values, 1) for values in zip(*chosen, strict=True))
     return best, best_scores, onward, onward_scores
 
 
-def _totals(totals: Tensor, log_probs: Tensor, places: Tensor) -> Tensor:
-    """The log-probabilities of the beams, `[b, groups, width]`, continued at these places, `[b, groups, n]`."""
-    return totals.gather(2, places // log_probs.shape[-1]) + log_probs.flatten(2).gather(2, places)
+def _totals(totals: Tensor, log_probs: Tensor, continuations: Tensor) -> Tensor:
+    """The log-probabilities of the beams, `[b, groups, width]`, continued so, `[b, groups, n]`."""
+    return totals.gather(2, continuations // log_probs.shape[-1]) + log_probs.flatten(2).gather(2, continuations)
 
 
 def _spare(totals: Tensor, log_probs: Tensor, ends: Tensor, most: int | None) -> Tensor:
-    """Places of values that every group could finish now: by an end token, or, if `most`, the best so many of all."""
+    """Continuations that could finish a value now: by an end token, or, if `most`, the best so many of all."""
     import torch
 
     width, vocabulary = log_probs.shape[2:]
     if most is None:
-        places = torch.arange(width, device=ends.device)[:, None] * vocabulary + ends
-        return places.flatten().expand(*totals.shape[:2], -1)
+        continuations = torch.arange(width, device=ends.device)[:, None] * vocabulary + ends
+        return continuations.flatten().expand(*totals.shape[:2], -1)
     return (totals[..., None] + log_probs).flatten(2).topk(min(most, width * vocabulary)).indices
 
 
@@ -266,11 +280,11 @@ class _Finished:
         enough = all(self.stopped) and len(self.log_probs) >= self.count
         self.done = enough or max(onward) == NEVER
 
-    def _values(self, prefixes: list[list[int]], places: list[int], totals: list[float]) -> list[Tokens]:
+    def _values(self, prefixes: list[list[int]], continuations: list[int], totals: list[float]) -> list[Tokens]:
         found = []
-        for place, total in zip(places, totals, strict=True):
+        for continuation, total in zip(continuations, totals, strict=True):
             if total > NEVER:
-                beam, token = divmod(place, self.vocabulary)
+                beam, token = divmod(continuation, self.vocabulary)
                 tokens = (*prefixes[beam], token)
                 self.log_probs.setdefault(tokens, total)
                 found.append(tokens)

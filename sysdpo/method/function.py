@@ -7,10 +7,11 @@ from typing import Any, Literal
 import torch
 
 from sysdpo.method.component import Drift, LogProbs
+from sysdpo.method.values import plain
 
 
 class Function:
-    """A node whose value is `function(*parents)`."""
+    """A node whose value is `function(*parents)`; of a generated text the function gets the plain text."""
 
     is_deterministic: Literal[True] = True
 
@@ -24,7 +25,7 @@ class Function:
 
     def sample(self, conditions: Sequence[tuple[Any, ...]], *, seeds: Sequence[int]) -> list[Any]:
         """`function(*condition)` for each condition; the seeds change nothing."""
-        return [self.function(*condition) for condition in conditions]
+        return [self.function(*map(plain, condition)) for condition in conditions]
 
     def log_probs(
         self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Any], *, draw: Sequence[int]

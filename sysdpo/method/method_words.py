@@ -68,7 +68,7 @@ BEFORE = Method(
 
 
 def traits(row: Mapping[str, Any]) -> dict[str, Any]:
-    """All of a row, laid over the training's settings, that its name and place depend on."""
+    """All of a row, laid over the training's settings, that its name and its position depend on."""
     named = {name: row.get(name) for name in ("objective", "labels", "chosen_intermediates", *OWN_WORDS)}
     return named | {
         "best_of": row.get("best_of", 1) > 1,
@@ -90,11 +90,11 @@ def name_methods(rows: Mapping[str, Mapping[str, Any]], components: Mapping[str,
     facts = {name: traits(row) for name, row in rows.items()}
     families: dict[tuple[Any, ...], int] = {}
     methods: dict[str, Method] = {}
-    places: dict[str, tuple[int, int, int]] = {}
-    for place, (name, row) in enumerate(facts.items()):
+    order: dict[str, tuple[int, int, int]] = {}
+    for index, (name, row) in enumerate(facts.items()):
         family = (row["objective"], row["labels"] == "random", row["estimator"] == "single", row["best_of"])
         is_first = family not in families and "+" not in name
-        families.setdefault(family, place)
+        families.setdefault(family, index)
         method = _named(name, row, facts, components)
         if not is_first and method.kind in (SUBJECT, RIVAL):
             method = replace(method, kind=OTHER, heading="", intro="", opening="")
@@ -102,8 +102,8 @@ def name_methods(rows: Mapping[str, Mapping[str, Any]], components: Mapping[str,
             method = replace(method, label=f"{method.label} ({_words(name)})")
         methods[name] = _finished(replace(method, kind=row["role"] or method.kind))
         group = next(number for number, kinds in enumerate(GROUPS) if methods[name].kind in kinds)
-        places[name] = (group, families[family], place)
-    return {name: methods[name] for name in sorted(methods, key=places.__getitem__)}
+        order[name] = (group, families[family], index)
+    return {name: methods[name] for name in sorted(methods, key=order.__getitem__)}
 
 
 def _named(name: str, row: Mapping[str, Any], rows: Mapping[str, Any], components: Mapping[str, str]) -> Method:

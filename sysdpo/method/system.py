@@ -32,7 +32,7 @@ from sysdpo.method.component import (
     Shardable,
 )
 from sysdpo.method.function import Function
-from sysdpo.method.values import Completion
+from sysdpo.method.values import plain
 
 numerics.use_kernels()  # whatever computes with models imports this module
 
@@ -207,7 +207,7 @@ class System:
             raise UserError(f"inputs: {[*inputs, *named]} should be one value for each of {list(self.inputs)}")
         with torch.no_grad():
             drawn = self.sample({name: [value] for name, value in given.items()}, seeds=[seed])
-        outputs = {name: as_shown(drawn[name][0]) for name in self.outputs}
+        outputs = {name: plain(drawn[name][0]) for name in self.outputs}
         return outputs if len(outputs) > 1 else next(iter(outputs.values()))
 
     def reset(self) -> None:
@@ -291,16 +291,16 @@ class System:
         answers = method(
             [conditions[row] for row in rows], [values[row] for row in rows], draw=[draws[row] for row in rows]
         )
+        if wrong := [tuple(answer.shape) for answer in answers if tuple(answer.shape) != (len(rows),)]:
+            raise UserError(
+                f"component '{name}': its log-probabilities should have the shape ({len(rows)},), one a value, not "
+                f"{wrong[0]}"
+            )
         shape = (len(nodes), len(draw))
         return [answer[index].reshape(shape).sum(0) for answer in answers]
 
 
 GRAPH, CARD = "system.json", "README.md"
-
-
-def as_shown(value: Any) -> Any:
-    """A generated text as plain text; any other value as it is."""
-    return value.text if isinstance(value, Completion) else value
 
 
 def _as_json(value: Any) -> Any:

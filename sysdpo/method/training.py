@@ -249,6 +249,11 @@ def pair_loss(batch: BatchLogProbs, settings: MethodSettings) -> tuple[Tensor, d
         judged = {name: chosen[name] / lengths[name][0] - rejected[name] / lengths[name][1] for name in margin}
     link = make_link(settings.link, beta=settings.beta, label_smoothing=settings.label_smoothing)
     preference = make_objective(settings.objective)(judged, link)
+    if preference.shape != total.shape:
+        raise UserError(
+            f"objective: '{settings.objective}' should give a loss for each of {len(total)} pairs; it gave the shape "
+            f"{tuple(preference.shape)}"
+        )
     likelihood = batch.chosen or {name: policy.chunk(2)[0] for name, (policy, _) in log_probs.items()}
     anchors = sum(-settings.chosen_weight[name] * likelihood[name] for name in likelihood)
     loss = (preference + anchors).mean()

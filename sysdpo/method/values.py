@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 from PIL.Image import Image
 
@@ -15,6 +16,11 @@ class Completion:
 
     def __str__(self) -> str:
         return self.text
+
+
+def plain(value: Any) -> Any:
+    """A generated text as plain text; any other value as it is."""
+    return value.text if isinstance(value, Completion) else value
 
 
 def picture_key(image: Image) -> bytes:

@@ -9,8 +9,9 @@ from table_decoder import TableDecoder
 from tiny_models import perturb
 from transformers import GenerationConfig
 
+from sysdpo.base.errors import UserError
 from sysdpo.components.language import LanguageModel
-from sysdpo.method.candidates import CandidateSettings, propose
+from sysdpo.method.candidates import GENERATORS, CandidateSettings, Generator, propose
 from sysdpo.method.values import Completion
 
 A, B, END = 0, 1, 2
@@ -238,3 +239,20 @@ def test_candidates_depend_on_their_own_condition_and_seed_alone(language: Langu
             assert tokens_of(ours) == tokens_of(theirs)
             expected = [each.log_prob for each in theirs]
             assert [each.log_prob for each in ours] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        ([[]], r"should find 1 to 2 values for each of 1 conditions; it found \[0\]"),
+        ([[((0,), -1.0)]] * 2, r"it found \[1, 1\]"),
+        ([[((0,), -1.0)] * 3], r"it found \[3\]"),
+        ([[((0,), float("nan"))]], "should give each value a finite log-probability, not nan"),
+    ],
+)
+def test_what_a_generator_of_ones_own_finds_is_checked(found, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(GENERATORS._entries, "own", Generator(lambda decoder, settings, seeds: found, draws=False))
+    with pytest.raises(UserError, match=told):
+        propose(
+            TableDecoder([TWO_STEPS], ends={END}, max_length=2), CandidateSettings(count=2, generator="own"), seeds=[0]
+        )

@@ -8,6 +8,7 @@ from tiny_system import preference_data
 from sysdpo.base.errors import UserError
 from sysdpo.method.component import LogProbs
 from sysdpo.method.intermediates import BatchLogProbs, KnownIntermediates
+from sysdpo.method.objectives import OBJECTIVES, Objective
 from sysdpo.method.settings import MethodSettings
 from sysdpo.method.system import System
 from sysdpo.method.training import pair_loss
@@ -109,3 +110,11 @@ def test_with_hidden_intermediates_the_preference_is_of_the_marginal_and_the_anc
     assert record["loss"] == pytest.approx(0.1269280, abs=1e-6)
     assert loss.item() == pytest.approx(0.2269280, abs=1e-6)
     assert (record["margin"], record["margin_a"], record["effective_sample_size"]) == (2.0, 1.0, 1.5)
+
+
+def test_an_objective_that_gives_no_loss_a_pair_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    mean = Objective(lambda margins, link: sum(margins.values()).mean(), "Mean")
+    monkeypatch.setitem(OBJECTIVES._entries, "mean", mean)
+    log_probs = {"a": LogProbs(torch.zeros(4), torch.zeros(4))}
+    with pytest.raises(UserError, match=r"objective: 'mean' should give a loss for each of 2 pairs; it gave the shape"):
+        pair_loss(BatchLogProbs(log_probs), settings("mean", ("a",)))

@@ -178,3 +178,11 @@ def test_deterministic_nodes_add_nothing_and_train_nothing() -> None:
     sampled = system.sample({"x": ["q"]}, seeds=[0])
     assert sampled["b"] == [sampled["a"][0].upper()]
     assert system.log_ratios(sampled, draw=[0])["parser"].tolist() == [0.0]
+
+
+def test_log_probabilities_of_another_shape_are_refused() -> None:
+    system = three_images()
+    system.components["writer"].log_probs = lambda conditions, values, *, draw: LogProbs(torch.zeros(1), torch.zeros(1))
+    rows = system.sample({"text": ["a", "b"]}, seeds=[0, 1])
+    with pytest.raises(UserError, match=r"component 'writer': its log-probabilities should have the shape \(2,\)"):
+        system.log_probs(rows, draw=[0, 1])
