@@ -15,9 +15,11 @@ from diffusers import DiffusionPipeline
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from PIL.Image import Image
+from PIL.Image import open as open_image
 from safetensors.torch import load_file
 from torch import Tensor
 
+from sysdpo.base.errors import UserError
 from sysdpo.base.seeds import numpy_generator, torch_generator
 from sysdpo.components.encoders import FrozenEncoders
 from sysdpo.components.loading import add_lora, check_same_weights, load_pretrained
@@ -211,6 +213,13 @@ class DiffusionModel(LoraComponent):
         for name, weight in self.denoiser.named_parameters():
             if f".{adapter}." in name:
                 weight.data = weight.data.float()
+
+    def value_of(self, text: str, folder: Path = Path()) -> Image:
+        """The image in a file of this path; raises `UserError` if there is none."""
+        try:
+            return open_image(folder / text).convert("RGB")
+        except OSError as error:  # Pillow's own errors are of this kind
+            raise UserError(f"'{folder / text}' should be an image, but cannot be read ({error})") from error
 
     def _remove_reference(self) -> None:
         self.denoiser.delete_adapters(REFERENCE)

@@ -218,7 +218,7 @@ class LanguageModel(LoraComponent):
         text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
         return Completion(text.strip(), tuple(tokens))
 
-    def value_of(self, text: str) -> Completion:
+    def value_of(self, text: str, folder: Path = Path()) -> Completion:
         """The text as the model would have generated it, or as much of it as it could have."""
         tokens = self.tokenizer(text.strip(), add_special_tokens=False)["input_ids"]
         end = self._end_token if self._end_token is not None else self._end_tokens()[0]

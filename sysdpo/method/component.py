@@ -132,8 +132,11 @@ class Reloadable(Protocol):
 class Reader(Protocol):
     """A component whose values may be given as texts."""
 
-    def value_of(self, text: str) -> Any:
-        """The value that this text is, as the component would have generated it."""
+    def value_of(self, text: str, folder: Path = Path()) -> Any:
+        """The value that this text is, as the component would have generated it.
+
+        folder: where the path starts that the text may be.
+        """
         ...
 
 

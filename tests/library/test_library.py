@@ -190,7 +190,7 @@ def test_preferences_come_from_files_and_tables_alike(folder: Path, tmp_path: Pa
         ([{"question": "red", "chosen": {"answr": "cat"}, "rejected": "dog"}], r"row 0, chosen: \['answr'\] should be"),
         ([{"question": "red", "chosen": {"draft": "cat"}, "rejected": "dog"}], r"row 0, chosen: it lacks the outputs"),
         ([WHOLE[0], OUTPUTS[1]], r"row 1, chosen: it should have the variables \['answer', 'draft', 'passage'\]"),
-        (3, "they should be a file, a data frame, or a list of mappings"),
+        (3, "they should be a file, a folder, a data frame, a data set, or a list of mappings"),
         (Path("none.jsonl"), "'none.jsonl' should be a .jsonl file, but cannot be read"),
     ],
 )
