@@ -1,4 +1,4 @@
-"""The one error a user is meant to read."""
+"""The error that is written for users, and text that is safe to print."""
 
 import re
 import sys
@@ -15,11 +15,11 @@ class UserError(ValueError):
 
 
 def tell(sentence: str) -> None:
-    """Say on stderr what a user should know though nothing is wrong enough to stop."""
+    """Print a warning for the user on stderr."""
     print(f"sysdpo: {printable(sentence)}", file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:
-    """Text as one line that a terminal takes for nothing but text: names and values in it may hold anything."""
+    """Text on one line with control characters escaped: names and values in it may contain anything."""
     line = re.sub(r"\s*\n\s*", " ", text.strip())
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line)
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in line)

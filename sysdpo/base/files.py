@@ -1,6 +1,4 @@
-"""Outputs appear whole or not at all, and replace nothing but their like; inputs are read with errors a person
-understands.
-"""
+"""Writing files and folders atomically, never over something of another kind; reading tables with clear errors."""
 
 import errno
 import itertools
@@ -24,23 +22,22 @@ import pyarrow.parquet as pq
 from sysdpo.base.errors import UserError
 
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
-"""What a disk that fails, or is full, says."""
+"""Error numbers of a disk that fails or is full."""
 
 MARKS = {".snakemake_timestamp"}
-"""What a workflow leaves in a step's folder of its own accord."""
+"""Files that a workflow itself leaves in a step's folder."""
 
 
 @contextmanager
 def whole(path: Path, holds: Collection[str] | None = None) -> Iterator[Path]:
     """A temporary path beside `path` for a file or folder, renamed to `path` when the block ends without an error.
 
-    By then it is on the disk. What is at `path` is replaced only by its like: a file by one with the same columns, keys
-    or first bytes, or an empty file; a folder by one that has a file for each of its files, or, where the names of what
-    it `holds` are given (`*` standing for any), by one of a step that makes all that it has. Raises `UserError` where
-    it is of another kind, before the block where that can be known, or where it cannot be written; then everything is
-    as before.
+    The data is flushed to disk before the rename. An existing `path` is replaced only by something of its kind: a file
+    by one with the same columns, keys or first bytes, unless it is empty; a folder if each file in it is also in the
+    new folder, or matches a name or pattern in `holds`. Raises `UserError` if the kinds differ, before the block where
+    possible, or if `path` cannot be written; `path` is then left as it was.
     """
-    target = path.resolve()  # of a link what it points to
+    target = path.resolve()  # a link is kept, and its target replaced
     if holds is not None and target.exists():
         _check_replaceable(target, path, is_folder=True, holds=holds)
     try:
@@ -63,13 +60,13 @@ def whole(path: Path, holds: Collection[str] | None = None) -> Iterator[Path]:
         except Exception as error:
             if _is_of_the_disk(error, Path(scratch.name)):
                 raise UserError(f"'{path}' cannot be written ({_reason(error)})") from error
-            if isinstance(error, UserError) and str(temporary) in str(error):  # of a file in a folder
+            if isinstance(error, UserError) and str(temporary) in str(error):  # about a file within the folder
                 raise UserError(str(error).replace(str(temporary), str(path))) from error
             raise
 
 
 def _exchange(old: Path, new: Path) -> None:
-    """Give `new` the name of `old`, which goes where `new` is if it is a folder: those cannot be replaced at once."""
+    """Rename `new` to `old`; an existing folder, which cannot be replaced in one call, is first moved beside `new`."""
     aside = new.with_name(f"{new.name}.replaced")
     if old.is_dir():
         old.rename(aside)
@@ -82,12 +79,12 @@ def _exchange(old: Path, new: Path) -> None:
 
 
 def _leftover(path: Path) -> str:
-    """How the names of this machine's temporary folders for `path` begin; the process's number comes next."""
+    """The prefix of this machine's temporary folders for `path`; the process id follows."""
     return f".{path.name}-{socket.gethostname()}-"
 
 
 def _remove_leftovers(path: Path) -> None:
-    """What processes that were killed have left beside `path`."""
+    """Delete what killed processes have left beside `path`."""
     for scratch in path.parent.iterdir():
         number = scratch.name.removeprefix(_leftover(path)).partition("-")[0]
         if scratch.name.startswith(_leftover(path)) and number.isdigit() and not _is_running(int(number)):
@@ -99,20 +96,19 @@ def _is_running(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # another user's
         return True
     return True
 
 
 def _check_replaceable(old: Path, name: Path, *, is_folder: bool, holds: Collection[str], kind: Any = None) -> None:
-    """Raises `UserError` if a folder of files that `holds` names, or a file of that kind, should not replace `old`."""
+    """Raises `UserError` if a folder with the files in `holds`, or a file of this `kind`, must not replace `old`."""
     if old.is_dir() != is_folder:
-        is_now, made = ("file", "folder") if is_folder else ("folder", "file")
-        raise UserError(f"'{name}' is a {is_now}, where this step makes a {made}; give the output another name")
+        old_kind, new_kind = ("file", "folder") if is_folder else ("folder", "file")
+        raise UserError(f"'{name}' is a {old_kind}, where this step makes a {new_kind}; give the output another name")
     if is_folder:
-        strangers = sorted(
-            found for found in _files_in(old) - set(holds) if not any(fnmatchcase(found, each) for each in holds)
-        )
+        others = _files_in(old) - set(holds)
+        strangers = sorted(file for file in others if not any(fnmatchcase(file, pattern) for pattern in holds))
         if strangers:
             raise UserError(
                 f"'{name}' holds '{strangers[0]}', which this step does not make and would delete; give the output "
@@ -130,7 +126,7 @@ def _files_in(folder: Path) -> set[str]:
 
 
 def _kind(path: Path) -> Any:
-    """What a step's files of one name have in common, whatever their numbers; None of a folder."""
+    """What all versions of an output share: columns, keys or first bytes; None for a folder or an unreadable file."""
     if path.is_dir():
         return None
     with path.open("rb") as file:
@@ -152,9 +148,9 @@ def _kind(path: Path) -> Any:
 
 
 def _to_disk(path: Path) -> None:
-    """Wait until a file, or a folder with everything in it, would survive a power cut."""
-    for part in [*path.rglob("*"), path] if path.is_dir() else [path]:
-        _to_disk_itself(part)
+    """Flush a file, or a folder and everything in it, to disk."""
+    for entry in [*path.rglob("*"), path] if path.is_dir() else [path]:
+        _to_disk_itself(entry)
 
 
 def _to_disk_itself(path: Path) -> None:
@@ -162,7 +158,7 @@ def _to_disk_itself(path: Path) -> None:
     try:
         os.fsync(opened)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems cannot, for folders
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems cannot flush folders
             raise
     finally:
         os.close(opened)
@@ -175,11 +171,11 @@ def _is_of_the_disk(error: Exception, scratch: Path) -> bool:
 
 
 def _number(error: Exception) -> int | None:
-    """The operating system's; some libraries put it into words alone."""
+    """The operating system's error number, from the message if a library gives it only there."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
-    found = re.search(r"\b(?:os error|errno) (\d+)", str(error), re.IGNORECASE)
-    return int(found[1]) if found else None
+    match = re.search(r"\b(?:os error|errno) (\d+)", str(error), re.IGNORECASE)
+    return int(match[1]) if match else None
 
 
 def _reason(error: Exception) -> str:
@@ -188,7 +184,7 @@ def _reason(error: Exception) -> str:
 
 
 def check_outputs(outputs: Mapping[str, Path], inputs: Collection[Path]) -> None:
-    """Raises `UserError` if an output, by the name of its option, is an input, holds one, or is another output."""
+    """Raises `UserError` if an output (keyed by its option) is an input, contains one, or is another output."""
     seen: dict[Path, str] = {}
     for option, path in outputs.items():
         if (other := seen.setdefault(path.resolve(), option)) != option:
@@ -201,13 +197,13 @@ def check_outputs(outputs: Mapping[str, Path], inputs: Collection[Path]) -> None
 
 
 def unused_name(path: Path) -> Path:
-    """`path`, or where that is taken the first of `path-2`, `path-3` and so on that is not."""
+    """`path`, or if that exists the first free one of `path-2`, `path-3` and so on."""
     numbered = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
     return next(name for name in itertools.chain([path], numbered) if not os.path.lexists(name))
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as `.csv` or `.parquet`, by the path's ending."""
+    """Write a table as `.csv` or `.parquet`, by the path's suffix."""
     with whole(path) as temporary:
         if path.suffix == ".csv":
             table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
@@ -216,10 +212,10 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 
 def read_table(path: Path, columns: Collection[str], *, allow_empty: bool = False) -> pd.DataFrame:
-    """Read a `.csv` or `.parquet` table; raises `UserError` if it is none, lacks a column, or has no rows."""
+    """Read a `.csv` or `.parquet` table; raises `UserError` if it is unreadable, lacks a column, or has no rows."""
     if path.suffix != ".csv":
         return read_arrow(path, columns, allow_empty=allow_empty).to_pandas()
-    # A name may well be `null`; a missing value is an empty one.
+    # `null` is a valid name; only an empty cell is a missing value.
     table = _read(path, partial(pd.read_csv, keep_default_na=False, na_values=[""]))
     _require(table.columns, columns, f"'{path}'")
     _check_has_rows(path, len(table) or allow_empty)
@@ -229,9 +225,9 @@ def read_table(path: Path, columns: Collection[str], *, allow_empty: bool = Fals
 def read_arrow(
     path: Path, columns: Collection[str], *, only: Sequence[str] | None = None, allow_empty: bool = False
 ) -> pa.Table:
-    """`read_table` of a `.parquet` table, as arrow has it: values that are missing are None. only: what to read."""
+    """`read_table` of a `.parquet` table as an arrow table, missing values as None. only: the columns to read."""
     _require(_read(path, pq.read_schema).names, columns, f"'{path}'")
-    # A folder's name says nothing of what is in it.
+    # Without this, pyarrow turns folder names like `a=b` into columns.
     table = _read(path, partial(pq.read_table, columns=only and list(only), partitioning=None))
     _check_has_rows(path, table.num_rows or allow_empty)
     return table
@@ -255,6 +251,6 @@ def require_columns(table: pd.DataFrame, columns: Collection[str], name: str) ->
     _require(table.columns, columns, name)
 
 
-def _require(found: Collection[str], columns: Collection[str], name: str) -> None:
-    if missing := sorted(set(columns) - set(found)):
-        raise UserError(f"{name} lacks the columns {missing}; it has {sorted(map(str, found))}")
+def _require(present: Collection[str], columns: Collection[str], name: str) -> None:
+    if missing := sorted(set(columns) - set(present)):
+        raise UserError(f"{name} lacks the columns {missing}; it has {sorted(map(str, present))}")

@@ -1,6 +1,6 @@
-"""Functions and files that a configuration names: where they are, and what depends on them.
+"""Finds the functions, modules and data files that a configuration names.
 
-No model library is imported here: a workflow may read its configuration quickly.
+Imports no model library, so that a workflow can read its configuration quickly.
 """
 
 import hashlib
@@ -27,12 +27,12 @@ def load_function(name: str, where: str) -> Callable[..., Any]:
     try:
         return getattr(import_named(module), function)
     except (ImportError, AttributeError, ValueError, OSError) as error:
-        told = f"'{name}' should name a function as 'package.module:function' or 'file.py:function' ({error})"
-        raise WrongSetting((where,), told) from error
+        message = f"'{name}' should name a function as 'package.module:function' or 'file.py:function' ({error})"
+        raise WrongSetting((where,), message) from error
 
 
 def import_named(module: str) -> ModuleType:
-    """A module by its dotted name, or by the path of its file, whose folder it may import from, too."""
+    """A module by its dotted name, or by its file's path; that file may also import from its own folder."""
     if not module.endswith(".py"):
         return import_module(module)
     path = Path(module).resolve()
@@ -44,19 +44,19 @@ def import_named(module: str) -> ModuleType:
         raise ImportError(f"there is no file '{module}'")
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
-    sys.modules[name] = found = module_from_spec(spec)
+    sys.modules[name] = loaded = module_from_spec(spec)
     try:
-        spec.loader.exec_module(found)
+        spec.loader.exec_module(loaded)
     except BaseException:
         del sys.modules[name]
         raise
-    return found
+    return loaded
 
 
 def import_plugins(names: Sequence[str]) -> None:
-    """Import modules that register what a configuration may name; raises `UserError` if there is none of a name.
+    """Import modules that register what a configuration may name; raises `UserError` if a module does not exist.
 
-    One that lacks a library where this runs is left to the steps that have it.
+    A plugin that needs a library missing here is skipped: steps in an environment that has it import it.
     """
     for name in names:
         try:
@@ -69,20 +69,19 @@ def import_plugins(names: Sequence[str]) -> None:
 
 
 def own_modules(described: Mapping[str, Any]) -> list[Path]:
-    """The files of the modules that a system names, for its factory and its questions, outside of this library.
+    """The files of the modules that a system names for its factory and its questions, outside of this library.
 
-    They are looked for where Python looks, the working directory first, without being imported; what they import
-    themselves is not among them.
+    They are found as Python would, the working directory first, but not imported; their own imports are not included.
     """
-    named = [described.get("factory"), (described.get("questions") or {}).get("source")]
-    found = [module_file(str(name).rpartition(":")[0]) for name in named if name]
-    return sorted({file for file in found if file is not None and LIBRARY not in file.parents})
+    references = [described.get("factory"), (described.get("questions") or {}).get("source")]
+    files = [module_file(str(name).rpartition(":")[0]) for name in references if name]
+    return sorted({file for file in files if file is not None and LIBRARY not in file.parents})
 
 
 def module_file(module: str) -> Path | None:
-    """Where Python would find a module, the working directory first, without importing it; None if nowhere.
+    """The file of a module, named with dots or by its path, without importing it; None if there is none.
 
-    A module may also be named by the path of its file.
+    The working directory is searched first.
     """
     if module.endswith(".py"):
         return Path(module).resolve() if Path(module).is_file() else None
@@ -97,7 +96,7 @@ def module_file(module: str) -> Path | None:
 
 
 def local_data(described: Mapping[str, Any]) -> list[Path]:
-    """The files of a system's data set, where `data.source` names a file or a folder on this machine."""
+    """The files of a system's dataset if `data.source` is a file or folder on this machine, else none."""
     source = (described.get("data") or {}).get("source")
     if not isinstance(source, str) or not Path(source).exists():
         return []
@@ -105,8 +104,8 @@ def local_data(described: Mapping[str, Any]) -> list[Path]:
 
 
 def files_below(path: Path) -> list[Path]:
-    """A file itself, or all files in a folder that are not hidden, sorted."""
+    """The file itself, or all files in a folder except hidden ones, sorted."""
     if path.is_file():
         return [path]
-    found = (file for file in path.rglob("*") if file.is_file())
-    return sorted(file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts))
+    files = (file for file in path.rglob("*") if file.is_file())
+    return sorted(file for file in files if not any(name.startswith(".") for name in file.relative_to(path).parts))

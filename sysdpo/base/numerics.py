@@ -1,20 +1,21 @@
-"""The same numbers on every x86-64 processor, or whatever is fastest on the one at hand.
+"""The same numbers on every x86-64 processor (`portable`), or whatever is fastest on this one (`native`).
 
-Libraries choose instructions by the processor, and these round differently: after a training, another processor's
-rounding is another draw of the seeds. `portable` numerics restrict every library to what all processors with AVX2 do
-alike, and torch to one thread, whose number decides the order of sums. Two parts of torch need more than that:
+Libraries choose instructions by the processor, and these round differently; over a whole training, different rounding
+changes results as much as another seed does. `portable` restricts every library to instructions that behave alike on
+all processors with AVX2, and torch to one thread, since the order of sums depends on the number of threads. Two kinds
+of operations in torch need more than that:
 
-- MKL's matrix products agree between makers only in its compatible mode, which takes twice to three times as long.
-  oneDNN's kernel for AVX2 does what the processor's own fused multiply-adds do, in an order that depends on the shapes
-  alone, so float32 products of some size go there.
+- MKL's matrix products agree between processor makers only in its compatible mode, which takes two to three times as
+  long. oneDNN's AVX2 kernel uses the processor's fused multiply-adds in an order that depends on the shapes alone, so
+  larger float32 products use oneDNN.
 - MKL's vector square root starts from an approximate instruction that each maker implements differently; numpy's is
-  rounded as IEEE 754 asks, so square roots, and powers of one half, are numpy's. (`torch.atan` has the same fault and
+  rounded as IEEE 754 requires, so square roots and powers of one half use numpy. (`torch.atan` has the same fault and
   is left alone: nothing here needs it.)
 
-What this cannot do alike: other architectures than x86-64, GPUs, other versions of the libraries. All of it is our
-choice, found by comparing digests of operations and of trainings between processors.
+Not covered: other architectures than x86-64, GPUs, other versions of the libraries. All of this is our choice, found by
+comparing digests of operations and of trainings between processors.
 
-No library is imported here at the top: they read the variables when they are imported.
+No library is imported at the top: libraries read these variables when they are imported.
 """
 
 import functools
@@ -43,24 +44,24 @@ PORTABLE = {
     "OPENBLAS_CORETYPE": "Haswell",
     "NPY_DISABLE_CPU_FEATURES": "X86_V4,AVX512_ICL,AVX512_SPR",
 }
-"""What the libraries read when they are imported."""
+"""Environment variables that the libraries read when they are imported."""
 
 WORTH_ONEDNN = 1 << 18
-"""Multiplications in a product below which oneDNN's start costs more than MKL's compatible mode."""
+"""Products with fewer multiplications are faster in MKL's compatible mode than in oneDNN."""
 
 _shipped: dict[str, str | None] = {}
-"""The variables as they were before a choice."""
+"""The values of the variables in `PORTABLE` before a choice."""
 
 _chosen: list[str] = []
 _libraries: list[Any] = []
-"""torch's registrations of kernels last as long as these objects."""
+"""The kernels stay registered with torch as long as these objects live."""
 
 
 def choose(numerics: str) -> None:
     """Choose this process's numerics, before numpy or torch are imported.
 
-    Raises `UserError` where there is no such choice, where a library has been imported under another one, and for
-    `portable` on an x86-64 processor without AVX2.
+    Raises `UserError` for an unknown choice, if a library was already imported under another one, and for `portable` on
+    an x86-64 processor without AVX2.
     """
     if numerics not in NUMERICS:
         raise UserError(f"numerics: '{numerics}' should be one of {list(NUMERICS)}")
@@ -75,7 +76,7 @@ def choose(numerics: str) -> None:
         if is_x86() and " avx2 " not in f"{_flags()} ":
             raise UserError("numerics: 'portable' should be 'native' on this processor, which has no AVX2")
         _shipped.update({name: os.environ.get(name) for name in PORTABLE})
-        os.environ.update(PORTABLE)  # over what is there: some machines set them to something else
+        os.environ.update(PORTABLE)  # overrides what a machine may have set
     else:
         shipped = shipped_environment()
         os.environ.clear()
@@ -84,12 +85,12 @@ def choose(numerics: str) -> None:
 
 
 def is_x86() -> bool:
-    """Whether this machine is of the one architecture on which `portable` means anything."""
+    """Whether this is an x86-64 machine, the only architecture on which `portable` means anything."""
     return platform.machine() in ("x86_64", "AMD64")
 
 
 def _flags() -> str:
-    """What the processor can do, as Linux lists it; where it does not, what is asked for."""
+    """The line of processor flags in Linux's `/proc/cpuinfo`; without that file, a line with AVX2 in it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -103,16 +104,13 @@ def chosen() -> str:
 
 
 def shipped_environment() -> dict[str, str]:
-    """The environment as it was before a choice: what a command gets whose steps choose for themselves."""
+    """The environment as it was before a choice, for a command whose steps choose for themselves."""
     environment = {name: value for name, value in os.environ.items() if name not in _shipped}
     return environment | {name: value for name, value in _shipped.items() if value is not None}
 
 
 def use_kernels() -> None:
-    """Make torch of this process compute with the numerics that were chosen.
-
-    Raises `UserError` where the environment variable names none.
-    """
+    """Register the chosen numerics' kernels with torch; raises `UserError` if the environment names unknown ones."""
     if (named := os.environ.get(VARIABLE)) not in (None, *NUMERICS):
         raise UserError(f"{VARIABLE}: '{named}' should be one of {list(NUMERICS)}")
     if chosen() == "native" or _libraries or not is_x86():
@@ -122,7 +120,7 @@ def use_kernels() -> None:
     torch.set_num_threads(1)
     library = torch.library.Library("aten", "IMPL")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that a kernel takes another's place is the purpose
+        warnings.simplefilter("ignore", UserWarning)  # it warns that kernels are overridden, which is intended
         for name, kernel in _KERNELS.items():
             library.impl(name, kernel, "CPU", allow_override=True)
     _libraries.append(library)
@@ -142,7 +140,7 @@ def _linear() -> Any:
 
 def _goes_to_onednn(left: "Tensor", right: "Tensor") -> bool:
     if left.dim() != 2 or right.dim() != 2 or left.shape[1] != right.shape[0]:
-        return False  # torch says what is wrong
+        return False  # torch raises the error
     float32 = _torch().float32
     size = left.shape[0] * left.shape[1] * right.shape[1]
     return left.dtype is float32 and right.dtype is float32 and size >= WORTH_ONEDNN
@@ -192,7 +190,7 @@ def _power(values: "Tensor", exponent: Any) -> "Tensor":
     return torch.ops.aten.pow.Tensor_Scalar_out(values, exponent, out=out)
 
 
-def _power_in_place(values: "Tensor", exponent: Any) -> "Tensor":
+def _power_(values: "Tensor", exponent: Any) -> "Tensor":
     return values.copy_(_power(values, exponent))
 
 
@@ -203,5 +201,5 @@ _KERNELS: dict[str, Any] = {
     "sqrt_": lambda values: _root_into(values, values),
     "sqrt.out": lambda values, *, out: _root_into(values, out),
     "pow.Tensor_Scalar": _power,
-    "pow_.Scalar": _power_in_place,
+    "pow_.Scalar": _power_,
 }

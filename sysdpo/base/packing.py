@@ -1,4 +1,4 @@
-"""Values as JSON that reads back as what it was: tuples stay tuples, keys stay numbers, bytes stay bytes."""
+"""Values as JSON that can be read back exactly: tuples stay tuples, numeric keys numbers, bytes bytes."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,20 +7,20 @@ Other = Callable[[Any], Mapping[str, Any] | None]
 
 
 def pack(value: Any, other: Other = lambda _: None) -> Any:
-    """`value` in terms of JSON, for `unpack`.
+    """`value` as JSON types, for `unpack`.
 
-    other: for a value of a kind of its own, a mapping of one key, else None. Raises `TypeError` on a value that is
-    neither of such a kind nor made of mappings, lists, tuples, texts, bytes, numbers, truth values and None.
+    other: returns a mapping with one key for values of further types, else None. Raises `TypeError` on anything else
+    that is not made of mappings, lists, tuples, strings, bytes, numbers, booleans and None.
     """
     if (named := other(value)) is not None:
         return named
     match value:
         case Mapping():
-            return {"map": [[pack(key, other), pack(each, other)] for key, each in value.items()]}
+            return {"map": [[pack(key, other), pack(item, other)] for key, item in value.items()]}
         case tuple():
-            return {"tuple": [pack(each, other) for each in value]}
+            return {"tuple": [pack(item, other) for item in value]}
         case list():
-            return [pack(each, other) for each in value]
+            return [pack(item, other) for item in value]
         case bytes():
             return {"bytes": value.hex()}
         case None | bool() | int() | float() | str():
@@ -30,17 +30,17 @@ def pack(value: Any, other: Other = lambda _: None) -> Any:
 
 
 def unpack(value: Any, other: Callable[[str, Any], Any] | None = None) -> Any:
-    """What `pack` was given. other: from the key and what it stands for to a value of a kind of its own."""
+    """The inverse of `pack`. other: returns the value of a further type from its key and content."""
     if isinstance(value, list):
-        return [unpack(each, other) for each in value]
+        return [unpack(item, other) for item in value]
     if not isinstance(value, Mapping):
         return value
     ((key, content),) = value.items()
     match key:
         case "map":
-            return {unpack(name, other): unpack(each, other) for name, each in content}
+            return {unpack(name, other): unpack(item, other) for name, item in content}
         case "tuple":
-            return tuple(unpack(each, other) for each in content)
+            return tuple(unpack(item, other) for item in content)
         case "bytes":
             return bytes.fromhex(content)
         case _ if other is not None:

@@ -1,4 +1,4 @@
-"""Progress for people and for logs: steps, loss and time left, a line every few seconds."""
+"""Progress on stderr: steps, loss and time left, one line every few seconds."""
 
 import sys
 import time
@@ -10,8 +10,8 @@ from sysdpo.base.errors import printable
 class Progress:
     """Reports `name: step/total, values, time left` on stderr, at most every `interval` seconds and at the end.
 
-    Of several processes at the same work all but one are not `shown`. Plain lines, not a redrawn bar: they read the
-    same on a terminal, in a job's log and in a cluster's. `first` steps have been done before.
+    Of several processes on the same work only one is `shown`. Plain lines rather than a redrawn bar read the same on a
+    terminal and in a log. `first`: steps done before.
     """
 
     def __init__(self, name: str, total: int, interval: float = 5.0, *, first: int = 0, shown: bool = True):
@@ -24,7 +24,7 @@ class Progress:
         return self
 
     def update(self, **values: float) -> None:
-        """One step is done, with these numbers to show."""
+        """Count one step, and show these numbers."""
         self.step += 1
         now = time.monotonic()
         if now - self.shown >= self.interval or self.step == self.total:

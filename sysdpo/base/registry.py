@@ -1,4 +1,4 @@
-"""Names that a configuration may use, and what stands behind each: whatever has registered itself under it."""
+"""Names that a configuration may use, and the entries registered under them."""
 
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
@@ -12,10 +12,10 @@ Entry = TypeVar("Entry")
 
 
 class Registry(Mapping[str, Entry], Generic[Entry]):
-    """The entries of one kind by their names, in the order of their registration.
+    """The entries of one kind by name, in the order of their registration.
 
-    kind: what an entry is called in an error, `objective` say. package: the package whose modules are imported before
-    anything is looked up, so that a file in it is all that an entry takes.
+    kind: what an entry is called in errors, such as `objective`. package: its modules are imported before the first
+    lookup, so that adding a file to it is enough to add an entry.
     """
 
     def __init__(self, kind: str, package: str | None = None):
@@ -24,7 +24,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         self._entries: dict[str, Entry] = {}
 
     def register(self, name: str) -> Callable[[Entry], Entry]:
-        """A decorator that registers what it is put on; raises `UserError` where the name is another one's."""
+        """A decorator that registers an entry; raises `UserError` if another one has the name."""
 
         def put(entry: Entry) -> Entry:
             before = self._entries.setdefault(name, entry)
@@ -36,7 +36,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         return put
 
     def named(self, name: str, where: str) -> Entry:
-        """The entry of this name; raises `UserError` about the setting `where` if there is none."""
+        """The entry of this name; raises `UserError` naming the setting `where` if there is none."""
         if name not in self:
             raise UserError(f"{where}: '{name}' should be one of {list(self)}")
         return self[name]
@@ -58,11 +58,11 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
 
 
 def import_all(package: ModuleType) -> None:
-    """Import every module of a package, by the order of their names."""
-    for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda found: found.name):
+    """Import every module of a package, sorted by name."""
+    for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
         import_module(f"{package.__name__}.{module.name}")
 
 
 def _origin(entry: object) -> tuple[object, object]:
-    """A module that is imported anew registers what is the same but for its identity."""
+    """Identifies an entry across a second import of its module, which makes equal but distinct objects."""
     return getattr(entry, "__module__", None), getattr(entry, "__qualname__", id(entry))

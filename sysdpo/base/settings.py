@@ -1,8 +1,8 @@
-"""Settings as pydantic models, the only description of each: type, bounds, default, and what it is for.
+"""Settings as pydantic models, the only description of each: type, bounds, default and purpose.
 
-A mistake is one sentence that names the setting, its value and what would be right. The command `sysdpo settings`
-writes the table of the documentation and the schema of the editors from the same models. No model library is imported
-here: Snakemake reads the configuration in an environment that has none.
+A mistake is reported in one sentence: the setting, its value and what would be right. `sysdpo settings` generates the
+documentation's table and the editors' schema from the same models. No model library is imported here: Snakemake reads
+the configuration in an environment without one.
 """
 
 import difflib
@@ -19,7 +19,7 @@ from sysdpo.base.errors import UserError
 Value = TypeVar("Value")
 
 LARGEST = 10**9
-"""No number of a configuration lies further from zero: such a one is a slip."""
+"""The largest magnitude a number in a configuration may have; a larger one is a typo."""
 
 NAME = r"^[a-z][a-z0-9_]*$"
 METHOD_NAME = r"^[a-z][a-z0-9_]*(\+[a-z][a-z0-9_]*)?$"
@@ -28,21 +28,21 @@ FUNCTION = rf"^{MODULE}:[A-Za-z_][A-Za-z0-9_]*$"
 
 
 def _check_finite(value: Value) -> Value:
-    """Numbers anywhere in a setting whose content a library describes."""
+    """Checks every number in a setting whose keys are defined by another library."""
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{value} should be a finite number")
     if isinstance(value, (int, float)) and abs(value) > LARGEST:
         raise ValueError(f"{value} should be at least {-LARGEST} and at most {LARGEST}")
-    named = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
-    for each in named:
-        _check_finite(each)
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
+    for item in items:
+        _check_finite(item)
     return value
 
 
 def _check_distinct(values: Value) -> Value:
-    given = list(typing.cast("Collection[Any]", values))
-    if len(set(given)) < len(given):
-        raise ValueError(f"{given} should be without repetitions")
+    items = list(typing.cast("Collection[Any]", values))
+    if len(set(items)) < len(items):
+        raise ValueError(f"{items} should be without repetitions")
     return values
 
 
@@ -63,7 +63,7 @@ MethodName = Annotated[str, Field(pattern=METHOD_NAME)]
 ModuleName = Annotated[str, Field(pattern=rf"^{MODULE}$")]
 FunctionName = Annotated[str, Field(pattern=FUNCTION)]
 Free = Annotated[Mapping[str, Any], AfterValidator(_check_finite)]
-"""What a library describes, passed on as it is."""
+"""A mapping for another library, passed on unchanged."""
 ListOf = Annotated[tuple[Value, ...], BeforeValidator(_as_tuple)]
 SetOf = Annotated[tuple[Value, ...], BeforeValidator(_as_tuple), AfterValidator(_check_distinct)]
 SomeOf = Annotated[tuple[Value, ...], Field(min_length=1), BeforeValidator(_as_tuple), AfterValidator(_check_distinct)]
@@ -73,7 +73,7 @@ DType = Literal["float32", "bfloat16", "float16"]
 
 
 class WrongSetting(UserError):
-    """What is wrong with the setting at a path below the settings at hand."""
+    """A mistake in the setting at `path`, relative to the settings being read."""
 
     def __init__(self, path: Sequence[object], what: str):
         self.path, self.what = tuple(map(str, path)), what
@@ -81,7 +81,7 @@ class WrongSetting(UserError):
 
 
 class Settings(BaseModel):
-    """Base of all settings: nothing is converted, nothing unknown is let pass, and nothing changes afterwards.
+    """Base of all settings: strict types, no unknown keys, immutable.
 
     Raises `WrongSetting`, one sentence about the first mistake.
     """
@@ -96,7 +96,7 @@ class Settings(BaseModel):
     )
 
     def __init__(self, /, **values: Any):
-        # Settings within settings are made here too, so each speaks of its own and what holds it adds the path.
+        # Nested settings are built here too: each reports its own mistakes, and the enclosing one adds the path.
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -104,9 +104,9 @@ class Settings(BaseModel):
 
     @classmethod
     def read(cls, values: Any, where: str) -> Self:
-        """The settings that the mapping `values` is, None standing for an empty one.
+        """The settings in the mapping `values`; None stands for an empty one.
 
-        where: the setting that the values are of. Raises `UserError` that begins with it.
+        where: the name of the setting that has these values, with which the `UserError` about a mistake begins.
         """
         return read(cls, {} if values is None else values, where)
 
@@ -121,24 +121,24 @@ class Settings(BaseModel):
         return {name: getattr(self, name) for name in type(self).model_fields}
 
     def changed(self, **values: Any) -> Self:
-        """The same settings with other values for some; checked as all are."""
+        """A copy with some values replaced, validated again."""
         return type(self)(**self.fields | values)
 
 
 def read(kind: Any, values: Any, where: str) -> Any:
-    """The values as that type has them; raises `UserError` with one sentence about the first that is wrong.
+    """The values as type `kind`; raises `UserError`, one sentence about the first mistake.
 
-    where: the setting that the values are of; the sentence begins with it.
+    where: the name of the setting that has these values; the sentence begins with it.
     """
     is_model = isinstance(kind, type) and issubclass(kind, BaseModel)
     config = None if is_model else ConfigDict(strict=True, allow_inf_nan=False)
     try:
         return TypeAdapter(kind, config=config).validate_python(values)
     except ValidationError as error:
-        found = _first_mistake(error, kind if is_model else None)
+        mistake = _first_mistake(error, kind if is_model else None)
     except WrongSetting as error:
-        found = error
-    raise WrongSetting((where, *found.path), found.what) from None
+        mistake = error
+    raise WrongSetting((where, *mistake.path), mistake.what) from None
 
 
 def one_of(name: str, value: str, known: Collection[str]) -> None:
@@ -148,13 +148,13 @@ def one_of(name: str, value: str, known: Collection[str]) -> None:
 
 
 def at_least(name: str, value: int, least: int) -> None:
-    """Raises `UserError` unless the setting `name` is at least so large."""
+    """Raises `UserError` unless the setting `name` is at least `least`."""
     if value < least:
         raise WrongSetting((name,), f"{value} should be at least {least}")
 
 
 def without(settings: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
-    """The settings less those of these names."""
+    """The settings except those with these names."""
     return {name: value for name, value in settings.items() if name not in names}
 
 
@@ -183,10 +183,10 @@ BOUNDS = {
 
 
 def _first_mistake(error: ValidationError, kind: type[BaseModel] | None) -> WrongSetting:
-    """Of a value that may be of several types, what each of them asks for."""
-    found = error.errors(include_url=False)
-    # An unknown name tells more than what is missing, which often is the same slip.
-    first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])
+    """The first mistake; for a value of a union type, what each of its types would accept."""
+    errors = error.errors(include_url=False)
+    # An unknown key says more than a missing one, and often is the same typo.
+    first = next((entry for entry in errors if entry["type"] == "extra_forbidden"), errors[0])
     path = _path(first["loc"])
     match first["type"]:
         case "extra_forbidden":
@@ -196,18 +196,18 @@ def _first_mistake(error: ValidationError, kind: type[BaseModel] | None) -> Wron
         case "missing" if isinstance(first["loc"][-1], int):
             return WrongSetting(path[:-1], f"it should be a list of {first['loc'][-1] + 1}")
         case "missing":
-            missing = sorted(str(each["loc"][-1]) for each in found if each["type"] == "missing")
+            missing = sorted(str(entry["loc"][-1]) for entry in errors if entry["type"] == "missing")
             return WrongSetting(path[:-1], f"the keys {missing} are missing")
         case "value_error":
-            said = first["ctx"]["error"]
-            inner = said if isinstance(said, WrongSetting) else WrongSetting((), str(said))
+            reason = first["ctx"]["error"]
+            inner = reason if isinstance(reason, WrongSetting) else WrongSetting((), str(reason))
             return WrongSetting((*path, *inner.path), inner.what)
-    kinds = dict.fromkeys(_wanted(each) for each in found if _path(each["loc"]) == path)
+    kinds = dict.fromkeys(_wanted(entry) for entry in errors if _path(entry["loc"]) == path)
     if kinds.keys() & {"a number", "a finite number"}:
         kinds.pop("a whole number", None)
     wanted = " or ".join(kinds)
-    given = list(first["input"]) if isinstance(first["input"], tuple) else first["input"]
-    return WrongSetting(path, f"{given!r} should be {wanted}{_exponent_hint(given, wanted)}")
+    value = list(first["input"]) if isinstance(first["input"], tuple) else first["input"]
+    return WrongSetting(path, f"{value!r} should be {wanted}{_exponent_hint(value, wanted)}")
 
 
 def _unknown_key(name: str, known: Collection[str]) -> str:
@@ -216,35 +216,35 @@ def _unknown_key(name: str, known: Collection[str]) -> str:
 
 
 def unknown_name(name: str, kind: str, known: Collection[str]) -> str:
-    """What is wrong with a name that is none of a kind, `method` say."""
+    """The sentence about a name that is no `kind`, such as `method`."""
     close = difflib.get_close_matches(name, known, n=1)
     remedy = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}"
     return f"'{name}' is no {kind}; {remedy}"
 
 
 def _path(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """Where the mistake is, less what pydantic calls the types of a union, and that a key is what is wrong."""
-    return tuple(part for part in loc if not re.search(r"[\[(]|^(int|float|str|bool)$", str(part)))
+    """The location of a mistake without pydantic's markers for the types of a union and for keys."""
+    return tuple(key for key in loc if not re.search(r"[\[(]|^(int|float|str|bool)$", str(key)))
 
 
 def _wanted(error: Any) -> str:
-    kind, told = error["type"], error.get("ctx", {})
+    kind, context = error["type"], error.get("ctx", {})
     if kind in KINDS:
         return KINDS[kind]
     if kind in BOUNDS:
         name, words = BOUNDS[kind]
-        bound = told[name]
+        bound = context[name]
         return f"{words} {bound:.15g}" if isinstance(bound, float) else f"{words} {bound}"
     if kind == "literal_error":
-        return f"one of [{told['expected'].replace(' or ', ', ')}]"
+        return f"one of [{context['expected'].replace(' or ', ', ')}]"
     if kind in ("too_short", "too_long"):
-        size = told.get("min_length", told.get("max_length"))
+        size = context.get("min_length", context.get("max_length"))
         return "not empty" if kind == "too_short" and size == 1 else f"a list of {size}"
     return str(error["msg"])
 
 
 def _exponent_hint(value: object, wanted: str) -> str:
-    """YAML reads 2e-4 as a text: a number with an exponent needs its point."""
+    """YAML reads 2e-4 as a string: a number with an exponent needs a decimal point."""
     if "number" in wanted and isinstance(value, str) and re.fullmatch(r"[-+]?\d+e[-+]?\d+", value, re.IGNORECASE):
         return f" (YAML wants the point: {float(value):.1e})"
     return ""

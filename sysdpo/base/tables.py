@@ -1,6 +1,6 @@
-"""What the tables that pass between steps must be: one validator a table, which names the file and the row.
+"""One validator for each table that steps exchange; errors name the file and the row, counted from 0.
 
-Rows are counted from 0. Tables are joined by their ids, never by the order of their rows.
+Tables are joined by their ids, never by the order of their rows.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -22,14 +22,14 @@ NUMBERS = (int, float, np.number, np.bool_)
 
 
 def check_rows(table: pd.DataFrame, name: str, *, keys: Sequence[str], numbers: Iterable[str] = ()) -> None:
-    """Raises `UserError` if a row has no key, the keys of another row, or a number that is not finite.
+    """Raises `UserError` if a row lacks a key, repeats another row's keys, or has a number that is not finite.
 
-    name: of the table, for the error.
+    name: the table's, for the error.
     """
     require_columns(table, (*keys, *numbers), name)
     for key in keys:
-        named = [isinstance(value, (str, int, np.integer)) for value in table[key]]
-        _refuse(table, ~np.array(named, bool), name, f"has no {key} that is a text or a whole number", (key,))
+        has_key = [isinstance(value, (str, int, np.integer)) for value in table[key]]
+        _refuse(table, ~np.array(has_key, bool), name, f"has no {key} that is a text or a whole number", (key,))
     _refuse(table, table.duplicated(list(keys)), name, f"repeats another row's {', '.join(keys)}", keys)
     for number in numbers:
         finite = [isinstance(value, NUMBERS) and bool(np.isfinite(value)) for value in table[number]]
@@ -37,9 +37,9 @@ def check_rows(table: pd.DataFrame, name: str, *, keys: Sequence[str], numbers: 
 
 
 def check_prompts(table: pd.DataFrame, name: str, inputs: Collection[str] = ()) -> None:
-    """Raises `UserError` unless each prompt has an id of its own, a split, a text and what the system's inputs are.
+    """Raises `UserError` unless each prompt has a unique id, a split, a text and the system's inputs.
 
-    Where there is a column `content`, every prompt must have one: prompts with the same one are about the same thing.
+    If there is a column `content`, every prompt must have one: prompts with the same content are about the same thing.
     """
     require_columns(table, (*PROMPT_COLUMNS, *inputs), name)
     check_rows(table, name, keys=("prompt_id",))
@@ -51,17 +51,17 @@ def check_prompts(table: pd.DataFrame, name: str, inputs: Collection[str] = ()) 
 
 
 def contents_of(prompts: pd.DataFrame) -> pd.Series:
-    """The content of each prompt, a text, by its id: the column `content`, or where there is none the id itself."""
+    """Each prompt's content as a string, indexed by prompt id: the column `content`, or without one the id itself."""
     column = "content" if "content" in prompts else "prompt_id"
     return pd.Series(prompts[column].astype(str).to_numpy(), index=prompts["prompt_id"], name="content")
 
 
 def check_contents(table: pd.DataFrame, name: str) -> None:
-    """Raises `UserError` unless each row has a content, a text or a whole number, and each prompt only one."""
+    """Raises `UserError` unless each row has a content, a string or an integer, and each prompt only one."""
     require_columns(table, ("prompt_id", "content"), name)
-    named = [isinstance(value, (str, int, np.integer)) for value in table["content"]]
+    has_content = [isinstance(value, (str, int, np.integer)) for value in table["content"]]
     shown = ("prompt_id", "content")
-    _refuse(table, ~np.array(named, bool), name, "has no content that is a text or a whole number", shown)
+    _refuse(table, ~np.array(has_content, bool), name, "has no content that is a text or a whole number", shown)
     first = table.groupby("prompt_id", sort=False)["content"].transform("first")
     _refuse(table, table["content"] != first, name, "has another content than its prompt has elsewhere", shown)
 
@@ -69,9 +69,9 @@ def check_contents(table: pd.DataFrame, name: str) -> None:
 def check_trajectories(
     table: pd.DataFrame, name: str, prompts: pd.DataFrame | None = None, variables: Iterable[str] = ()
 ) -> None:
-    """Raises `UserError` unless each trajectory has an id of its own and is another sample of its prompt.
+    """Raises `UserError` unless trajectory ids and pairs of prompt and sample are unique.
 
-    prompts: those that it must be of. variables: those that must have a value where they are columns at all.
+    prompts: the prompts that trajectories must belong to. variables: columns that, if present, must have no gaps.
     """
     require_columns(table, TRAJECTORY_COLUMNS, name)
     check_rows(table, name, keys=("trajectory_id",))
@@ -85,9 +85,9 @@ def check_trajectories(
 
 
 def check_scores(table: pd.DataFrame, name: str, trajectories: pd.DataFrame | None = None) -> pd.DataFrame:
-    """The scores in the order of the trajectories, where those are given.
+    """The scores, in the order of `trajectories` if given.
 
-    Raises `UserError` unless each is a finite number and, of trajectories that are given, each has exactly one.
+    Raises `UserError` unless every score is finite and each of the given trajectories has exactly one.
     """
     require_columns(table, SCORE_COLUMNS, name)
     check_rows(table, name, keys=("trajectory_id",), numbers=("score",))
@@ -107,7 +107,7 @@ def check_scores(table: pd.DataFrame, name: str, trajectories: pd.DataFrame | No
 
 
 def check_pairs(table: pd.DataFrame, name: str, trajectories: pd.DataFrame) -> None:
-    """Raises `UserError` unless each pair is of two of the trajectories, both of its prompt."""
+    """Raises `UserError` unless each pair consists of two different trajectories of its prompt."""
     require_columns(table, PAIR_COLUMNS, name)
     check_rows(table, name, keys=("pair_id",), numbers=("margin",))
     prompts = trajectories.set_index("trajectory_id")["prompt_id"]
@@ -140,9 +140,9 @@ def check_comparisons(table: pd.DataFrame, name: str) -> None:
 def _refuse(table: pd.DataFrame, wrong: Any, name: str, what: str, shown: Collection[str] = ()) -> None:
     rows = np.flatnonzero(np.asarray(wrong, dtype=bool))
     if len(rows):
-        # Of a slice, pandas makes Python's own numbers.
-        found = {column: table[column].iloc[rows[0] : rows[0] + 1].tolist()[0] for column in shown}
-        values = ", ".join(f"{column} {value!r}" for column, value in found.items())
+        # `tolist` of a slice gives Python numbers instead of numpy's.
+        row = {column: table[column].iloc[rows[0] : rows[0] + 1].tolist()[0] for column in shown}
+        values = ", ".join(f"{column} {value!r}" for column, value in row.items())
         raise UserError(f"{name}: row {rows[0]} {what}{f' ({values})' if values else ''}{_more(rows)}")
 
 

@@ -1,4 +1,4 @@
-"""Reading YAML: a file that is none, or says a thing twice, is refused."""
+"""Reading YAML; a repeated key is an error."""
 
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,11 @@ import yaml
 from sysdpo.base.errors import UserError
 
 SAFE_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""libyaml's, which is three times as fast: every step reads the configuration."""
+"""libyaml's loader is three times as fast, and every step reads the configuration."""
 
 
 def read_yaml(path: Path) -> Any:
-    """The content of a YAML file; raises `UserError` if it is none, or gives a mapping the same key twice."""
+    """The content of a YAML file; raises `UserError` if it cannot be read, or repeats a key in a mapping."""
     try:
         loader = SAFE_LOADER(path.read_text())
         try:
@@ -26,19 +26,19 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"config: '{path}' should be a YAML file, but cannot be read ({error})") from error
 
 
-def _repeated_key(node: yaml.Node | None, place: str) -> str | None:
-    """What is given twice, and in which lines; it is looked for before YAML merges what `<<` refers to."""
+def _repeated_key(node: yaml.Node | None, prefix: str) -> str | None:
+    """The first repeated key and its two lines, or None; checked before YAML merges what `<<` refers to."""
     if isinstance(node, yaml.SequenceNode):
-        found = (_repeated_key(each, f"{place}{number}.") for number, each in enumerate(node.value))
-        return next(filter(None, found), None)
+        repeated = (_repeated_key(item, f"{prefix}{number}.") for number, item in enumerate(node.value))
+        return next(filter(None, repeated), None)
     if not isinstance(node, yaml.MappingNode):
         return None
     lines: dict[tuple[str, str], int] = {}
     for key, value in node.value:
         name, line = (key.tag, str(key.value)), key.start_mark.line + 1
         if name in lines:
-            return f"has '{place}{key.value}' in line {lines[name]} and again in line {line}"
+            return f"has '{prefix}{key.value}' in line {lines[name]} and again in line {line}"
         lines[name] = line
-        if below := _repeated_key(value, f"{place}{key.value}."):
-            return below
+        if repeated_below := _repeated_key(value, f"{prefix}{key.value}."):
+            return repeated_below
     return None
