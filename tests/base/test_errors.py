@@ -20,6 +20,6 @@ def test_progress_does_nothing_to_a_terminal(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err.startswith(SAFE)
 
 
-def test_what_is_told_does_nothing_to_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_warning_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     tell(ESCAPES)
     assert capsys.readouterr().err == f"sysdpo: {SAFE}\n"

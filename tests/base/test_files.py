@@ -53,7 +53,7 @@ def test_a_folder_replaces_the_whole_old_folder(tmp_path: Path) -> None:
     with whole(path) as temporary:
         temporary.mkdir()
         (temporary / "file").write_text("new")
-    assert {each.name: each.read_text() for each in path.iterdir()} == {"file": "new"}
+    assert {file.name: file.read_text() for file in path.iterdir()} == {"file": "new"}
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -94,7 +94,7 @@ def make_table(*columns: str) -> Callable[[Path], Any]:
 
 def content_of(path: Path) -> Any:
     if path.is_dir():
-        return {str(each.relative_to(path)): each.read_bytes() for each in path.rglob("*") if each.is_file()}
+        return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
     return path.read_bytes()
 
 
@@ -206,7 +206,7 @@ def written_where_little_fits(path: Path, write: Callable[[Path], Any]) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
 @pytest.mark.parametrize("write", FULL.values(), ids=FULL)
-def test_a_disk_that_takes_no_more_is_told_in_one_sentence_and_nothing_is_left(
+def test_a_full_disk_is_reported_in_one_sentence_and_nothing_is_left(
     tmp_path: Path, write: Callable[[Path], Any]
 ) -> None:
     path = tmp_path / "file"
@@ -257,7 +257,7 @@ def test_a_folder_whose_change_fails_stays_as_it_was(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("beside", ["a file", "a read-only disk"])
-def test_a_place_where_nothing_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: str) -> None:
+def test_a_folder_that_cannot_be_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: str) -> None:
     path = tmp_path / "parent" / "file"
     if beside == "a file":
         path.parent.write_text("no folder")

@@ -54,15 +54,15 @@ def test_products_and_their_gradients_are_right(shape: tuple[int, int, int]) -> 
     generator = torch.Generator().manual_seed(0)
     x, weight = torch.randn(rows, inside, generator=generator), torch.randn(outside, inside, generator=generator)
     bias = torch.randn(outside, generator=generator)
-    found, exact = [], []
-    for into, dtype in ((found, torch.float32), (exact, torch.float64)):
-        given = [each.detach().to(dtype, copy=True).requires_grad_() for each in (x, weight, bias)]
-        layer = torch.nn.functional.linear(*given)
+    results, exact = [], []
+    for into, dtype in ((results, torch.float32), (exact, torch.float64)):
+        inputs = [tensor.detach().to(dtype, copy=True).requires_grad_() for tensor in (x, weight, bias)]
+        layer = torch.nn.functional.linear(*inputs)
         layer.square().sum().backward()
-        gradients, (x_, weight_, _) = [each.grad for each in given], (each.detach() for each in given)
+        gradients, (x_, weight_, _) = [tensor.grad for tensor in inputs], (tensor.detach() for tensor in inputs)
         scaled = torch.addmm(layer.detach(), x_, weight_.t(), beta=0.5, alpha=-2)
         into += [layer.detach(), *gradients, scaled, x_ @ weight_.t()]
-    for ours, theirs in zip(found, exact, strict=True):
+    for ours, theirs in zip(results, exact, strict=True):
         torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-5 * float(theirs.abs().max()))
 
 
@@ -78,9 +78,9 @@ def test_a_square_root_is_rounded_as_ieee_754_asks() -> None:
     assert np.array_equal((values**0.5).numpy(), np.sqrt(values.numpy()))
     assert np.array_equal(values.clone().pow_(0.5).numpy(), np.sqrt(values.numpy()))
     assert torch.equal(torch.tensor([4, 9]) ** 2, torch.tensor([16, 81]))
-    given = torch.tensor([4.0], requires_grad=True)
-    given.sqrt().backward()
-    assert given.grad == 0.25
+    four = torch.tensor([4.0], requires_grad=True)
+    four.sqrt().backward()
+    assert four.grad == 0.25
 
 
 def test_a_bias_of_any_layout_is_read_right() -> None:
@@ -163,7 +163,7 @@ def test_without_a_configuration_the_environment_says_which(monkeypatch: pytest.
     assert asked_numerics(["warm", "snakemake"]) == "portable"
 
 
-def test_a_processor_without_what_portable_needs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_portable_is_refused_on_a_processor_without_avx2(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(numerics, "_chosen", [])
     monkeypatch.setattr(numerics, "_flags", lambda: "flags\t\t: fpu sse4_2 avx avx2x")
     for name in ("numpy", "torch"):

@@ -14,7 +14,7 @@ def test_the_last_step_is_shown_with_its_numbers_and_the_total_time(capsys: pyte
     assert last.startswith("train direct: done in ")
 
 
-def test_every_step_is_shown_where_no_interval_is_asked(capsys: pytest.CaptureFixture) -> None:
+def test_every_step_is_shown_at_an_interval_of_zero(capsys: pytest.CaptureFixture) -> None:
     with Progress("sample", 3, interval=0.0) as progress:
         for _ in range(3):
             progress.update()

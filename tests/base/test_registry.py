@@ -9,7 +9,7 @@ from sysdpo.base.errors import UserError
 from sysdpo.base.registry import Registry
 
 
-def test_what_is_registered_is_found_by_name_in_order() -> None:
+def test_entries_are_found_by_name_in_order() -> None:
     colours: Registry[object] = Registry("colour")
 
     @colours.register("red")
@@ -25,14 +25,14 @@ def test_what_is_registered_is_found_by_name_in_order() -> None:
     assert colours.named("blue", "system.colour") is blue
 
 
-def test_a_name_that_is_none_is_refused_with_those_that_are() -> None:
+def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
     colours: Registry[object] = Registry("colour")
     colours.register("red")(len)
     with pytest.raises(UserError, match=r"system\.colour: 'rde' should be one of \['red'\]"):
         colours.named("rde", "system.colour")
 
 
-def test_a_name_is_given_once() -> None:
+def test_a_name_is_registered_once() -> None:
     colours: Registry[object] = Registry("colour")
     colours.register("red")(len)
     with pytest.raises(UserError, match="colour: 'red' is there already"):

@@ -79,7 +79,7 @@ def test_a_missing_column_is_named(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "column", "row", "value", "said"),
+    ("kind", "column", "row", "value", "message"),
     [
         ("prompts", "prompt_id", 1, "p0", "row 1 repeats another row's prompt_id (prompt_id 'p0')"),
         ("prompts", "prompt_id", 1, None, "row 1 has no prompt_id that is a text or a whole number"),
@@ -136,13 +136,13 @@ def test_a_missing_column_is_named(kind: str) -> None:
         ("comparisons", "difference", 1, np.nan, "row 1 has a difference that is no finite number"),
     ],
 )
-def test_each_fault_is_refused_with_its_row(kind: str, column: str, row: int, value: Any, said: str) -> None:
+def test_each_fault_is_refused_with_its_row(kind: str, column: str, row: int, value: Any, message: str) -> None:
     table, check = CHECKS[kind]
     spoilt = table.astype({column: object})
     spoilt.at[row, column] = value
     with pytest.raises(UserError) as error:
         check(spoilt)
-    assert str(error.value).startswith(f"'file': {said}")
+    assert str(error.value).startswith(f"'file': {message}")
     assert "\n" not in str(error.value)
 
 
