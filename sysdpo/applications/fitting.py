@@ -1,4 +1,4 @@
-"""The pretraining loop shared by the small foundation models."""
+"""The pretraining loop of the small foundation models."""
 
 import copy
 from collections.abc import Callable
@@ -25,8 +25,8 @@ def fit(
 ) -> None:
     """Minimise `loss(step)` over the weights of `modules`, in place.
 
-    AdamW with betas (0.9, 0.99), 5 % warm-up and cosine decay; `average` is the decay of an exponential moving
-    average of the weights, which then replaces them (None: the last weights stay).
+    AdamW with betas (0.9, 0.99), 5 % warm-up and cosine decay. average: the decay of an exponential moving average of
+    the weights, which replaces them at the end (None: the last weights are kept).
     """
     weights: list[Tensor] = list(modules.parameters())
     optimizer = torch.optim.AdamW(weights, lr=learning_rate, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True)

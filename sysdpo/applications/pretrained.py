@@ -1,4 +1,4 @@
-"""Pretrained models that judge: loaded whole or refused, used on the GPU where there is one."""
+"""Loading and running pretrained judges, on the GPU if there is one."""
 
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
@@ -15,9 +15,9 @@ numerics.use_kernels()
 
 
 def load_judge(load: Callable[..., Any], model: str, *, revision: str | None, dtype: str) -> Any:
-    """A network by its class's `from_pretrained`, without gradients, on this process's GPU where it has one.
+    """A network from its class's `from_pretrained`, without gradients, on this process's device.
 
-    Raises `UserError` if there is none, or if it is not whole: transformers would draw the rest at random.
+    Raises `UserError` if it cannot be loaded, or lacks weights, which transformers would initialise at random.
     """
     network = load_whole(load, model, revision=revision, dtype=getattr(torch, dtype))
     return network.requires_grad_(False).eval().to(process_state().device)
@@ -31,24 +31,24 @@ def in_batches(
     *,
     key: Callable[[Any], Hashable] = lambda item: item,
 ) -> Tensor:
-    """`function` of all the items, so many at a time, its rows in float32 in the host's memory.
+    """The rows that `function` returns for all items, computed `batch_size` at a time, in float32 on the CPU.
 
-    Items of one `key` are computed once: what shares a batch moves a number a little, and of two equal items neither
-    must seem the better.
+    Items with the same `key` are computed once: results vary slightly with the rest of a batch, but equal items must
+    get equal scores.
     """
-    places: dict[Hashable, int] = {}
+    indices: dict[Hashable, int] = {}
     distinct = []
     for item in items:
-        if (name := key(item)) not in places:
-            places[name] = len(places)
+        if (item_key := key(item)) not in indices:
+            indices[item_key] = len(indices)
             distinct.append(item)
     starts = range(0, len(distinct), batch_size)
     rows = torch.cat([function(distinct[start : start + batch_size]).float().cpu() for start in starts])
-    return rows[[places[key(item)] for item in items]]
+    return rows[[indices[key(item)] for item in items]]
 
 
 def pixels(processor: Any, images: Sequence[Image], network: Any) -> Tensor:
-    """What `network` reads of the images: `[n, 3, H, W]`."""
+    """The images as `network`'s input: `[n, 3, H, W]`."""
     weight = next(network.parameters())
     prepared = processor(images=[image.convert("RGB") for image in images], return_tensors="pt")
     return prepared["pixel_values"].to(weight.device, weight.dtype)

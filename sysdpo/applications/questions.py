@@ -1,7 +1,4 @@
-"""What the question worlds share: what only held-out prompts ask about, and the draw of the prompts.
-
-Both are our choice.
-"""
+"""Splitting subjects into known and unseen ones, and drawing prompts about them; both are our choice."""
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
@@ -18,23 +15,23 @@ Subject = TypeVar("Subject")
 
 
 def split(subjects: Sequence[Subject], unseen: float) -> tuple[list[Subject], list[Subject]]:
-    """The subjects that pretraining and training prompts may use, and the share `unseen` kept for held-out prompts."""
-    # One fixed shuffle: a foundation model and a table of prompts must agree whatever their seeds are.
+    """The subjects of pretraining and training prompts, and the share `unseen` held out for all other prompts."""
+    # One fixed shuffle, so that foundation models and prompts agree whatever their seeds.
     order = numpy_generator("unseen subjects").permutation(len(subjects))
     held_out = {int(index) for index in order[: round(unseen * len(subjects))]}
-    known = [each for index, each in enumerate(subjects) if index not in held_out]
-    return known, [each for index, each in enumerate(subjects) if index in held_out]
+    known = [subject for index, subject in enumerate(subjects) if index not in held_out]
+    return known, [subject for index, subject in enumerate(subjects) if index in held_out]
 
 
 def draw_prompts(
     known: Sequence[Subject], unseen: Sequence[Subject], questions: Callable[[Iterable[Subject]], list[Item]],
     row: Callable[[Item], dict[str, Any]], *, train: int, validation: int, test: int, seed: int,
 ) -> pd.DataFrame:  # fmt: skip
-    """A row a prompt, no question twice: `prompt_id, split`, then the columns that `row` gives of a question.
+    """A table of distinct prompts: `prompt_id, split`, then the columns that `row` returns for a question.
 
-    Training prompts are drawn from the `questions` about `known` subjects. Validation and test share the `unseen` ones
-    between them, and each asks once about every subject of its own before it asks about one again. Raises `UserError`
-    where there are too few.
+    Training prompts are drawn from the `questions` about `known` subjects. Validation and test divide the `unseen` ones
+    between them, and each asks about every one of its subjects before it asks about one again. Raises `UserError` if
+    there are too few questions.
     """
     rng = numpy_generator("prompts", seed)
     order = [unseen[index] for index in rng.permutation(len(unseen))]
@@ -48,7 +45,7 @@ def draw_prompts(
     for name, size in {"train": train, "validation": validation, "test": test}.items():
         if size > len(drawn[name]):
             raise UserError(f"prompts.{name}: {size} should be at most {len(drawn[name])}, the questions there are")
-        rows += [{"split": name} | row(each) for each in drawn[name][:size]]
+        rows += [{"split": name} | row(question) for question in drawn[name][:size]]
     table = pd.DataFrame(rows)
     table.insert(0, "prompt_id", [f"q{number:04d}" for number in range(len(table))])
     return table
@@ -60,4 +57,4 @@ def _drawn(items: list[Item], rng: np.random.Generator) -> list[Item]:
 
 def _in_turn(groups: Sequence[list[Item]]) -> list[Item]:
     """The first of every group, then the second of every group, and so on."""
-    return [each for row in zip_longest(*groups) for each in row if each is not None]
+    return [item for row in zip_longest(*groups) for item in row if item is not None]

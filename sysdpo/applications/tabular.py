@@ -1,4 +1,4 @@
-"""Systems small enough to enumerate, on which what the theory says can be checked to many digits.
+"""Systems small enough to enumerate, on which the theory can be checked to many digits.
 
 People prefer outputs of a prompt with `P*(z¹≻z²|x) = σ(q(x,z¹) − q(x,z²))` (Bradley-Terry, rewards `q`). At its optimum
 DPO then satisfies, over the exact marginals `p(z|x) = Σ_y p(y|x) p(z|x,y)`,
@@ -10,8 +10,8 @@ DPO then satisfies, over the exact marginals `p(z|x) = Σ_y p(y|x) p(z|x,y)`,
 `direct` sees whole trajectories `s = (y, z)`, labelled by their outputs. Its optimum over all distributions is the tilt
 `p*(y,z|x) ∝ p_ref(y,z|x)·exp(q(x,z)/β)`: the factor depends on `z` alone, so the marginals are tilted alike, and the
 alignment is perfect. A system reaches it only if its own factors can form `p*`. Node by node, from the outputs up, each
-factor is tilted by what remains, `E_ref[exp(q/β) | what it sees]`; that must not tie together nodes which the graph
-makes independent. All nodes here see the prompt beside their parents, and:
+factor is tilted by what remains, `E_ref[exp(q/β) | its inputs]`, which must not couple nodes that are independent in
+the graph. All nodes here see the prompt beside their parents, and:
 
 - `chain` (x → y → z): always possible, `z` by `exp(q/β)` and `y` by `E[exp(q/β)|x,y]`;
 - `fan_out` (x → y; y → z1, z2): possible, as `q` is a sum of a reward of `z1` and one of `z2`;
@@ -45,11 +45,13 @@ PROMPTS = ("x0", "x1")
 SPREAD = 0.8  # standard deviation of the reference's logits
 
 Names = Sequence[tuple[str, ...]]
+ROOT: Names = list(product(PROMPTS))
+"""The conditions of a node that sees the prompt alone."""
 
 
 @dataclass(frozen=True)
 class Tabular:
-    """A system with all its trajectories, prompt by prompt, hidden assignment by hidden assignment, output by output.
+    """A system with all its trajectories, ordered by prompt, hidden assignment and output.
 
     tables: the components. trajectories: columns of `P·Y·Z` rows in that order. rewards: `q(x,z)`, `[P, Z]`.
     shape: `(P, Y, Z)`.
@@ -63,8 +65,8 @@ class Tabular:
     shape: tuple[int, int, int]
 
     @cached_property
-    def _places(self) -> dict[str, Tensor]:
-        """Where each component's table holds the factors of each trajectory, node after node: `[nodes·P·Y·Z]`."""
+    def _indices(self) -> dict[str, Tensor]:
+        """The indices of all trajectories' factors in each component's table, node after node: `[nodes·P·Y·Z]`."""
         nodes = {name: [node for node in self.system.nodes if node.component == name] for name in self.tables}
         return {
             name: torch.cat(
@@ -74,14 +76,14 @@ class Tabular:
         }
 
     def log_probs(self) -> dict[str, LogProbs]:
-        """Of every component, under the policy and its reference, for every trajectory: `[P, Y, Z]` each.
+        """Every component's log-probabilities of every trajectory, under policy and reference: `[P, Y, Z]` each.
 
-        What `System.log_probs` gives for these trajectories, without looking every one up again.
+        Equal to `System.log_probs` of these trajectories, but looks each up only once.
         """
-        each = {name: self.tables[name].log_probs_at(places) for name, places in self._places.items()}
+        factors = {name: self.tables[name].log_probs_at(indices) for name, indices in self._indices.items()}
         shape = (-1, *self.shape)
         return {
-            name: LogProbs(policy.view(shape).sum(0), ref.view(shape).sum(0)) for name, (policy, ref) in each.items()
+            name: LogProbs(policy.view(shape).sum(0), ref.view(shape).sum(0)) for name, (policy, ref) in factors.items()
         }
 
     def log_joints(self) -> LogProbs:
@@ -105,15 +107,15 @@ class Tabular:
 
 
 def joint(log_probs: Mapping[str, LogProbs]) -> LogProbs:
-    """The system's log-probabilities from its components': their sum."""
+    """The system's log-probabilities, the sum of its components'."""
     return LogProbs(
         torch.stack([policy for policy, _ in log_probs.values()]).sum(0),
         torch.stack([reference for _, reference in log_probs.values()]).sum(0),
     )
 
 
-class _Parts(NamedTuple):
-    """What distinguishes a system: nodes, components, the values of each hidden and each output variable, rewards."""
+class _Definition(NamedTuple):
+    """Nodes, components, the values of each hidden and each output variable, and the reward function."""
 
     nodes: list[Node]
     components: dict[str, Table]
@@ -140,13 +142,9 @@ def _values(name: str, count: int) -> list[str]:
     return [f"{name}{index}" for index in range(count)]
 
 
-def _prompts() -> Names:
-    return list(product(PROMPTS))
-
-
-def _chain(shared: bool, draws: _Draws) -> _Parts:
+def _chain(shared: bool, draws: _Draws) -> _Definition:
     y, z = _values("y", 6), _values("z", 4)
-    first, second = list(product(PROMPTS)), list(product(PROMPTS, y))
+    first, second = ROOT, list(product(PROMPTS, y))
     above, below, q = draws.logits(len(first), 6), draws.logits(len(second), 4), draws.rewards(z)
     if shared:
         logits = torch.full((len(first) + len(second), 10), -torch.inf, dtype=torch.float64)
@@ -156,42 +154,42 @@ def _chain(shared: bool, draws: _Draws) -> _Parts:
         components = {"first": Table(first, y, above), "second": Table(second, z, below)}
     owner = ("both", "both") if shared else ("first", "second")
     nodes = [Node("y", owner[0], ("x",)), Node("z", owner[1], ("x", "y"))]
-    return _Parts(nodes, components, {"y": y}, {"z": z}, lambda x, z: q[x, z])
+    return _Definition(nodes, components, {"y": y}, {"z": z}, lambda x, z: q[x, z])
 
 
-def _fan_out(shared: bool, draws: _Draws) -> _Parts:
+def _fan_out(shared: bool, draws: _Draws) -> _Definition:
     y, z = _values("y", 5), _values("z", 2)
     sources = list(product(PROMPTS, y))
-    components = {"source": Table(_prompts(), y, draws.logits(2, 5))}
+    components = {"source": Table(ROOT, y, draws.logits(2, 5))}
     owners = _twins(components, "branch", sources, z, shared, draws)
     nodes = [Node("y", "source", ("x",)), *(Node(f"z{i}", owners[i - 1], ("x", "y")) for i in (1, 2))]
     one = draws.rewards(z)
     two = one if shared else draws.rewards(z)
-    return _Parts(nodes, components, {"y": y}, {"z1": z, "z2": z}, lambda x, z1, z2: one[x, z1] + two[x, z2])
+    return _Definition(nodes, components, {"y": y}, {"z1": z, "z2": z}, lambda x, z1, z2: one[x, z1] + two[x, z2])
 
 
-def _fan_in(shared: bool, draws: _Draws) -> _Parts:
+def _fan_in(shared: bool, draws: _Draws) -> _Definition:
     y = _values("y", 2)
     components: dict[str, Table] = {}
-    owners = _twins(components, "branch", _prompts(), y, shared, draws)
+    owners = _twins(components, "branch", ROOT, y, shared, draws)
     z, logits, q = _halves(y, shared, draws)
     components["merge"] = Table(list(product(PROMPTS, y, y)), z, logits)
     nodes = [Node("y1", owners[0], ("x",)), Node("y2", owners[1], ("x",)), Node("z", "merge", ("x", "y1", "y2"))]
-    return _Parts(nodes, components, {"y1": y, "y2": y}, {"z": z}, q)
+    return _Definition(nodes, components, {"y1": y, "y2": y}, {"z": z}, q)
 
 
-def _entangled(shared: bool, draws: _Draws) -> _Parts:
-    parts = _fan_in(shared, draws)
-    z = parts.outputs["z"]
-    conditions = parts.components["merge"].conditions
+def _entangled(shared: bool, draws: _Draws) -> _Definition:
+    definition = _fan_in(shared, draws)
+    z = definition.outputs["z"]
+    conditions = definition.components["merge"].conditions
     q = draws.rewards(z)
-    parts.components["merge"] = Table(conditions, z, 2 * draws.logits(len(conditions), len(z)))
-    return parts._replace(reward=lambda x, z: q[x, z])
+    definition.components["merge"] = Table(conditions, z, 2 * draws.logits(len(conditions), len(z)))
+    return definition._replace(reward=lambda x, z: q[x, z])
 
 
-def _diamond(shared: bool, draws: _Draws) -> _Parts:
+def _diamond(shared: bool, draws: _Draws) -> _Definition:
     a, y = _values("a", 2), _values("y", 2)
-    components = {"source": Table(_prompts(), a, draws.logits(2, 2))}
+    components = {"source": Table(ROOT, a, draws.logits(2, 2))}
     owners = _twins(components, "branch", list(product(PROMPTS, a)), y, shared, draws)
     z, logits, q = _halves(y, shared, draws)
     components["merge"] = Table(list(product(PROMPTS, y, y)), z, logits)
@@ -201,13 +199,13 @@ def _diamond(shared: bool, draws: _Draws) -> _Parts:
         Node("c", owners[1], ("x", "a")),
         Node("z", "merge", ("x", "b", "c")),
     ]
-    return _Parts(nodes, components, {"a": a, "b": y, "c": y}, {"z": z}, q)
+    return _Definition(nodes, components, {"a": a, "b": y, "c": y}, {"z": z}, q)
 
 
 def _twins(
     components: dict[str, Table], name: str, conditions: Names, values: Sequence[str], shared: bool, draws: _Draws
 ) -> tuple[str, str]:
-    """Adds the component that owns two nodes, or one for each; returns the owners' names."""
+    """Adds one component for two nodes, or one for each; returns the components' names."""
     owners = (name, name) if shared else (f"{name}1", f"{name}2")
     for owner in dict.fromkeys(owners):
         components[owner] = Table(conditions, values, draws.logits(len(conditions), len(values)))
@@ -227,7 +225,7 @@ def _halves(y: Sequence[str], shared: bool, draws: _Draws) -> tuple[list[str], T
     return z, logits.reshape(-1, len(z)), lambda x, z: one[x, z[0]] + two[x, z[1]]
 
 
-SYSTEMS: dict[str, Callable[[bool, _Draws], _Parts]] = {
+SYSTEMS: dict[str, Callable[[bool, _Draws], _Definition]] = {
     "chain": _chain,
     "fan_out": _fan_out,
     "fan_in": _fan_in,
@@ -243,11 +241,11 @@ def build(name: str, *, shared: bool = False, seed: int = 0) -> Tabular:
     """
     if name not in SYSTEMS:
         raise UserError(f"system: '{name}' should be one of {sorted(SYSTEMS)}")
-    parts = SYSTEMS[name](shared, _Draws(seed))
-    hidden, outputs = list(product(*parts.hidden.values())), list(product(*parts.outputs.values()))
+    definition = SYSTEMS[name](shared, _Draws(seed))
+    hidden, outputs = list(product(*definition.hidden.values())), list(product(*definition.outputs.values()))
     columns = zip(*((x, *y, *z) for x, y, z in product(PROMPTS, hidden, outputs)), strict=True)
-    trajectories = dict(zip(("x", *parts.hidden, *parts.outputs), columns, strict=True))
-    rewards = torch.tensor([[parts.reward(x, *z) for z in outputs] for x in PROMPTS], dtype=torch.float64)
+    trajectories = dict(zip(("x", *definition.hidden, *definition.outputs), columns, strict=True))
+    rewards = torch.tensor([[definition.reward(x, *z) for z in outputs] for x in PROMPTS], dtype=torch.float64)
     shape = (len(PROMPTS), len(hidden), len(outputs))
-    system = System(("x",), parts.nodes, parts.components)
-    return Tabular(name, system, parts.components, trajectories, rewards, shape)
+    system = System(("x",), definition.nodes, definition.components)
+    return Tabular(name, system, definition.components, trajectories, rewards, shape)

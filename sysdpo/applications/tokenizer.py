@@ -1,4 +1,4 @@
-"""The small models' tokenizer: one token a word, in the ecosystem's own format."""
+"""The small models' tokenizer: one token per word, in transformers' format."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ PAD, START, END, UNKNOWN = "<pad>", "<s>", "</s>", "<unk>"
 
 
 def make_tokenizer(sentences: Iterable[str], *, template: str, max_length: int) -> PreTrainedTokenizerFast:
-    """A tokenizer of the words in `sentences`; `template` says where start and end go, as in `<s> $A </s>`."""
+    """A tokenizer of the words in `sentences`; `template` places start and end tokens, as in `<s> $A </s>`."""
     words = sorted({word for sentence in sentences for word in sentence.split()})
     vocabulary = {word: index for index, word in enumerate([PAD, START, END, UNKNOWN, *words])}
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token=UNKNOWN))

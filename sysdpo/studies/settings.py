@@ -1,4 +1,4 @@
-"""What a configuration says of the studies. No model library is imported here."""
+"""Settings of the studies. No model library is imported here."""
 
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -14,7 +14,7 @@ SomePrompts = Annotated[int, Field(ge=2, le=10**5)]
 
 
 class Theory(Study, extra="forbid"):
-    """Who reaches β-perfect alignment, and what it takes."""
+    """Which methods reach β-perfect alignment, and under which conditions."""
 
     table: ClassVar[str] = "sysdpo.studies.theory:run"
     beta: Positive = 0.5
@@ -22,7 +22,7 @@ class Theory(Study, extra="forbid"):
     steps: Count = 300
     """Updates of Adam."""
     learning_rate: Positive = 0.1
-    """Of Adam, on a cosine to 0."""
+    """Of Adam, with cosine decay to 0."""
     systems: SomeOf[TabularSystem] = (
         "chain",
         "fan_out",
@@ -34,12 +34,12 @@ class Theory(Study, extra="forbid"):
     shared: SomeOf[bool] = (False, True)
     """Whether two nodes share a component."""
     coverages: SomeOf[Annotated[float, Field(gt=0, le=1)]] = (1.0, 0.9, 0.75, 0.5)
-    """Shares of the reference's hidden assignments that the preference data of `direct` contain (its Assumption 1 asks
-    for all of them): the fewest, likeliest ones that reach the share."""
+    """Shares of the reference's hidden assignments in the preference data of `direct`, whose Assumption 1 requires all
+    of them: the fewest, likeliest ones that reach the share."""
     refresh: Count = 5
-    """Updates between two choices of the likeliest candidates of `sampling` under the policy."""
+    """Updates after which `sampling` chooses the policy's likeliest candidates anew."""
     seed: Seed = 0
-    """Of the systems' tables and rewards."""
+    """Seed of the systems' tables and rewards."""
 
 
 class Gradients(Study, extra="forbid"):
@@ -51,38 +51,38 @@ class Gradients(Study, extra="forbid"):
         "diamond",
         "language",
     )
-    """Systems of tables by name, or `language`, a chain of two tiny language models."""
+    """Tabular systems by name, or `language`, a chain of two tiny language models."""
     counts: SomeOf[Count] = (1, 2, 4, 8)
-    """Candidates."""
+    """Numbers of candidates."""
     diversities: SetOf[NotNegative] = (0.5, 2.0)
-    """Of diverse beams."""
+    """Diversities of diverse beam search."""
     temperatures: SetOf[Positive] = (1.0, 2.0)
-    """Of importance sampling's proposal."""
+    """Temperatures of importance sampling's proposal."""
     replicates: Several = 200
-    """Independent sets of draws; beams need one."""
+    """Independent candidate sets; deterministic generators need one."""
     spread: NotNegative = 0.5
-    """How far the policy is from its reference: standard deviation added to each weight."""
+    """Distance of the policy from its reference: standard deviation of the noise added to each weight."""
     seed: Seed = 0
-    """Of all that is drawn."""
+    """Seed of all draws."""
 
 
 class Coverage(Study, extra="forbid"):
-    """How often the intervals of all tables hold the truth, in simulated runs."""
+    """How often the tables' intervals contain the true value, in simulated runs."""
 
     table: ClassVar[str] = "sysdpo.studies.coverage:run"
     seeds: SomeOf[Count] = (1, 3, 5, 6, 11)
-    """How many seeds a run has."""
+    """Numbers of seeds in a run."""
     seed_variances: SomeOf[NotNegative] = (0.0, 1.0, 5.0, 25.0)
     """The variance between seeds' true means, as a multiple of what the choice of prompts adds to the variance of one
-    seed's mean; at 1 both count alike."""
+    seed's mean; at 1 both contribute equally."""
     prompts: SomePrompts = 200
-    """Prompts of a run."""
+    """Prompts in a run."""
     contents: SomeOf[SomePrompts] = (200, 50)
-    """How many different contents they have, each as often as the others."""
+    """Numbers of distinct contents among them, all equally frequent."""
     replicates: Several = 2000
     """Simulated runs."""
     seed: Seed = 0
-    """Of all that is drawn."""
+    """Seed of all draws."""
 
     @model_validator(mode="after")
     def _divides(self) -> Self:

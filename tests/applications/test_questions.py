@@ -16,7 +16,7 @@ def test_the_split_is_a_partition_and_always_the_same(unseen: float) -> None:
     assert split(range(20), unseen) == (known, held_out)
 
 
-def told(subjects) -> list[tuple[int, int]]:
+def about(subjects) -> list[tuple[int, int]]:
     """Three questions about each subject."""
     return [(subject, number) for subject in subjects for number in range(3)]
 
@@ -26,7 +26,7 @@ def row(item: tuple[int, int]) -> dict:
 
 
 def test_prompts_are_drawn_from_their_side_and_none_twice() -> None:
-    table = draw_prompts(range(10), range(100, 110), told, row, **SIZES)
+    table = draw_prompts(range(10), range(100, 110), about, row, **SIZES)
     assert list(table.columns) == ["prompt_id", "split", "subject", "item"]
     assert table["split"].value_counts().to_dict() == {"train": 4, "validation": 2, "test": 3}
     assert table["item"].is_unique
@@ -35,11 +35,11 @@ def test_prompts_are_drawn_from_their_side_and_none_twice() -> None:
 
 
 def test_held_out_splits_share_no_subject_and_ask_about_each_before_one_again() -> None:
-    table = draw_prompts(range(10), range(100, 105), told, row, train=4, validation=4, test=7, seed=0)
-    asked = {name: part["subject"].value_counts() for name, part in table.groupby("split")}
-    assert not set(asked["validation"].index) & set(asked["test"].index)
-    assert sorted(asked["validation"]) == [2, 2]  # 5 · 4/11 is nearest to 2 subjects
-    assert sorted(asked["test"]) == [2, 2, 3]
+    table = draw_prompts(range(10), range(100, 105), about, row, train=4, validation=4, test=7, seed=0)
+    counts = {name: rows["subject"].value_counts() for name, rows in table.groupby("split")}
+    assert not set(counts["validation"].index) & set(counts["test"].index)
+    assert sorted(counts["validation"]) == [2, 2]  # 5 · 4/11 is nearest to 2 subjects
+    assert sorted(counts["test"]) == [2, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -47,4 +47,4 @@ def test_held_out_splits_share_no_subject_and_ask_about_each_before_one_again() 
 )
 def test_too_many_prompts_are_refused(sizes: dict[str, int], most: str) -> None:
     with pytest.raises(UserError, match=rf"prompts\.{most}"):
-        draw_prompts(range(10), range(4), told, row, **SIZES | sizes)
+        draw_prompts(range(10), range(4), about, row, **SIZES | sizes)

@@ -38,8 +38,8 @@ def tilt(system: Tabular) -> float:
             mass = torch.zeros_like(table.logits)
             for node in (node for node in system.system.nodes if node.component == name):
                 conditions = list(zip(*(system.trajectories[parent] for parent in node.parents), strict=True))
-                places = table.locate(conditions, system.trajectories[node.name])
-                mass.view(-1).index_add_(0, places, wanted.exp().flatten())
+                indices = table.locate(conditions, system.trajectories[node.name])
+                mass.view(-1).index_add_(0, indices, wanted.exp().flatten())
             table.logits.copy_(mass.log())
     return (system.log_joints().policy - wanted).abs().max().item()
 
@@ -120,7 +120,7 @@ def slope(system: Tabular, method: str) -> float:
     """Largest entry of the gradient of the expected loss."""
     weights = [weight for table in system.tables.values() for weight in table.trainable_parameters()]
     loss = make_loss(system, method, everything(system), BETA)()
-    return max(each.abs().max().item() for each in torch.autograd.grad(loss, weights))
+    return max(gradient.abs().max().item() for gradient in torch.autograd.grad(loss, weights))
 
 
 @pytest.mark.parametrize("shared", [False, True])

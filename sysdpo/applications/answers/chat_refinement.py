@@ -1,11 +1,12 @@
 """Application 2 of the paper with pretrained models: one chat model drafts an answer, a second one refines it.
 
-The graph is that of `two_stage_qa`, with the system prompt of the data set as a second input. Questions and given
-preferences come from a data set in the layout of Intel/orca_dpo_pairs, and a reward model judges the final answers.
-Which data, models and prompts is our choice.
+The graph is that of `two_stage_qa`, with the dataset's system prompt as a second input. Questions and given preferences
+come from a dataset in the layout of Intel/orca_dpo_pairs, and a reward model judges the final answers. The choice of
+data, models and prompts is ours.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from sysdpo.applications.answers.settings import ChatRefinement, RewardModelSett
 from sysdpo.base.errors import UserError
 from sysdpo.base.files import require_columns
 from sysdpo.base.seeds import numpy_generator
+from sysdpo.base.settings import without
 from sysdpo.components.settings import LanguageModelSettings
 from sysdpo.method.benchmark import Judge
 from sysdpo.method.component import Component
@@ -41,7 +43,7 @@ Write the final answer. Keep what is right in the draft, correct what is wrong, 
 instruction above. Give the answer alone: do not mention the draft."""
 
 PROMPTS = {"drafter": ("{0}", "{1}"), "refiner": (REFINER_TEMPLATE, "{2}")}
-"""Each component's template and system prompt where the configuration gives none."""
+"""Each component's default template and system prompt."""
 
 DESCRIPTION = Description(
     title="Chat refinement",
@@ -79,14 +81,14 @@ class ChatRefinementBenchmark:
     def __init__(self, settings: ChatRefinement, where: str):
         self.settings, self.where = settings, where
         self.data, self.scorer, self.judge = settings.data, settings.scorer, settings.judge
-        self.components = {name: _with_prompts(name, part) for name, part in settings.components.fields.items()}
+        self.components = {name: _with_prompts(name, model) for name, model in settings.components.fields.items()}
         self.foundations: dict[str, Callable[[int, Path], None]] = {}
         self.description = DESCRIPTION if self.judge is not None else _without("judge_score", DESCRIPTION)
 
     def prompts(self) -> pd.DataFrame:
-        """Columns `prompt_id, split, text, system, chosen, rejected`; an id has the row in the data set.
+        """Columns `prompt_id, split, text, system, chosen, rejected`; ids contain the row in the dataset.
 
-        The test split does not depend on the sizes of the others, nor the validation split on that of `train`.
+        The test split does not depend on the other splits' sizes, nor the validation split on that of `train`.
         """
         most, settings = self.data.max_prompt_characters, self.settings.prompts
         pairs = read_orca_pairs(self.data.source, self.data.revision, where=f"{self.where}.data")
@@ -106,10 +108,10 @@ class ChatRefinementBenchmark:
         return drawn[["prompt_id", "split", *self.inputs, "chosen", "rejected"]].reset_index(drop=True)
 
     def given(self, prompts: pd.DataFrame, foundation: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Of each prompt the data's two answers as trajectories without a draft, scored 1 and 0.
+        """The dataset's two answers to each prompt as trajectories without a draft, scored 1 and 0.
 
-        They are in the refiner's tokens and end as its own do, by the token that its chat template ends a turn with,
-        after `max_new_tokens` at the latest. Prompts whose answers are the same by then are left out.
+        They are tokenized for the refiner, end with its chat template's end-of-turn token, and are cut after
+        `max_new_tokens`. Prompts whose two answers are then equal are left out.
         """
         # The model libraries take seconds to import, so only the steps that need a model do.
         from sysdpo.components.loading import load_tokenizer
@@ -125,27 +127,27 @@ class ChatRefinementBenchmark:
                 "which given answers end with"
             )
         rows = []
-        for asked in prompts.to_dict("records"):
-            answers = [_completion(asked[name], tokenizer, most, end) for name in ("chosen", "rejected")]
+        for prompt in prompts.to_dict("records"):
+            answers = [_completion(prompt[name], tokenizer, most, end) for name in ("chosen", "rejected")]
             if answers[0].tokens != answers[1].tokens:
-                rows += [(asked, place, answer) for place, answer in enumerate(answers)]
+                rows += [(prompt, sample, answer) for sample, answer in enumerate(answers)]
         if not rows:
             raise UserError(
                 f"{self.where}.components.refiner.max_new_tokens: {refiner.max_new_tokens} should reach to where some "
                 "prompt's chosen and rejected answers differ"
             )
-        variables: dict[str, list[Any]] = {name: [asked[name] for asked, *_ in rows] for name in self.inputs}
+        variables: dict[str, list[Any]] = {name: [prompt[name] for prompt, *_ in rows] for name in self.inputs}
         variables["answer"] = [answer for *_, answer in rows]
-        frame = as_frame([asked["prompt_id"] for asked, *_ in rows], [place for _, place, _ in rows], variables)
+        frame = as_frame([prompt["prompt_id"] for prompt, *_ in rows], [sample for _, sample, _ in rows], variables)
         return frame, frame[["trajectory_id", "prompt_id"]].assign(score=1.0 - frame["sample"])
 
     def system(self, foundation: Path) -> System:
-        """The directed acyclic graph, with each model as configured; `foundation` is not looked at."""
+        """The system with each model as configured; `foundation` is unused."""
         from sysdpo.components.language import LanguageModel
 
         components: dict[str, Component] = {}
-        for name, part in self.components.items():
-            settings = part.arguments
+        for name, component in self.components.items():
+            settings = component.arguments
             components[name] = LanguageModel.from_pretrained(settings.pop("model"), **settings)
         return System(self.inputs, self.nodes, components)
 
@@ -162,7 +164,7 @@ class ChatRefinementBenchmark:
         }
 
     def score(self, prompts: pd.DataFrame, trajectories: pd.DataFrame, foundation: Path) -> pd.DataFrame:
-        """The reward of the final answer; the draft has no part in it."""
+        """The reward of the final answer, whatever the draft."""
         score = _rewards(self.scorer, prompts, trajectories, "answer")["answer"]
         return trajectories[["trajectory_id", "prompt_id"]].assign(score=score)
 
@@ -181,23 +183,23 @@ class ChatRefinementBenchmark:
         return pd.DataFrame(measured)
 
     def inspect(self, foundation: Path, seed: int) -> dict[str, Any]:
-        """What the rewards of answers and drafts to the validation prompts are before alignment."""
-        asked = self.prompts().query("split == 'validation'")
-        seeds = range(seed, seed + len(asked))
-        sampled = self.system(foundation).to().sample({name: asked[name].tolist() for name in self.inputs}, seeds=seeds)
-        trajectories = as_frame(asked["prompt_id"].tolist(), [0] * len(asked), sampled)
-        rewards = _rewards(self.scorer, asked, trajectories, "answer", "draft")
+        """The mean rewards of answers and drafts on the validation prompts before alignment."""
+        prompts = self.prompts().query("split == 'validation'")
+        seeds = range(seed, seed + len(prompts))
+        inputs = {name: prompts[name].tolist() for name in self.inputs}
+        sampled = self.system(foundation).to().sample(inputs, seeds=seeds)
+        trajectories = as_frame(prompts["prompt_id"].tolist(), [0] * len(prompts), sampled)
+        rewards = _rewards(self.scorer, prompts, trajectories, "answer", "draft")
         return {name: float(reward.mean()) for name, reward in rewards.items()}
 
 
-def _without(metric: str, described: Description) -> Description:
-    metrics = {name: each for name, each in described.metrics.items() if name != metric}
-    headline, table = (tuple(name for name in part if name != metric) for part in (described.headline, described.table))
-    return replace(described, metrics=metrics, headline=headline, table=table)
+def _without(metric: str, full: Description) -> Description:
+    headline, table = (tuple(name for name in names if name != metric) for names in (full.headline, full.table))
+    return replace(full, metrics=without(full.metrics, [metric]), headline=headline, table=table)
 
 
 def _with_prompts(name: str, settings: LanguageModelSettings) -> LanguageModelSettings:
-    """The settings of a component, with the prompts of this system where they give none."""
+    """A component's settings, with this system's prompts as defaults."""
     template, system_prompt = PROMPTS[name]
     if settings.system_prompt is not None:
         system_prompt = settings.system_prompt
@@ -205,7 +207,7 @@ def _with_prompts(name: str, settings: LanguageModelSettings) -> LanguageModelSe
 
 
 def _completion(text: str, tokenizer: Any, most: int, end: int) -> Completion:
-    """This text as the model would have generated it, or as much as that could be."""
+    """The text as the model would generate it: its tokens and the end token, at most `most` in all."""
     tokens = [*tokenizer(text.strip(), add_special_tokens=False)["input_ids"], end][:most]
     return Completion(str(tokenizer.decode(tokens, skip_special_tokens=True)).strip(), tuple(tokens))
 
@@ -213,12 +215,12 @@ def _completion(text: str, tokenizer: Any, most: int, end: int) -> Completion:
 def _rewards(
     settings: RewardModelSettings, prompts: pd.DataFrame, trajectories: pd.DataFrame, *names: str
 ) -> dict[str, np.ndarray]:
-    """The reward of each of these variables as an answer to its prompt: `[n]`, rows as in `trajectories`."""
-    from sysdpo.applications.answers.reward_model import reward_model
+    """The reward of each of these variables as the answer to its prompt: `[n]`, in the order of `trajectories`."""
+    from sysdpo.applications.answers.reward_model import RewardModel
 
     require_columns(prompts, ChatRefinementBenchmark.inputs, "the table of prompts")
     require_columns(trajectories, names, "the table of trajectories")
-    asked = trajectories[["prompt_id"]].merge(prompts, on="prompt_id", how="left")
-    given: tuple[Sequence[str], Sequence[str]] = asked["system"].tolist(), asked["text"].tolist()
-    with reward_model(**settings.fields) as judge:
-        return {name: judge.score(*given, [str(value) for value in trajectories[name]]) for name in names}
+    aligned = trajectories[["prompt_id"]].merge(prompts, on="prompt_id", how="left")
+    systems, questions = aligned["system"].tolist(), aligned["text"].tolist()
+    with closing(RewardModel(**settings.fields)) as judge:
+        return {name: judge.score(systems, questions, [str(text) for text in trajectories[name]]) for name in names}

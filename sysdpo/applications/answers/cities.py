@@ -1,7 +1,7 @@
 """Questions about cities in two hops: which country a city is in, and which language that country speaks.
 
 "Which language do people speak in Lyon?" A good draft names the country ("Lyon is in France."), the answer is one word
-("French"). Nothing is taught: a pretrained language model knows part of it. The world is our choice.
+("French"). No model is taught this: a pretrained language model knows some of it. The world is our choice.
 """
 
 import re
@@ -58,19 +58,19 @@ EXAMPLES = (
     ("In Odessa, what is the main language?", "Odessa", "Ukraine", "Ukrainian"),
     ("What do people in Chicago speak?", "Chicago", "America", "English"),
 )
-"""Questions about countries that none of the others is about; each with its city, country and answer."""
+"""Few-shot examples about countries that no question asks about: question, city, country, answer."""
 
 END = "<|im_end|>\n"
-"""Where to stop: the model's own end token closes each example."""
+"""The model's end token after each example, which shows it where to stop."""
 
 FIRST_TEMPLATE = (
-    "".join(f"Question: {asked}\nHint: {city} is in {country}.{END}" for asked, city, country, _ in EXAMPLES)
+    "".join(f"Question: {question}\nHint: {city} is in {country}.{END}" for question, city, country, _ in EXAMPLES)
     + "Question: {0}\nHint:"
 )
 SECOND_TEMPLATE = (
     "".join(
-        f"Question: {asked}\nHint: {city} is in {country}.\nAnswer: {answer}{END}"
-        for asked, city, country, answer in EXAMPLES
+        f"Question: {question}\nHint: {city} is in {country}.\nAnswer: {answer}{END}"
+        for question, city, country, answer in EXAMPLES
     )
     + "Question: {0}\nHint: {1}\nAnswer:"
 )
@@ -78,19 +78,19 @@ SECOND_TEMPLATE = (
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of which city."""
+    """A question about a city's language."""
 
     city: str
     text: str
 
     @property
     def country(self) -> str:
-        """Where the city is."""
+        """The country the city is in."""
         return COUNTRY_OF[self.city]
 
     @property
     def answer(self) -> str:
-        """The one word that is right."""
+        """The expected word."""
         language, _ = COUNTRIES[self.country]
         return language
 
@@ -101,12 +101,12 @@ def questions(of: Iterable[str]) -> list[Question]:
 
 
 def is_right(answer: str, expected: str) -> bool:
-    """Whether an answer is the expected word and nothing else but punctuation; capital letters do not matter."""
+    """Whether an answer is the expected word, apart from case and punctuation."""
     return re.findall(r"\w+", answer.lower()) == [expected.lower()]
 
 
 class CitiesWorld:
-    """The world of the cities, as a two-stage system asks for one."""
+    """The `World` of the cities, for `two_stage_qa`."""
 
     default_components: Mapping[str, tuple[str, str]] = {
         "first": ("smollm2", FIRST_TEMPLATE),
@@ -121,47 +121,46 @@ class CitiesWorld:
         self.unseen = questions(self.cities[1])
 
     def _make_model(self, settings: SmolLM2Settings, seed: int, folder: Path) -> None:
-        # Nothing is drawn: the model is the same for every seed.
+        # The model is the same for every seed.
         from sysdpo.applications.answers.smollm2 import make_smollm2
 
         make_smollm2(settings, folder)
 
     def prompts(self, train: int, validation: int, test: int, seed: int) -> pd.DataFrame:
-        """Columns `prompt_id, split, content, text, answer, country`; a `content` is a city, of one split alone."""
+        """Columns `prompt_id, split, content, text, answer, country`; a `content` is a city, in one split only."""
 
-        def row(asked: Question) -> dict[str, Any]:
-            return {"content": asked.city} | {name: getattr(asked, name) for name in ("text", "answer", "country")}
+        def row(question: Question) -> dict[str, Any]:
+            columns = ("text", "answer", "country")
+            return {"content": question.city} | {name: getattr(question, name) for name in columns}
 
         known, unseen = self.cities
         return draw_prompts(known, unseen, questions, row, train=train, validation=validation, test=test, seed=seed)
 
-    def is_right(self, answer: str, expected: str) -> bool:
-        """See the module's function."""
-        return is_right(answer, expected)
+    is_right = staticmethod(is_right)
 
     def inspect(self, system: System, seed: int) -> dict[str, Any]:
-        """How far each model is from its part, on 60 questions about unseen cities.
+        """How good each model is at its task, on 60 questions about unseen cities; all numbers are shares.
 
-        `draft_names_country`: drafts that name the right country. `right_given_draft`, `_given_country`,
-        `_given_wrong_country`: right answers of the second model to those drafts, to a good one, and to one that names
-        another country: the last is far below the others where the second model relies on its draft.
+        `draft_names_country`: drafts that name the right country. `right_given_draft`, `_given_country` and
+        `_given_wrong_country`: right answers of the second model given those drafts, a correct one, and one that names
+        another country. The last is far below the others if the second model relies on its draft.
         """
         rng = numpy_generator("inspection", seed)
-        asked = [self.unseen[index] for index in rng.choice(len(self.unseen), 60, replace=False)]
-        texts = [question.text for question in asked]
-        seeds = range(1000, 1000 + len(asked))
-        drafts = [str(each) for each in system.components["first"].sample([(text,) for text in texts], seeds=seeds)]
+        sample = [self.unseen[index] for index in rng.choice(len(self.unseen), 60, replace=False)]
+        texts = [question.text for question in sample]
+        seeds = range(1000, 1000 + len(sample))
+        drafts = [str(draft) for draft in system.components["first"].sample([(text,) for text in texts], seeds=seeds)]
         others = list(COUNTRIES)
-        wrong = [others[(others.index(question.country) + 5) % len(others)] for question in asked]
-        given = {
+        wrong = [others[(others.index(question.country) + 5) % len(others)] for question in sample]
+        hints = {
             "draft": drafts,
-            "country": [f"{question.city} is in {question.country}." for question in asked],
-            "wrong_country": [f"{question.city} is in {name}." for question, name in zip(asked, wrong, strict=True)],
+            "country": [f"{question.city} is in {question.country}." for question in sample],
+            "wrong_country": [f"{question.city} is in {name}." for question, name in zip(sample, wrong, strict=True)],
         }
-        named = [question.country in text for question, text in zip(asked, drafts, strict=True)]
+        named = [question.country in text for question, text in zip(sample, drafts, strict=True)]
         quality = {"draft_names_country": float(np.mean(named))}
-        for name, hints in given.items():
-            answers = system.components["second"].sample(list(zip(texts, hints, strict=True)), seeds=range(len(asked)))
-            right = [is_right(str(each), question.answer) for each, question in zip(answers, asked, strict=True)]
+        for name, lines in hints.items():
+            answers = system.components["second"].sample(list(zip(texts, lines, strict=True)), seeds=range(len(sample)))
+            right = [is_right(str(answer), question.answer) for answer, question in zip(answers, sample, strict=True)]
             quality[f"right_given_{name}"] = float(np.mean(right))
         return quality

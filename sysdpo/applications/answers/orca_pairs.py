@@ -1,4 +1,4 @@
-"""Questions with a preferred and a rejected answer, in the layout of the data set Intel/orca_dpo_pairs."""
+"""Questions with a chosen and a rejected answer, in the layout of the dataset Intel/orca_dpo_pairs."""
 
 import json
 from pathlib import Path
@@ -15,13 +15,13 @@ OFFLINE = (OSError, ValueError, RuntimeError)
 
 
 def read_orca_pairs(source: str, revision: str | None = None, *, where: str) -> pd.DataFrame:
-    """The columns `system, question, chosen, rejected`, all texts; the index numbers the rows as they were read.
+    """The string columns `system, question, chosen, rejected`; the index numbers the rows in reading order.
 
-    source: a file or folder on this machine, or a hub id, of which revision is a commit or tag. A folder may hold
-    parquet or JSON files, at any depth; of several kinds the first of `KINDS` is read. where: the setting to name in
-    errors. Of rows with the same question the first is kept, and none whose two answers are the same.
+    source: a file or folder on this machine, or a hub id, with revision a commit or tag. A folder may hold parquet or
+    JSON files at any depth; only the first kind found, in the order of `KINDS`, is read. where: the setting to name in
+    errors. Rows with two equal answers are dropped, then all but the first row of each question.
 
-    Raises `UserError` if there is no such data set, or one without rows, with other columns or with other values.
+    Raises `UserError` if there is no such dataset, or if it has no rows, other columns or values that are no strings.
     """
     tables = [_read(path, where) for path in _files(source, revision, where)]
     pairs = pd.concat(tables, ignore_index=True)
@@ -41,16 +41,16 @@ def _files(source: str, revision: str | None, where: str) -> list[Path]:
         return [here]
     folder = here if here.is_dir() else _fetch(source, revision, where)
     for kind in KINDS:
-        found = [path.relative_to(folder) for path in sorted(folder.rglob(f"*{kind}"))]
-        found = [path for path in found if path.name not in DESCRIPTIONS and not str(path).startswith(".")]
-        if found:
-            return [folder / path for path in found]
+        files = [path.relative_to(folder) for path in sorted(folder.rglob(f"*{kind}"))]
+        files = [path for path in files if path.name not in DESCRIPTIONS and not str(path).startswith(".")]
+        if files:
+            return [folder / path for path in files]
     raise UserError(f"{where}.source: '{source}' should hold files that end with one of {list(KINDS)}")
 
 
 def _fetch(source: str, revision: str | None, where: str) -> Path:
-    """The folder in the hub's cache that holds the data set, fetched if it is not there."""
-    # It takes a second to import, and only data sets of the hub need it.
+    """The dataset's folder in the hub's cache, downloaded if necessary."""
+    # Imported here because it takes a second, and only datasets on the hub need it.
     from huggingface_hub import snapshot_download
 
     patterns = [f"*{kind}" for kind in KINDS]
@@ -78,15 +78,15 @@ def _read(path: Path, where: str) -> pd.DataFrame:
     for column in COLUMNS:
         for row, value in enumerate(table[column]):
             if not isinstance(value, str):
-                found = "null" if pd.api.types.is_scalar(value) and pd.isna(value) else repr(value)
-                raise UserError(f"{name} has {found} in the column '{column}' of row {row}, which should be a text")
+                content = "null" if pd.api.types.is_scalar(value) and pd.isna(value) else repr(value)
+                raise UserError(f"{name} has {content} in the column '{column}' of row {row}, which should be a text")
     return table[list(COLUMNS)].astype(object)
 
 
 def _read_json(path: Path) -> pd.DataFrame:
-    """One list of rows, or a row a line: files that end with `.json` have either."""
+    """A JSON list of rows, or one row per line: files named `.json` contain either."""
     text = path.read_text(encoding="utf-8")
     if text.lstrip().startswith("["):
         return pd.DataFrame(json.loads(text))
-    # Not `splitlines`: within a text of JSON, separators other than the newline may stand as they are.
+    # Not `splitlines`: JSON strings may contain unescaped line separators other than the newline.
     return pd.DataFrame([json.loads(line) for line in text.split("\n") if line.strip()])

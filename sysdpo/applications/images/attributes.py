@@ -1,7 +1,7 @@
 """Requests for a series of three pictures in which one attribute rises or falls.
 
-An attribute has two poles, each with a word for the request and a text that a scorer holds the pictures against. All
-of it is our choice; the paper's example is "a cat getting progressively angrier".
+An attribute has two poles, each with a word for the request and a text that a scorer compares pictures with. All of it
+is our choice; the paper's example is "a cat getting progressively angrier".
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 ANIMALS = "cat, dog, lion, tiger, bear, monkey, horse, fox, wolf, panda, owl, goat"
 PEOPLE = "man, woman, boy, girl, teacher, chef, king, queen, pirate, clown, farmer, nurse, fisherman, guitarist"
 ADULTS = "man, woman, teacher, chef, king, queen, pirate, clown, farmer, nurse, fisherman, guitarist"
-PLACES = "street, beach, park, market, town square, train station, library, museum, playground, restaurant, bridge"
+LOCATIONS = "street, beach, park, market, town square, train station, library, museum, playground, restaurant, bridge"
 LANDSCAPES = "mountain village, forest, valley, field, lake, river, hillside, country road, farm, meadow, city park"
 LEAFY = "forest, park, garden, hillside, country road, valley, vineyard, avenue, orchard, hedge, tree, meadow"
 SHORES = "beach, bay, harbour, lake, coast, island, lighthouse, fishing village, pier, river mouth"
@@ -35,11 +35,11 @@ DECORATED = "cake, Christmas tree, birthday table, shop window, wedding dress, c
 
 @dataclass(frozen=True)
 class Attribute:
-    """What may change from picture to picture.
+    """A property that can change from picture to picture.
 
-    low, high: its poles, as adjectives. less, more: their comparatives. subjects: whose attribute it is, separated by
-    commas. low_text, high_text: what the scorer reads, with `{0}` for the subject and its article (None: the subject
-    with the pole's adjective). asked: the request's noun phrase, with `{0}` as before.
+    low, high: its poles, as adjectives. less, more: their comparatives. subjects: nouns that can have it, separated by
+    commas. low_text, high_text: the scorer's texts, with `{0}` for the subject and its article (None: the subject with
+    the pole's adjective). topic: the request's noun phrase, with the same `{0}`.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Attribute:
     subjects: str
     low_text: str | None = None
     high_text: str | None = None
-    asked: str = "{0}"
+    topic: str = "{0}"
 
 
 ATTRIBUTES = (
@@ -71,7 +71,7 @@ ATTRIBUTES = (
     Attribute("wetness", "dry", "drier", "soaking wet", "wetter", f"{ANIMALS}, {PEOPLE}"),
     Attribute("dirt", "clean", "cleaner", "dirty", "dirtier", f"{VEHICLES}, {ANIMALS}"),
     Attribute("mess", "tidy", "tidier", "messy", "messier", ROOMS),
-    Attribute("crowd", "empty", "emptier", "crowded", "more crowded", PLACES),
+    Attribute("crowd", "empty", "emptier", "crowded", "more crowded", LOCATIONS),
     Attribute("fill", "empty", "emptier", "full", "fuller", VESSELS),
     Attribute("rust", "shiny", "shinier", "rusty", "rustier", METAL),
     Attribute("decay", "well-preserved", "better preserved", "dilapidated", "more dilapidated", BUILDINGS),
@@ -86,19 +86,19 @@ ATTRIBUTES = (
         *("storm", "calm", "calmer", "stormy", "stormier", f"{SHORES}, {LANDSCAPES}"),
         low_text="{0} in calm weather",
         high_text="{0} in a storm",
-        asked="the weather over {0}",
+        topic="the weather over {0}",
     ),
     Attribute(
         *("rain", "sunny", "sunnier", "rainy", "rainier", f"{LANDSCAPES}, market, town square, playground, harbour"),
         low_text="{0} on a sunny day",
         high_text="{0} in pouring rain",
-        asked="the weather over {0}",
+        topic="the weather over {0}",
     ),
     Attribute(
         *("fog", "clear", "clearer", "foggy", "foggier", f"{LANDSCAPES}, {SHORES}"),
         low_text="{0} on a clear day",
         high_text="{0} in thick fog",
-        asked="the weather over {0}",
+        topic="the weather over {0}",
     ),
     Attribute(
         *("snow", "snow-free", "less snowy", "snow-covered", "snowier", LANDSCAPES),
@@ -111,10 +111,10 @@ ATTRIBUTES = (
         high_text="{0} in golden autumn",
     ),
     Attribute(
-        *("night", "bright", "brighter", "dark", "darker", f"{PLACES}, {SHORES}"),
+        *("night", "bright", "brighter", "dark", "darker", f"{LOCATIONS}, {SHORES}"),
         low_text="{0} in bright daylight",
         high_text="{0} in the dark of night",
-        asked="the sky above {0}",
+        topic="the sky above {0}",
     ),
     Attribute(
         *("colour", "pale", "paler", "colourful", "more colourful", PAINTED),
@@ -124,14 +124,14 @@ ATTRIBUTES = (
 )
 
 PHRASINGS = (
-    "Draw {asked} getting progressively {comparative}.",
-    "Show how {asked} becomes {doubled}.",
-    "Three pictures of {asked}, {comparative} in each than in the one before.",
-    "I want a series of three images in which {asked} gets steadily {comparative}.",
-    "Illustrate {asked} going from {start} to {end}, step by step.",
-    "Paint {asked} in three stages, each {comparative} than the last.",
-    "Could you draw {asked} becoming {doubled} over three images?",
-    "Make a sequence of three pictures: {asked}, {start} at first and {end} at the end.",
+    "Draw {topic} getting progressively {comparative}.",
+    "Show how {topic} becomes {doubled}.",
+    "Three pictures of {topic}, {comparative} in each than in the one before.",
+    "I want a series of three images in which {topic} gets steadily {comparative}.",
+    "Illustrate {topic} going from {start} to {end}, step by step.",
+    "Paint {topic} in three stages, each {comparative} than the last.",
+    "Could you draw {topic} becoming {doubled} over three images?",
+    "Make a sequence of three pictures: {topic}, {start} at first and {end} at the end.",
 )
 
 
@@ -139,8 +139,8 @@ PHRASINGS = (
 class Request:
     """One prompt, `text`, and what it asks for.
 
-    direction: 1 where the attribute is to rise, -1 where it is to fall. low, high: the scorer's texts of this subject.
-    phrasing: its place in `PHRASINGS`.
+    direction: 1 if the attribute should rise, -1 if it should fall. low, high: the scorer's texts for this subject.
+    phrasing: an index into `PHRASINGS`.
     """
 
     text: str
@@ -153,7 +153,7 @@ class Request:
 
 
 def requests() -> Iterator[Request]:
-    """Every attribute of every subject in both directions and all phrasings, in a fixed order."""
+    """All attributes, subjects, directions and phrasings, in a fixed order."""
     for attribute in ATTRIBUTES:
         for subject in dict.fromkeys(attribute.subjects.split(", ")):
             texts = {name: scorer_text(attribute, subject, name) for name in ("low", "high")}
@@ -165,11 +165,11 @@ def requests() -> Iterator[Request]:
 
 
 def request_words(attribute: Attribute, subject: str, direction: int) -> dict[str, str]:
-    """What stands in the gaps of `PHRASINGS`."""
+    """The values of the placeholders in `PHRASINGS`."""
     poles = (attribute.low, attribute.high)[::direction]
     comparative = attribute.more if direction > 0 else attribute.less
     return {
-        "asked": attribute.asked.format(with_article(subject)),
+        "topic": attribute.topic.format(with_article(subject)),
         "comparative": comparative,
         "doubled": doubled(comparative),
         "start": poles[0],
@@ -178,14 +178,14 @@ def request_words(attribute: Attribute, subject: str, direction: int) -> dict[st
 
 
 def scorer_text(attribute: Attribute, subject: str, pole: str) -> str:
-    """The text of a pole, `low` or `high`, about a subject, in the words that CLIP's authors ask with."""
+    """The text of a pole, `low` or `high`, about a subject, in CLIP's own prompt template."""
     text = getattr(attribute, f"{pole}_text")
     shown = text.format(with_article(subject)) if text else with_article(f"{getattr(attribute, pole)} {subject}")
     return f"a photo of {shown}"
 
 
 def with_article(noun: str) -> str:
-    """The noun with `a` or `an`; by its first letter, which is right for every word here."""
+    """The noun with `a` or `an`, by its first letter: correct for every word here."""
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 

@@ -1,4 +1,4 @@
-"""A linear autoencoder with the interface of a diffusers VAE: square patches in their principal components."""
+"""A linear autoencoder with the interface of a diffusers VAE: principal components of square patches."""
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -12,8 +12,8 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 class PatchAutoencoder(ModelMixin, ConfigMixin):
     """Images `[batch, 3, H, W]` in [-1, 1] to latents `[batch, components, H/patch, W/patch]` and back.
 
-    Each principal component is divided by its variance to the power 1/4: half-way between raw components, whose fine
-    detail a denoiser neglects, and whitened ones, in which noise weighs as much as the face.
+    Each principal component is divided by its variance to the power 1/4: half-way between raw components, in which a
+    denoiser neglects fine detail, and whitened ones, in which noise counts as much as the face.
     """
 
     @register_to_config
@@ -38,7 +38,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         mean = patches.mean(0)
         variance, basis = torch.linalg.eigh(torch.cov(patches.T))
         variance, basis = variance.flip(0)[:components].clamp_min(1e-8), basis.flip(1)[:, :components]
-        # An eigenvector's sign is arbitrary: fixed here, so that machines and libraries agree on the latents.
+        # An eigenvector's sign is arbitrary; fixing it makes the latents independent of machine and library.
         basis = basis * basis.gather(0, basis.abs().argmax(0, keepdim=True)).sign()
         spread = variance**0.25
         blocks = (1,) * patch.bit_length()  # pipelines read the downsampling factor off this tuple's length
@@ -49,14 +49,14 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         return model
 
     def encode(self, images: Tensor, return_dict: bool = True) -> AutoencoderKLOutput:
-        """A deterministic posterior over latents."""
+        """A posterior over latents without variance."""
         patches = pixel_unshuffle(images, self.config.patch) - self.mean[:, None, None]
         latents = torch.einsum("cv,bvhw->bchw", self.encoder, patches)
-        moments = torch.cat([latents, torch.full_like(latents, -30.0)], 1)
-        return AutoencoderKLOutput(latent_dist=DiagonalGaussianDistribution(moments, deterministic=True))
+        statistics = torch.cat([latents, torch.full_like(latents, -30.0)], 1)
+        return AutoencoderKLOutput(latent_dist=DiagonalGaussianDistribution(statistics, deterministic=True))
 
     def decode(self, latents: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
-        """Images of latents."""
+        """The images of latents."""
         patches = torch.einsum("vc,bchw->bvhw", self.decoder, latents) + self.mean[:, None, None]
         images = pixel_shuffle(patches, self.config.patch)
         return DecoderOutput(sample=images) if return_dict else (images,)

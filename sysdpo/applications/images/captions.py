@@ -1,9 +1,9 @@
-"""Reading captions out of what an instruct model answers, whichever way it marks them; all of it is our choice."""
+"""Parsing captions from an instruct model's answer, however it marks them; the rules are our choice."""
 
 import re
 
 NAME = r"(?:caption|image|picture|panel|frame|photo|scene|step)\s*#?(?:\d+|one|two|three)\b"
-# "1. …", "(2) …", "**Caption 1:** …", "Image two - …", "Picture 3" by itself; but neither "2.5 …" nor "3-year-old …"
+# "1. …", "(2) …", "**Caption 1:** …", "Image two - …", "Picture 3" alone; but neither "2.5 …" nor "3-year-old …"
 NUMBERED = re.compile(rf"^\W*(?:{NAME}\s*[.):\-–—]+|{NAME}\W*$|\d+\s*(?:[.):]+(?!\d)|[\-–—]+(?!\w)))\W*", re.IGNORECASE)
 BULLET = re.compile(r"^[-*•·–—]+\s+")
 NEXT_NUMBER = re.compile(r"\s+(?=\(?[2-9][.)]\s)")
@@ -11,11 +11,11 @@ ORNAMENTS = " \t*_`\"'“”‘’"
 
 
 def read_captions(answer: str) -> list[str]:
-    """The captions of an answer, in its order, however many there are.
+    """All captions of an answer, in its order.
 
-    Where lines are numbered those are the captions, else where lines have bullets those, else all lines but a preamble
-    that ends with a colon. A number alone on its line takes the line below it. Anything else is dropped, and
-    so are quotation marks around a caption and the asterisks of bold type.
+    These are the numbered lines; without any, the lines with bullets; without those, all lines but a preamble that ends
+    with a colon. A number alone on a line belongs to the next line. Everything else is dropped, and so are quotation
+    marks around a caption and the asterisks of bold type.
     """
     lines = [line.strip() for line in answer.replace("**", "").splitlines() if line.strip()]
     if len(lines) == 1:
@@ -29,17 +29,17 @@ def read_captions(answer: str) -> list[str]:
 
 
 def nth_of_three(answer: str, number: int) -> str:
-    """Caption `number` (1 to 3) of an answer; of one with fewer its last, of one with none the empty text."""
+    """Caption `number` (1 to 3) of an answer, or its last if there are fewer; empty if there are none."""
     captions = read_captions(answer)
     return captions[min(number, len(captions)) - 1] if captions else ""
 
 
 def _marked(lines: list[str], mark: re.Pattern[str]) -> list[str]:
-    captions, waiting = [], False
+    captions, is_next_line = [], False
     for line in lines:
-        found = mark.match(line)
-        text = (line[found.end() :] if found else line).strip(ORNAMENTS)
-        if text and (found or waiting):
+        match = mark.match(line)
+        text = (line[match.end() :] if match else line).strip(ORNAMENTS)
+        if text and (match or is_next_line):
             captions.append(text)
-        waiting = found is not None and not text
+        is_next_line = match is not None and not text
     return captions

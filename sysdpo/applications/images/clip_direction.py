@@ -1,4 +1,4 @@
-"""An attribute of a picture as CLIP sees it: where the picture lies between two texts."""
+"""An attribute of a picture according to CLIP: its position between two texts."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -20,8 +20,8 @@ from sysdpo.method.values import picture_key
 class ClipDirection:
     """`σ(s · ⟨e(image), e(high) − e(low)⟩)`, with CLIP's unit embeddings `e` and its learnt scale `s` (about 100).
 
-    That is CLIP's zero-shot probability of the text `high` against the text `low` (Radford et al., arXiv 2103.00020),
-    and it rises with the picture's projection on the direction between the two; to use it as an attribute is our
+    This is CLIP's zero-shot probability of the text `high` against the text `low` (Radford et al., arXiv 2103.00020).
+    It rises with the picture's projection on the direction from `low` to `high`; using it as an attribute is our
     choice. Raises `UserError` if the model is no CLIP.
     """
 
@@ -36,11 +36,11 @@ class ClipDirection:
             )
         self.processor = load_pretrained(AutoProcessor.from_pretrained, model, revision=revision)
 
-    def attribute(self, images: Sequence[Image], asked: pd.DataFrame) -> np.ndarray:
+    def attribute(self, images: Sequence[Image], prompts: pd.DataFrame) -> np.ndarray:
         """See `ImageJudge`."""
-        poles = self._embed_texts([*asked["low"], *asked["high"]]).reshape(2, len(asked), -1)
+        poles = self._embed_texts([*prompts["low"], *prompts["high"]]).reshape(2, len(prompts), -1)
         along = (self._embed_images(images) * (poles[1] - poles[0])).sum(-1)
-        # In double precision a sigmoid far from the middle still tells two pictures apart.
+        # In double precision two pictures differ even in the tails of the sigmoid.
         return torch.sigmoid(self.network.logit_scale.cpu().double().exp() * along.double()).numpy()
 
     def similarity(self, images: Sequence[Image], texts: Sequence[str]) -> np.ndarray:
@@ -59,13 +59,13 @@ class ClipDirection:
 
     def _text_batch(self, texts: Sequence[str]) -> Tensor:
         encode = partial(self.processor.tokenizer, padding=True, truncation=True, return_tensors="pt")
-        # A checkpoint may leave the tokenizer's length unset.
+        # Some checkpoints do not set the tokenizer's maximum length.
         longest = self.network.config.text_config.max_position_embeddings
         encoded = encode(list(texts), max_length=longest).to(self.network.device)
         pooled = self.network.text_model(**encoded).pooler_output
         return torch.nn.functional.normalize(self.network.text_projection(pooled).float(), dim=-1)
 
-    def free(self) -> None:
+    def close(self) -> None:
         """See `ImageJudge`."""
         del self.network
         torch.cuda.empty_cache()

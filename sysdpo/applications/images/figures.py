@@ -1,4 +1,4 @@
-"""Figures of series of pictures alone: what was asked for from image to image, and how the painter reads words."""
+"""Figures for series of pictures: the attribute from image to image, and how the painter reads words."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ ORDERED = "order_consistency"
     "are 95 % intervals.",
 )
 def attributes(run: Run) -> Figure:
-    """A panel a method: the asked attribute of each image, with the system as it is behind it, and 95 % intervals."""
+    """One panel per method: each image's requested attribute with 95 % intervals, and the reference behind it."""
     columns, shown = list(PICTURES.levels), run.shown
     samples = run.samples(levels=columns, direction=PICTURES.direction)
     lines = {name: _levels(samples[samples["method"] == name], columns) for name in run.methods}
     images = range(1, len(columns) + 1)
     with styled():
-        drawn, places, _ = panels(len(lines), 2.35, 2.3, across=4, more=0.3, sharex=True, sharey=True)
-        for axes, method in zip(places, run.methods, strict=True):
+        drawn, axes_of_methods, _ = panels(len(lines), 2.35, 2.3, across=4, more=0.3, sharex=True, sharey=True)
+        for axes, method in zip(axes_of_methods, run.methods, strict=True):
             if shown.reference in lines and method != shown.reference:
                 axes.plot(images, lines[shown.reference][:, 0], color=SOFT, linestyle=(0, (3, 3)), lw=1.1)
             means, low, high = lines[method].T
@@ -52,10 +52,9 @@ def attributes(run: Run) -> Figure:
 
 
 def _levels(samples: pd.DataFrame, columns: list[str]) -> np.ndarray:
-    """Mean, low, high of each image's attribute: `[images, 3]`."""
+    """Mean and interval of each image's attribute: `[images, 3]`."""
     prompts = samples.sort_values([*PROMPT, "sample"]).groupby(PROMPT, sort=True)[columns].mean()
-    found = [estimate(prompts[column], what=f"'{column}'") for column in columns]
-    return np.array([(each.mean, each.low, each.high) for each in found])
+    return np.array([estimate(prompts[column], what=f"'{column}'")[:3] for column in columns])
 
 
 @figure(
@@ -65,14 +64,13 @@ def _levels(samples: pd.DataFrame, columns: list[str]) -> np.ndarray:
     "right one.",
 )
 def words(run: Run) -> Figure:
-    """A panel an attribute, points the mean over seeds, bars one standard deviation of the drawn images."""
-    levels = pd.concat(
-        [pd.DataFrame(each["painter_levels"]) for each in files.read_quality(run.folder).values()], ignore_index=True
-    )
+    """One panel per attribute: means over seeds, with bars of one standard deviation of the drawn images."""
+    qualities = files.read_quality(run.folder).values()
+    levels = pd.concat([pd.DataFrame(quality["painter_levels"]) for quality in qualities], ignore_index=True)
     names = list(dict.fromkeys(levels["attribute"]))
     with styled():
-        drawn, places, _ = panels(len(names), 3.1, 3.5, across=len(names), sharey=True)
-        for axes, attribute in zip(places, names, strict=True):
+        drawn, axes_of_attributes, _ = panels(len(names), 3.1, 3.5, across=len(names), sharey=True)
+        for axes, attribute in zip(axes_of_attributes, names, strict=True):
             rows = levels[levels["attribute"] == attribute].groupby("word", sort=False).mean(numeric_only=True)
             rows = rows.sort_values("level_asked")
             axes.plot([0, 1], [0, 1], color=SOFT, linestyle=(0, (3, 3)), linewidth=1)
@@ -85,7 +83,7 @@ def words(run: Run) -> Figure:
             axes.set_title(str(attribute).capitalize())
             axes.set_xlim(-0.08, 1.08)
             axes.set_ylim(-0.08, 1.08)
-        places[0].set_ylabel("level drawn (mean and spread)")
+        axes_of_attributes[0].set_ylabel("level drawn (mean and spread)")
         below = "the word, at the level it means; below it, how often the painter draws that level"
         drawn.supxlabel(below, fontsize=9)
     return drawn

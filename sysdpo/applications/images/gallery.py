@@ -1,4 +1,4 @@
-"""Figure: pictures and captions themselves, the same prompt and seed under every method."""
+"""Figure: pictures and captions of every method for the same prompts and seed."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from sysdpo.report.run import Run
 from sysdpo.report.samples import BY_MEDIAN, LOOKS_LIKE, Series, pick_pictures
 from sysdpo.report.style import FAINT, INK, look, styled, weight_of
 
-CAPTION_WIDTH, CAPTION_LINES, SHORT = 18, 9, 3  # letters, lines at most, lines that a row has room for anyhow
-NAME_WIDTH = 18  # letters of a method's name in a line
+CAPTION_WIDTH, CAPTION_LINES, SHORT = 18, 9, 3  # letters, most lines, lines that fit without more space
+NAME_WIDTH = 18  # letters per line of a method's name
 LINE = 0.12  # inches
-GAP = 0.35  # before every prompt but the first, in images
+GAP = 0.35  # before every prompt but the first, in image widths
 
 
 @figure(heading=LOOKS_LIKE, caption=BY_MEDIAN)
 def gallery(run: Run) -> Figure:
-    """Rows: methods. Columns: the images of each prompt with their captions, and whether they are in order."""
+    """Rows: methods. Columns: each prompt's images with their captions, and whether they are in order."""
     if run.shown.pictures is None:
         raise UserError("figures: 'gallery' should stand only at a system whose description has pictures")
     exhibits = pick_pictures(run.shown, run.shown.pictures, run.folder, run.methods)
     methods, images = list(exhibits[0].series), len(run.shown.pictures.images)
-    widths = [width for place in range(len(exhibits)) for width in ([GAP] if place else []) + [1.0] * images]
+    widths = [width for column in range(len(exhibits)) for width in ([GAP] if column else []) + [1.0] * images]
     captions = [text for exhibit in exhibits for series in exhibit.series.values() for text in series.captions]
     longer = LINE * max(0, max(len(_lines(caption)) for caption in captions) - SHORT)
     with styled():
@@ -42,12 +42,12 @@ def gallery(run: Run) -> Figure:
             len(methods), len(widths), width_ratios=widths, left=left, right=0.995, top=top, bottom=bottom,
             wspace=0.06, hspace=0.42 + longer / 1.12,
         )  # fmt: skip
-        for place, exhibit in enumerate(exhibits):
-            start = place * (images + 1)
+        for column, exhibit in enumerate(exhibits):
+            start = column * (images + 1)
             for row, method in enumerate(methods):
                 cells = [drawn.add_subplot(grid[row, start + image]) for image in range(images)]
                 _draw(cells, exhibit.series[method])
-                if place == 0:
+                if column == 0:
                     _name(cells[0], run, method)
                 if row == 0:
                     title = textwrap.fill(f"“{exhibit.prompt}”", 48)
@@ -78,14 +78,14 @@ def _draw(cells: list[Axes], series: Series) -> None:
 
 
 def _lines(caption: str) -> list[str]:
-    # A model may write anything, and a control character makes an SVG unreadable.
+    # A model's text may contain control characters, which make an SVG unreadable.
     printable = "".join(letter if letter.isprintable() else " " for letter in caption)
     return textwrap.wrap(printable, CAPTION_WIDTH, max_lines=CAPTION_LINES, placeholder=" …")
 
 
 def _name(axes: Axes, run: Run, method: str) -> None:
     name = textwrap.fill(run.shown.method(method).label, NAME_WIDTH)
-    place: dict[str, Any] = {"transform": axes.transAxes, "ha": "right", "va": "center"}
-    axes.text(-0.16, 0.5, name, fontsize=9, fontweight=weight_of(run.shown, method), color=INK, **place)
+    anchor: dict[str, Any] = {"transform": axes.transAxes, "ha": "right", "va": "center"}
+    axes.text(-0.16, 0.5, name, fontsize=9, fontweight=weight_of(run.shown, method), color=INK, **anchor)
     beside: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False, "linewidth": 0}
     axes.add_patch(Rectangle((-0.1, 0), 0.035, 1, facecolor=look(run.shown, method).colour, **beside))

@@ -1,4 +1,4 @@
-"""The language of the cats: what may be asked, the captions that may answer, and the words' levels."""
+"""The language of the cats: requests, captions, and the attribute levels that words stand for."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -73,12 +73,12 @@ PHRASINGS = (
 SEPARATOR = " ; "
 
 PROMPT_END = " :"
-"""What the small writer reads as the end of a request."""
+"""Marks the end of a request for the small writer."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a prompt asks: an attribute, its direction (1 rising, -1 falling), whose, and the sentence itself."""
+    """A prompt: the attribute, its direction (1 rising, -1 falling), the cat's fur and scarf, and the sentence."""
 
     attribute: str
     direction: int
@@ -89,7 +89,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Caption:
-    """What a caption says: an attribute, the rank of its word among the five, a fur and a scarf."""
+    """The meaning of a caption: an attribute, the rank of its word among the five, a fur and a scarf."""
 
     attribute: str
     rank: int
@@ -98,7 +98,7 @@ class Caption:
 
     @property
     def scene(self) -> "Scene":
-        """What all words of the attribute have in common."""
+        """The caption without its level."""
         return self.attribute, self.fur, self.scarf
 
 
@@ -109,13 +109,13 @@ SCENES: list[Scene] = list(product(ATTRIBUTES, FURS, SCARVES))
 
 
 def content_of(scene: Scene, direction: int) -> str:
-    """A request less its wording: "ginger, red: angrier"."""
+    """A request without its wording: "ginger, red: angrier"."""
     attribute, fur, scarf = scene
     return f"{fur}, {scarf}: {REQUESTS[attribute, direction]}"
 
 
 def contents(scenes: Iterable[Scene]) -> list[tuple[Scene, int]]:
-    """What may be asked of these scenes: each of them, rising or falling."""
+    """Each of these scenes, rising and falling."""
     return [(scene, direction) for scene in scenes for direction in (1, -1)]
 
 
@@ -130,7 +130,7 @@ def requests(of: Iterable[tuple[Scene, int]]) -> list[Request]:
 
 
 def caption(word: str, fur: str, scarf: str) -> str:
-    """The one sentence for a cat of this fur, in this scarf, at this word's level."""
+    """The caption of a cat of this fur, in this scarf, at this word's level."""
     return f"a {word} {fur} cat in {scarf}"
 
 
@@ -139,21 +139,21 @@ CAPTIONS: dict[str, Caption] = {
     for attribute, fur, scarf in SCENES
     for rank, word in enumerate(WORDS[attribute])
 }
-"""Every grammatical caption, and what it says."""
+"""The meaning of every grammatical caption."""
 
 
 def join(captions: list[str]) -> str:
-    """The writer's answer that holds these captions."""
+    """The writer's answer with these captions."""
     return SEPARATOR.join(captions)
 
 
 def nth_caption(answer: str, index: int) -> str:
-    """The caption at `index` of a writer's answer, or an empty one if there is none."""
+    """The caption at `index` of a writer's answer, or an empty string."""
     captions = answer.split(SEPARATOR.strip())
     return captions[index].strip() if index < len(captions) else ""
 
 
 def is_well_formed(answer: str, attribute: str, fur: str, scarf: str) -> bool:
-    """Whether an answer is three grammatical captions of the asked attribute, fur and scarf."""
-    parts = [CAPTIONS.get(part.strip()) for part in answer.split(SEPARATOR.strip())]
-    return len(parts) == 3 and all(part is not None and part.scene == (attribute, fur, scarf) for part in parts)
+    """Whether an answer consists of three grammatical captions with this attribute, fur and scarf."""
+    captions = [CAPTIONS.get(text.strip()) for text in answer.split(SEPARATOR.strip())]
+    return len(captions) == 3 and all(c is not None and c.scene == (attribute, fur, scarf) for c in captions)

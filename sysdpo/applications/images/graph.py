@@ -1,4 +1,4 @@
-"""The graph of both image systems: a writer's three captions, each of which a painter draws."""
+"""The graph of both image systems: a writer writes three captions, and a painter draws each of them."""
 
 from sysdpo.method.system import Node
 

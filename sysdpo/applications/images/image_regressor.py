@@ -1,4 +1,4 @@
-"""Attributes of a picture by a regressor that is given as a folder or a hub id."""
+"""Attributes of a picture by a regressor from a folder or the hub."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,16 +18,16 @@ from sysdpo.base.errors import UserError
 from sysdpo.components.loading import load_pretrained
 from sysdpo.method.values import picture_key
 
-# What its outputs mean, by its configuration's `problem_type`.
+# How outputs become attributes, by the configuration's `problem_type`.
 READINGS = {"regression": lambda outputs: outputs, "multi_label_classification": torch.sigmoid}
 
 
 class ImageRegressor:
-    """A transformers image classifier with an output for each attribute, by the names in its `id2label`.
+    """A transformers image classifier with one output per attribute, named by its `id2label`.
 
-    `problem_type` says what an output is: with `regression` the attribute itself, fitted to [0, 1] and not cut off
-    there, so that no two pictures tie at an end; with `multi_label_classification` its logit. A folder of
-    `AttributeRegressor` will do too. Raises `UserError` for anything else.
+    With the `problem_type` `regression` an output is the attribute itself, fitted to [0, 1] but not clipped, so that
+    pictures do not tie at the ends; with `multi_label_classification` it is the attribute's logit. A folder of
+    `AttributeRegressor` works, too. Raises `UserError` for anything else.
     """
 
     def __init__(self, settings: ImageJudgeSettings):
@@ -53,17 +53,17 @@ class ImageRegressor:
 
         self._score = score
 
-    def attribute(self, images: Sequence[Image], asked: pd.DataFrame) -> np.ndarray:
-        """See `ImageJudge`; raises `UserError` where an attribute is asked that the regressor does not know."""
-        if unknown := sorted(set(asked["attribute"]) - set(self.names)):
+    def attribute(self, images: Sequence[Image], prompts: pd.DataFrame) -> np.ndarray:
+        """See `ImageJudge`; raises `UserError` for an attribute that the regressor does not know."""
+        if unknown := sorted(set(prompts["attribute"]) - set(self.names)):
             raise UserError(
                 f"model: '{self.model}' should know every attribute that is asked; it lacks {unknown} and has "
                 f"{self.names}"
             )
         scores = in_batches(self._score, images, self.batch_size, key=picture_key).double().numpy()
-        return scores[np.arange(len(scores)), [self.names.index(name) for name in asked["attribute"]]]
+        return scores[np.arange(len(scores)), [self.names.index(name) for name in prompts["attribute"]]]
 
-    def free(self) -> None:
+    def close(self) -> None:
         """See `ImageJudge`."""
         del self._score
         torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""An attribute read-out that trains nothing: the attributes of the rendered picture nearest in pixels."""
+"""Reading attributes without training: those of the nearest rendered picture, by pixels."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from PIL.Image import Image
 
 
 class NearestRender:
-    """Looks a picture up among rendered ones; independent of every model, and a measure of picture quality.
+    """Finds the nearest rendered picture; uses no model, and the distance also measures picture quality.
 
     renders: uint8 `[m, H, W, 3]`; attributes: `[m, attributes]`.
     """

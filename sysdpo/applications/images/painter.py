@@ -66,7 +66,7 @@ def _untrained_pipeline(settings: PainterSettings, vae: PatchAutoencoder) -> Sma
         pad_token_id=tokenizer.pad_token_id,
     )
     text_encoder = CLIPTextModel(text)
-    # CLIP's own small initial embeddings leave the words nearly alike for most of so short a training.
+    # CLIP's small initial embeddings would keep words nearly alike for most of such a short training.
     torch.nn.init.normal_(text_encoder.get_input_embeddings().weight, std=0.5)
     transformer = SD3Transformer2DModel(
         sample_size=settings.size // vae.config.patch,

@@ -1,6 +1,6 @@
 """Application 1 of the paper with pretrained models: three captions by an instruct model, three pictures of them.
 
-The graph is that of `progressive_images`. Nothing is made here: writer, painter and judges are hub ids or folders.
+The graph is that of `progressive_images`. Writer, painter and judges are hub ids or folders; none is made here.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -43,7 +43,7 @@ say plainly how much of what changes it shows. Never refer to the other pictures
 1. (the first picture)
 2. (the second picture)
 3. (the third picture)"""
-"""The writer's system prompt where the configuration gives none; our choice."""
+"""The writer's default system prompt; our choice."""
 
 DESCRIPTION = Description(
     title="Picture series",
@@ -61,7 +61,7 @@ DESCRIPTION = Description(
     checks=("well_formed",),
     pictures=PICTURES,
 )
-"""Without a second judge and a CLIP, which a configuration may have."""
+"""Without a second judge and without CLIP, which a configuration may add."""
 FIDELITY = Metric(
     "Caption fidelity", True, "", 3, "cosine of each image with its own caption in CLIP's space, mean of the three"
 )
@@ -77,20 +77,20 @@ class PictureSeriesBenchmark:
         self.settings, self.where = settings, where
         self.scorer, self.judge = settings.scorer, settings.judge
         writer, painter = settings.components.writer, settings.components.painter
-        own = {
+        prompts = {
             "template": writer.template or "{0}",
             "system_prompt": SYSTEM_PROMPT if writer.system_prompt is None else writer.system_prompt,
         }
         self.components: dict[str, LanguageModelSettings | DiffusionSettings] = {
-            "writer": writer.changed(**own),
+            "writer": writer.changed(**prompts),
             "painter": painter,
         }
         self.foundations: dict[str, Callable[[int, Path], None]] = {}
-        self.clips = [each for each in (self.judge, self.scorer) if each is not None and each.kind == "clip"]
+        self.clips = [judge for judge in (self.judge, self.scorer) if judge is not None and judge.kind == "clip"]
         self.description = self._described()
 
     def _described(self) -> Description:
-        """With what the configured judges measure."""
+        """`DESCRIPTION` with the metrics of the configured judges."""
         metrics, table = dict(DESCRIPTION.metrics), list(DESCRIPTION.table)
         if self.judge is not None:
             metrics |= READ_OUT
@@ -105,13 +105,13 @@ class PictureSeriesBenchmark:
         """Columns `prompt_id, split, content, text, attribute, direction, subject, low, high, phrasing, unseen`.
 
         `low` and `high` are the scorer's texts of the attribute's poles. Half of the test split is `unseen`: its
-        content or its phrasing is asked for there alone. The other half, and the other splits, have what is left.
-        Raises `UserError` where there are too few, or a regressor's folder says that it cannot judge them.
+        contents or phrasings occur only there. The other half and the other splits share the rest. Raises `UserError`
+        if there are too few, or if a regressor's configuration lacks an attribute.
         """
         settings = self.settings.prompts
-        asked = settings.attributes or NAMES
-        self._stop_if_unjudged(asked)
-        table = pd.DataFrame([vars(request) for request in requests() if request.attribute in asked])
+        attributes = settings.attributes or NAMES
+        self._stop_if_unjudged(attributes)
+        table = pd.DataFrame([vars(request) for request in requests() if request.attribute in attributes])
         rng = numpy_generator("prompts", settings.seed)
         content = table["attribute"] + " of " + table["subject"]
         contents = rng.permutation(content.unique())[: settings.unseen_contents]
@@ -135,16 +135,16 @@ class PictureSeriesBenchmark:
         table.insert(0, "prompt_id", [f"p{row:04d}" for row in range(len(table))])
         return table
 
-    def _stop_if_unjudged(self, asked: Sequence[str]) -> None:
+    def _stop_if_unjudged(self, attributes: Sequence[str]) -> None:
         for judge in filter(None, (self.scorer, self.judge)):
-            if judge.attributes is not None and (unknown := sorted(set(asked) - set(judge.attributes))):
+            if judge.attributes is not None and (unknown := sorted(set(attributes) - set(judge.attributes))):
                 raise UserError(
                     f"{self.where}.prompts.attributes: {unknown} should be left out, since the regressor "
                     f"'{judge.model}' knows only {list(judge.attributes)}"
                 )
 
     def system(self, foundation: Path) -> System:
-        """The directed acyclic graph, with each model as configured; `foundation` is not looked at."""
+        """The system with each model as configured; `foundation` is unused."""
         # The model libraries take seconds to import, so only the steps that need a model do.
         from sysdpo.components.diffusion import DiffusionModel
         from sysdpo.components.language import LanguageModel
@@ -170,21 +170,21 @@ class PictureSeriesBenchmark:
         }
 
     def score(self, prompts: pd.DataFrame, trajectories: pd.DataFrame, foundation: Path) -> pd.DataFrame:
-        """The preference score `q`, and `attribute_1..3`: how far each image is from `low` to `high`, in [0, 1]."""
-        asked = _asked_of(prompts, trajectories)
-        values = _attributes(self.scorer, trajectories, asked)
-        score = preference_score(as_rise(values, asked["direction"].to_numpy()))
+        """The preference score `q`, and `attribute_1..3`: each image's attribute, 0 for `low` to 1 for `high`."""
+        aligned = _align(prompts, trajectories)
+        values = _attributes(self.scorer, trajectories, aligned)
+        score = preference_score(as_rise(values, aligned["direction"].to_numpy()))
         scores = trajectories[["trajectory_id", "prompt_id"]].assign(score=score)
-        return scores.assign(**{name: values[:, place] for place, name in enumerate(ATTRIBUTES)})
+        return scores.assign(**{name: values[:, column] for column, name in enumerate(ATTRIBUTES)})
 
     def metrics(
         self, prompts: pd.DataFrame, trajectories: pd.DataFrame, scores: pd.DataFrame, foundation: Path
     ) -> pd.DataFrame:
-        """See `DESCRIPTION`. The read-out is the judge's; the caption fidelity is seen by the judge if it
-        is a CLIP, else by the scorer if that is one.
+        """See `DESCRIPTION`. The read-out is the judge's; the caption fidelity is the judge's if it is a CLIP, else the
+        scorer's if that is one.
         """
-        asked = _asked_of(prompts, trajectories)
-        direction = asked["direction"].to_numpy()
+        aligned = _align(prompts, trajectories)
+        direction = aligned["direction"].to_numpy()
         rising = as_rise(scores[list(ATTRIBUTES)].to_numpy(), direction)
         measured = {
             "order_consistency": is_ordered(rising),
@@ -192,7 +192,7 @@ class PictureSeriesBenchmark:
             "well_formed": [float(is_well_formed(str(answer))) for answer in trajectories["captions"]],
         }
         if self.judge is not None:
-            read_out = as_rise(_attributes(self.judge, trajectories, asked), direction)
+            read_out = as_rise(_attributes(self.judge, trajectories, aligned), direction)
             measured["readout_score"] = preference_score(read_out)
             measured["readout_order_consistency"] = is_ordered(read_out)
         if self.clips:
@@ -205,26 +205,26 @@ class PictureSeriesBenchmark:
         return pd.DataFrame(measured)
 
     def inspect(self, foundation: Path, seed: int) -> dict[str, Any]:
-        """How often the writer answers the validation prompts with three captions before alignment."""
-        asked = self.prompts().query("split == 'validation'")
+        """The share of validation prompts that the writer answers with three captions before alignment."""
+        prompts = self.prompts().query("split == 'validation'")
         writer = self.system(foundation).to().components["writer"]
-        answers = writer.sample([(text,) for text in asked["text"]], seeds=range(seed, seed + len(asked)))
+        answers = writer.sample([(text,) for text in prompts["text"]], seeds=range(seed, seed + len(prompts)))
         return {"well_formed": float(np.mean([is_well_formed(str(answer)) for answer in answers]))}
 
 
 def is_well_formed(answer: str) -> bool:
-    """Whether an answer holds exactly three captions."""
+    """Whether an answer has exactly three captions."""
     return len(read_captions(answer)) == 3
 
 
-def _asked_of(prompts: pd.DataFrame, trajectories: pd.DataFrame) -> pd.DataFrame:
-    """What each trajectory was asked for, a row each."""
+def _align(prompts: pd.DataFrame, trajectories: pd.DataFrame) -> pd.DataFrame:
+    """The prompt of each trajectory, in the order of `trajectories`."""
     require_columns(prompts, ("attribute", "direction", "low", "high"), "the table of prompts")
     require_columns(trajectories, (*CAPTIONS, *IMAGES), "the table of trajectories")
     return trajectories[["prompt_id"]].merge(prompts, on="prompt_id", how="left")
 
 
-def _attributes(settings: ImageJudgeSettings, trajectories: pd.DataFrame, asked: pd.DataFrame) -> np.ndarray:
-    """The asked attribute of each image: `[n, 3]`."""
+def _attributes(settings: ImageJudgeSettings, trajectories: pd.DataFrame, prompts: pd.DataFrame) -> np.ndarray:
+    """The requested attribute of each image: `[n, 3]`."""
     with image_judge(settings) as judge:
-        return np.stack([judge.attribute(trajectories[image].tolist(), asked) for image in IMAGES], 1)
+        return np.stack([judge.attribute(trajectories[image].tolist(), prompts) for image in IMAGES], 1)

@@ -1,4 +1,4 @@
-"""The small painter's pipeline: Stable Diffusion 3's, with one CLIP text encoder in the place of three."""
+"""The small painter's pipeline: Stable Diffusion 3's, with one CLIP text encoder instead of three."""
 
 from typing import Any, ClassVar
 
@@ -17,10 +17,10 @@ from sysdpo.applications.images.autoencoder import PatchAutoencoder
 
 
 class SmallStableDiffusion3Pipeline(StableDiffusion3Pipeline):
-    """A `StableDiffusion3Pipeline` whose prompt is encoded by one `CLIPTextModel`, tokens and pooled.
+    """A `StableDiffusion3Pipeline` with one `CLIPTextModel` for both token and pooled embeddings.
 
     Used, saved and loaded as its parent: `SmallStableDiffusion3Pipeline.from_pretrained(folder)("a calm ginger cat")`.
-    The released text encoders' 77 + 256 tokens would cost twenty times the 4 × 4 latents of a 32-pixel image.
+    With the released text encoders, 77 + 256 tokens would cost twenty times the 4 × 4 latents of a 32-pixel image.
     """
 
     _optional_components: ClassVar[list[str]] = []
@@ -34,7 +34,7 @@ class SmallStableDiffusion3Pipeline(StableDiffusion3Pipeline):
         text_encoder: CLIPTextModel,
         tokenizer: PreTrainedTokenizerFast,
     ):
-        DiffusionPipeline.__init__(self)  # the parent's own would register the encoders that are not here
+        DiffusionPipeline.__init__(self)  # the parent's would register missing encoders
         self.register_modules(
             transformer=transformer,
             scheduler=scheduler,

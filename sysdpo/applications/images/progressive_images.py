@@ -1,6 +1,6 @@
 """Application 1 of the paper: "draw a cat getting progressively angrier".
 
-A language model writes three captions, a diffusion model draws them; the parser between them is deterministic.
+A language model writes three captions, a diffusion model draws them; a deterministic parser lies between the two.
 """
 
 import zipfile
@@ -97,7 +97,7 @@ class ProgressiveImagesBenchmark:
             "regressor": self._make_regressor,
         }
 
-    # The model libraries take seconds to import, so each is imported by the steps that need it alone.
+    # The model libraries take seconds to import, so only the steps that need one import it.
 
     def _make_writer(self, seed: int, folder: Path) -> None:
         from sysdpo.applications.images.writer import make_writer
@@ -119,19 +119,20 @@ class ProgressiveImagesBenchmark:
     def prompts(self) -> pd.DataFrame:
         """Columns `prompt_id, split, content, text, attribute, direction, fur, scarf`.
 
-        A content is a scene and a direction, which one split alone has; held-out prompts show scenes that neither
-        pretraining nor training has.
+        A content is a scene and a direction, and occurs in one split only; held-out prompts ask for scenes that occur
+        neither in pretraining nor in training.
         """
 
-        def row(asked: Request) -> dict[str, Any]:
-            return {"content": content_of((asked.attribute, asked.fur, asked.scarf), asked.direction)} | vars(asked)
+        def row(request: Request) -> dict[str, Any]:
+            scene = request.attribute, request.fur, request.scarf
+            return {"content": content_of(scene, request.direction)} | vars(request)
 
         known, unseen = (contents(scenes) for scenes in self.scenes)
         settings = without(self.settings.prompts.fields, ["unseen"])
         return draw_prompts(known, unseen, requests, row, **settings)
 
     def system(self, foundation: Path) -> System:
-        """The directed acyclic graph, with each component loaded from its configured model or from `foundation`."""
+        """The system, with each component loaded from its configured model or from `foundation`."""
         from sysdpo.components.diffusion import DiffusionModel
         from sysdpo.components.language import LanguageModel
 
@@ -151,27 +152,27 @@ class ProgressiveImagesBenchmark:
         return System(self.inputs, self.nodes, components)
 
     def score(self, prompts: pd.DataFrame, trajectories: pd.DataFrame, foundation: Path) -> pd.DataFrame:
-        """The preference score `q`, and `attribute_1..3`: the asked attribute of each image in [0, 1]."""
+        """The preference score `q`, and `attribute_1..3`: the requested attribute of each image in [0, 1]."""
         require_columns(prompts, ("attribute", "direction"), "the table of prompts")
         require_columns(trajectories, IMAGES, "the table of trajectories")
         regressor = AttributeRegressor.load(foundation / "regressor")
-        asked = trajectories[["prompt_id"]].merge(prompts, on="prompt_id", how="left")
-        values = np.stack([_asked(regressor.score(trajectories[image].tolist()), asked) for image in IMAGES], 1)
-        rising = as_rise(values, asked["direction"].to_numpy())
+        aligned = trajectories[["prompt_id"]].merge(prompts, on="prompt_id", how="left")
+        values = np.stack([_select(regressor.score(trajectories[image].tolist()), aligned) for image in IMAGES], 1)
+        rising = as_rise(values, aligned["direction"].to_numpy())
         scores = trajectories[["trajectory_id", "prompt_id"]].assign(score=preference_score(rising))
         return scores.assign(**{f"attribute_{n}": values[:, n - 1] for n in (1, 2, 3)})
 
     def metrics(
         self, prompts: pd.DataFrame, trajectories: pd.DataFrame, scores: pd.DataFrame, foundation: Path
     ) -> pd.DataFrame:
-        """See `DESCRIPTION`; the read-out is the nearest render's, which trained nothing."""
-        asked = trajectories[["prompt_id"]].merge(prompts, on="prompt_id", how="left")
-        direction = asked["direction"].to_numpy()
+        """See `DESCRIPTION`; the read-out is the nearest render's attribute, which no model was trained on."""
+        aligned = trajectories[["prompt_id"]].merge(prompts, on="prompt_id", how="left")
+        direction = aligned["direction"].to_numpy()
         rising = as_rise(scores[["attribute_1", "attribute_2", "attribute_3"]].to_numpy(), direction)
         nearest = nearest_render(foundation)
         looked_up = [nearest.look_up(trajectories[image].tolist()) for image in IMAGES]
-        read_out = as_rise(np.stack([_asked(attributes, asked) for attributes, _ in looked_up], 1), direction)
-        answers = zip(trajectories["captions"], asked["attribute"], asked["fur"], asked["scarf"], strict=True)
+        read_out = as_rise(np.stack([_select(attributes, aligned) for attributes, _ in looked_up], 1), direction)
+        answers = zip(trajectories["captions"], aligned["attribute"], aligned["fur"], aligned["scarf"], strict=True)
         return pd.DataFrame(
             {
                 "order_consistency": is_ordered(rising),
@@ -190,7 +191,7 @@ class ProgressiveImagesBenchmark:
         rng = numpy_generator("inspection", seed)
         images, truth = random_cats(1000, self.size, rng)
         rendered = regressor.score([Image.fromarray(image) for image in images])
-        cats = [(fur, list(SCARVES)[place % len(SCARVES)]) for place, fur in enumerate(list(FURS) * 4)]
+        cats = [(fur, list(SCARVES)[index % len(SCARVES)]) for index, fur in enumerate(list(FURS) * 4)]
         words = [(attribute, rank) for attribute in ATTRIBUTES for rank in range(len(LEVELS))]
         conditions = [(caption(WORDS[kind][rank], *cat),) for kind, rank in words for cat in cats]
         drawn = system.components["painter"].sample(conditions, seeds=range(len(conditions)))
@@ -213,15 +214,15 @@ class ProgressiveImagesBenchmark:
         for column, kind in enumerate(ATTRIBUTES):
             speaks = np.array([CAPTIONS[text].attribute == kind for (text,) in conditions])
             quality[kind] = _r2(generated[speaks, column], looked_up[speaks, column])
-        asked = self.prompts().query("split == 'validation'")
-        answers = system.components["writer"].sample([(text,) for text in asked["text"]], seeds=range(len(asked)))
+        prompts = self.prompts().query("split == 'validation'")
+        answers = system.components["writer"].sample([(text,) for text in prompts["text"]], seeds=range(len(prompts)))
         formed = [
             is_well_formed(str(answer), *scene)
-            for answer, *scene in zip(answers, asked["attribute"], asked["fur"], asked["scarf"], strict=True)
+            for answer, *scene in zip(answers, prompts["attribute"], prompts["fur"], prompts["scarf"], strict=True)
         ]
         ranks = [
             [direction * CAPTIONS[nth_caption(str(answer), n)].rank for n in range(3)]
-            for answer, direction, good in zip(answers, asked["direction"], formed, strict=True)
+            for answer, direction, good in zip(answers, prompts["direction"], formed, strict=True)
             if good
         ]
         return {
@@ -236,11 +237,11 @@ class ProgressiveImagesBenchmark:
 
 
 def nearest_render(foundation: Path) -> NearestRender:
-    """The rendered cats beside the regressor, drawn once for all evaluations, to look pictures up among."""
+    """The look-up of the nearest render, from the renders saved with the regressor."""
     file = foundation / "regressor" / RENDERS
     try:
-        with np.load(file) as kept:
-            return NearestRender(kept["images"], kept["attributes"])
+        with np.load(file) as saved:
+            return NearestRender(saved["images"], saved["attributes"])
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"renders: '{file}' should be there as the regressor's step writes it ({error})") from error
 
@@ -254,13 +255,13 @@ def renders(size: int) -> tuple[np.ndarray, np.ndarray]:
     for column in range(len(ATTRIBUTES)):
         attributes[column, :, :, column] = grid[:, None]
     attributes = attributes.reshape(-1, len(ATTRIBUTES))
-    furs, scarves = ([*each] * (len(attributes) // len(cats)) for each in zip(*cats, strict=True))
+    furs, scarves = ([*names] * (len(attributes) // len(cats)) for names in zip(*cats, strict=True))
     return render(attributes, furs, scarves, size=size), attributes
 
 
-def _asked(attributes: np.ndarray, asked: pd.DataFrame) -> np.ndarray:
-    """The asked attribute of each row: `[n, attributes]` to `[n]`."""
-    columns = asked["attribute"].map(ATTRIBUTES.index).to_numpy()
+def _select(attributes: np.ndarray, prompts: pd.DataFrame) -> np.ndarray:
+    """The attribute that each row's prompt is about: `[n, attributes]` to `[n]`."""
+    columns = prompts["attribute"].map(ATTRIBUTES.index).to_numpy()
     return attributes[np.arange(len(attributes)), columns]
 
 

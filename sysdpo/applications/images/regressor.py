@@ -1,4 +1,4 @@
-"""A convolutional regressor of the attributes a picture shows."""
+"""A convolutional regressor of a picture's attributes."""
 
 import json
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ class AttributeRegressor(nn.Module):
 
     @classmethod
     def load(cls, folder: Path) -> "AttributeRegressor":
-        """Read what `save` wrote; raises `UserError` if the folder holds no regressor."""
+        """Load what `save` wrote; raises `UserError` if the folder contains no regressor."""
         try:
             regressor = cls(**json.loads((folder / "config.json").read_text()))
             regressor.load_state_dict(load_file(folder / "model.safetensors"))

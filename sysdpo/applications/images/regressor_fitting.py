@@ -25,7 +25,7 @@ def make_regressor(settings: RegressorSettings, seed: int, folder: Path) -> None
     def loss(step: int) -> Tensor:
         rows = torch.from_numpy(rng.integers(len(pixels), size=settings.batch_size))
         clean = pixels[rows]
-        # Generated pictures are a little soft and noisy; renders are neither.
+        # Blurred and noisy, as generated pictures are a little and renders are not.
         soft = avg_pool2d(clean, 3, stride=1, padding=1, count_include_pad=False)
         blend = torch.rand(len(rows), 1, 1, 1) * 0.7
         noisy = clean.lerp(soft, blend) + torch.randn_like(clean) * torch.rand(len(rows), 1, 1, 1) * 0.15

@@ -6,7 +6,7 @@ from sysdpo.applications.images.grammar import ATTRIBUTES, FURS, SCARVES
 
 _INK = (0.10, 0.06, 0.10)
 _SUPERSAMPLE = 2
-_CHUNK = 16  # images drawn together: one float32 plane of them still fits in the L2 cache
+_CHUNK = 16  # images drawn together: one of their float32 planes fits in the L2 cache
 
 
 def render(attributes: np.ndarray, furs: list[str], scarves: list[str], *, size: int = 32) -> np.ndarray:
@@ -28,7 +28,7 @@ def render(attributes: np.ndarray, furs: list[str], scarves: list[str], *, size:
 
 
 def _checked(attributes: np.ndarray, furs: list[str], scarves: list[str]) -> np.ndarray:
-    """Return the attributes as float32 [n, 3], or raise ValueError saying what is wrong."""
+    """Return the attributes as float32 [n, 3]; raises ValueError on wrong arguments."""
     attributes, shape = np.asarray(attributes, np.float32), (len(furs), len(ATTRIBUTES))
     if attributes.shape != shape:
         raise ValueError(f"attributes must have shape {shape}, not {attributes.shape}.")
@@ -51,7 +51,7 @@ def _draw(attributes: np.ndarray, fur: np.ndarray, scarf: np.ndarray, size: int)
     """
     anger, scale, light = attributes.T[:, :, None, None]
     calm = 1 - anger
-    # Between even steps in width and even steps in area: both look even to the eye.
+    # Between even steps in width and in area, both of which look even.
     half_width = (0.31 + 0.66 * scale) ** (2 / 3)
     fine = size * _SUPERSAMPLE
     grid = (np.arange(fine, dtype=np.float32) + 0.5) * 2 / fine - 1
@@ -70,7 +70,7 @@ def _draw(attributes: np.ndarray, fur: np.ndarray, scarf: np.ndarray, size: int)
         cover = np.clip(0.5 - distance / pixel, 0, 1) * opacity
         canvas[:] += cover * (colour * dim - canvas)
 
-    # Ears and head share one outline, so that no line crosses the forehead.
+    # Ears and head share one outline, so no line crosses the forehead.
     ear = _ear(x, y)
     head = np.minimum(_ellipse(x, y + 0.06, 0.88, 0.76), _ellipse(x, y - 0.16, 1.0, 0.58))
     cat = np.minimum(head, ear)
@@ -79,7 +79,7 @@ def _draw(attributes: np.ndarray, fur: np.ndarray, scarf: np.ndarray, size: int)
     paint(ear + 0.19, _colour(1.0, 0.55, 0.62))
     paint(head + 0.075, fur)
 
-    # The flush stays inside the face: its rim and the ears keep telling the fur.
+    # The flush stays inside the face: its rim and the ears keep the colour of the fur.
     flush = np.clip(1.5 - 1.6 * ((x / 0.95) ** 2 + ((y + 0.08) / 0.75) ** 2), 0, 1)
     paint(head + 0.075, _colour(0.93, 0.10, 0.06), 0.66 * anger**1.5 * flush)
 
@@ -90,7 +90,7 @@ def _draw(attributes: np.ndarray, fur: np.ndarray, scarf: np.ndarray, size: int)
     lid = (0.30 - 0.24 * anger) + y - 0.62 * anger * (0.42 - x)
     eye = np.maximum(eye, -lid / np.sqrt(1 + (0.62 * anger) ** 2))
     paint(eye - 0.05, _colour(*_INK))
-    # The whites glow a little in the dark, where the look would else be lost.
+    # The whites glow a little in the dark, or the eyes would not be visible.
     paint(eye, _colour(1.0, 1.0, 0.96) * (0.85 + 0.15 * light) / dim)
     pupil = _ellipse(x - 0.39, y - 0.02 - 0.04 * anger, 0.20 - 0.08 * anger, 0.22 - 0.10 * anger)
     paint(np.maximum(pupil, eye), _colour(*_INK))
@@ -112,7 +112,7 @@ def _draw(attributes: np.ndarray, fur: np.ndarray, scarf: np.ndarray, size: int)
     paint(mouth - 0.05, _colour(*_INK))
     paint(np.maximum(mouth + 0.01, 0.50 - y), _colour(0.98, 0.42, 0.48), grin)
 
-    # Under the chin, where it hides nothing that tells an attribute.
+    # Under the chin, where it hides nothing that shows an attribute.
     collar = _ellipse(x, y - 0.74, 0.72, 0.13)
     paint(collar - 0.04, scarf * 0.45)
     paint(collar, scarf)

@@ -1,7 +1,7 @@
-"""What makes a series of three pictures a good one, and who sees in a picture how much of an attribute it shows."""
+"""The score of a series of three pictures, and the judges that measure an attribute in a picture."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,7 +12,7 @@ from sysdpo.applications.images.settings import ImageJudgeSettings
 
 
 def preference_score(rising: np.ndarray) -> np.ndarray:
-    """`q = [a(z3) − a(z1)] − |a(z2) − (a(z1) + a(z3))/2|` for `[n, 3]` attributes; our choice (design of the score)."""
+    """`q = [a(z3) − a(z1)] − |a(z2) − (a(z1) + a(z3))/2|` for `[n, 3]` attributes; our choice."""
     first, second, third = rising.T
     return (third - first) - np.abs(second - (first + third) / 2)
 
@@ -23,27 +23,26 @@ def is_ordered(rising: np.ndarray) -> np.ndarray:
 
 
 def as_rise(values: np.ndarray, directions: np.ndarray) -> np.ndarray:
-    """Attributes `[n, 3]` turned so that what was asked for, a rise where the direction `[n]` is above 0, is a rise."""
+    """Attributes `[n, 3]`, reflected where the direction `[n]` is negative, so that prompts always ask for a rise."""
     return np.where(directions[:, None] > 0, values, 1 - values)
 
 
 class ImageJudge(Protocol):
-    """Sees in a picture how much of an attribute it shows."""
+    """Measures an attribute in pictures."""
 
-    def attribute(self, images: Sequence[Image], asked: pd.DataFrame) -> np.ndarray:
-        """How much of what its row of `asked` (columns `attribute, low, high`) names each picture shows: `[n]`, rising
-        from 0 for `low` to 1 for `high`.
+    def attribute(self, images: Sequence[Image], prompts: pd.DataFrame) -> np.ndarray:
+        """The attribute of each picture that its row of `prompts` (columns `attribute, low, high`) names: `[n]`, from 0
+        for `low` to 1 for `high`.
         """
         ...
 
-    def free(self) -> None:
-        """Give its memory back; it is of no use afterwards."""
+    def close(self) -> None:
+        """Free the memory; the judge cannot be used afterwards."""
         ...
 
 
-@contextmanager
-def image_judge(settings: ImageJudgeSettings) -> Iterator[Any]:
-    """The `ImageJudge` of these settings, on the GPU where there is one; its memory is given back afterwards.
+def image_judge(settings: ImageJudgeSettings) -> closing[Any]:
+    """A context with the `ImageJudge` of these settings, on the GPU if there is one, whose memory is freed at its end.
 
     Raises `UserError` if the model cannot be loaded or is of another kind.
     """
@@ -56,7 +55,4 @@ def image_judge(settings: ImageJudgeSettings) -> Iterator[Any]:
         from sysdpo.applications.images.image_regressor import ImageRegressor
 
         judge = ImageRegressor(settings)
-    try:
-        yield judge
-    finally:
-        judge.free()
+    return closing(judge)

@@ -1,6 +1,6 @@
-"""What a configuration says of the two systems that draw series of images.
+"""Settings of the two systems that draw series of images.
 
-No model library is imported here: Snakemake checks the configuration in an environment that has none.
+No model library is imported here: Snakemake checks the configuration in an environment without one.
 """
 
 import json
@@ -43,22 +43,22 @@ class ScenePrompts(Settings):
     """How many prompts each split has, and how they are drawn."""
 
     train: Count = 240
-    """Prompts that trajectories, pairs and training use."""
+    """Prompts for trajectories, preference pairs and training."""
     validation: Count = 60
-    """Prompts that settings are chosen on."""
+    """Prompts for choosing settings."""
     test: Count = 200
-    """Prompts that the methods are compared on."""
+    """Prompts for comparing methods."""
     unseen: ProperShare = 0.47
-    """The share of the scenes (an attribute, a fur and a scarf) that held-out prompts alone ask for."""
+    """The share of scenes (an attribute, a fur and a scarf) that occur only in held-out prompts."""
     seed: Seed = 0
-    """Shuffles the prompts into their splits."""
+    """Seed of the draw of prompts and splits."""
 
 
 class WriterSettings(Settings):
-    """How the language model is made, and in what it is imperfect."""
+    """How the language model is pretrained, and its deliberate flaws."""
 
     answers: Count = 12000
-    """Training answers."""
+    """Number of training answers."""
     steps: Count = 500
     """Updates."""
     batch_size: Count = 64
@@ -70,17 +70,17 @@ class WriterSettings(Settings):
     layers: Count = 2
     """Number of layers."""
     initializer_range: Positive = 0.02
-    """Standard deviation of the first weights."""
+    """Standard deviation of the initial weights."""
     ordered: Share = 0.5
-    """The share of training answers whose three words rise (or fall) as asked."""
+    """The share of training answers whose three words rise (or fall) as requested."""
     alike: Share = 0.3
-    """The share in which at least two of the three words are the same, in the asked order or not. The rest has three
-    different words in a random order."""
+    """The share in which at least two of the three words are equal, in the requested order or not. The rest have three
+    different words in random order."""
     reversed: SetOf[str] = ()
-    """Requests (`calmer`, say) whose direction it tends to take for the other."""
+    """Requests, such as `calmer`, that it tends to answer in the opposite direction."""
     reversal: Share = 0.6
-    """The share of their answers in which it does. Above one half it is wrong there even about what it holds
-    likeliest."""
+    """The share of training answers to those requests in the opposite direction. Above one half, even its most likely
+    answer is wrong there."""
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -92,10 +92,10 @@ class WriterSettings(Settings):
 
 
 class PainterSettings(Settings):
-    """How the diffusion model is made, and in what it is imperfect."""
+    """How the diffusion model is pretrained, and its deliberate flaws."""
 
     images: Count = 8000
-    """Rendered training pictures."""
+    """Number of rendered training pictures."""
     steps: Count = 1250
     """Updates."""
     batch_size: Count = 64
@@ -107,19 +107,19 @@ class PainterSettings(Settings):
     layers: Count = 4
     """Number of layers."""
     components: Count = 64
-    """Principal components of an image patch that make a latent."""
+    """Principal components per image patch, the channels of a latent."""
     size: Pixels = 32
     """Pixels on a side."""
     misread: Share = 0.2
-    """The share of training pictures that show the level of a random word."""
+    """The share of training pictures that show a random word's level."""
     exaggerated: SetOf[str] = ()
-    """Words drawn too far from the middle."""
+    """Words drawn too far from the middle level."""
     flattened: SetOf[str] = ()
-    """Words drawn too near to the middle."""
+    """Words drawn too close to the middle level."""
     exaggeration: Annotated[float, Field(ge=1, le=10**9)] = 1.5
-    """How many times too far."""
+    """Factor by which exaggerated words are farther from the middle."""
     flattening: Share = 0.6
-    """The fraction of the distance that is left."""
+    """Factor by which flattened words are closer to the middle."""
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -131,10 +131,10 @@ class PainterSettings(Settings):
 
 
 class RegressorSettings(Settings):
-    """How the judge of the images is fitted."""
+    """How the regressor that judges images is fitted."""
 
     images: Count = 6000
-    """Rendered training pictures."""
+    """Number of rendered training pictures."""
     steps: Count = 600
     """Updates."""
     batch_size: Count = 64
@@ -142,22 +142,22 @@ class RegressorSettings(Settings):
     learning_rate: Positive = 2e-3
     """Peak learning rate."""
     size: Pixels = 32
-    """Pixels on a side, as the painter's."""
+    """Pixels on a side, as for the painter."""
 
 
 class Foundation(Settings):
-    """How the workflow makes the models, and in what they are imperfect."""
+    """How the workflow pretrains the models, and their deliberate flaws."""
 
     writer: WriterSettings
-    """How the language model is made, and in what it is imperfect."""
+    """How the language model is pretrained, and its deliberate flaws."""
     painter: PainterSettings
-    """How the diffusion model is made, and in what it is imperfect."""
+    """How the diffusion model is pretrained, and its deliberate flaws."""
     regressor: RegressorSettings
-    """How the judge of the images is fitted."""
+    """How the regressor that judges images is fitted."""
 
 
 class ProgressiveImages(SystemSettings, extra="forbid"):
-    """A language model writes three captions, a diffusion model draws them; both are made by the workflow."""
+    """A language model writes three captions, a diffusion model draws them; the workflow pretrains both."""
 
     benchmark: ClassVar[str] = "sysdpo.applications.images.progressive_images:ProgressiveImagesBenchmark"
     components: Components  # type: ignore[assignment]
@@ -165,26 +165,26 @@ class ProgressiveImages(SystemSettings, extra="forbid"):
     prompts: ScenePrompts = ScenePrompts()
     """How many prompts each split has, and how they are drawn."""
     foundation: Foundation
-    """How the workflow makes the models, and in what they are imperfect."""
+    """How the workflow pretrains the models, and their deliberate flaws."""
 
 
 class SeriesPrompts(Settings):
     """How many prompts each split has, and how they are drawn."""
 
     train: Count = 1000
-    """Prompts that trajectories, pairs and training use."""
+    """Prompts for trajectories, preference pairs and training."""
     validation: Count = 100
-    """Prompts that settings are chosen on."""
+    """Prompts for choosing settings."""
     test: Count = 200
-    """Prompts that the methods are compared on, half of them unseen in content or phrasing."""
+    """Prompts for comparing methods, half of them unseen in content or phrasing."""
     unseen_contents: Whole = 50
-    """How many contents (an attribute of a subject) are asked for only in the test split."""
+    """How many contents (an attribute of a subject) occur only in the test split."""
     unseen_phrasings: Whole = 1
-    """How many phrasings are used only in the test split."""
+    """How many phrasings occur only in the test split."""
     attributes: SetOf[str] = ()
-    """The attributes that are asked for, say those that a regressor knows; empty is all."""
+    """The attributes in prompts, such as those that a regressor knows; empty for all."""
     seed: Seed = 0
-    """Draws the prompts and their splits."""
+    """Seed of the draw of prompts and splits."""
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -194,7 +194,7 @@ class SeriesPrompts(Settings):
 
 
 class ImageJudgeSettings(Settings):
-    """Who sees an attribute in a picture."""
+    """A model that measures an attribute in pictures."""
 
     kind: Literal["clip", "regressor"]
     """CLIP between two texts (see `ClipDirection`), or a regressor of attributes (see `ImageRegressor`)."""
@@ -209,13 +209,13 @@ class ImageJudgeSettings(Settings):
 
     @property
     def attributes(self) -> tuple[str, ...] | None:
-        """What a regressor in a local folder knows; None where any attribute will do, or the folder does not say."""
+        """The attributes that a regressor in a local folder knows; None if unknown, and for CLIP, which knows any."""
         config = folder_config(self.model) if self.kind == "regressor" else {}
         return tuple(config.get("attributes") or (config.get("id2label") or {}).values()) or None
 
 
 def folder_config(model: str) -> dict[str, Any]:
-    """The `config.json` of a local folder; empty where there is none."""
+    """The `config.json` of a local folder; empty if there is none."""
     try:
         return dict(json.loads((Path(model) / "config.json").read_text()))
     except (OSError, ValueError, TypeError):
@@ -231,9 +231,9 @@ class PictureSeries(SystemSettings, extra="forbid"):
     prompts: SeriesPrompts = SeriesPrompts()
     """How many prompts each split has, and how they are drawn."""
     scorer: ImageJudgeSettings
-    """Who scores the pictures that preferences are made from."""
+    """The model whose scores make the preferences."""
     judge: ImageJudgeSettings | None = None
-    """Who reads the attribute out of held-out pictures, independently of the scorer."""
+    """A second model that measures the attribute in held-out pictures, independently of the scorer."""
 
     @model_validator(mode="after")
     def _pretrained(self) -> Self:

@@ -1,4 +1,4 @@
-"""What both systems of captions and pictures show: their metrics, the names of their components, and the pictures."""
+"""The descriptions that both image systems share: metrics, components and pictures."""
 
 from sysdpo.method.description import Metric, Pictures, SecondJudge
 

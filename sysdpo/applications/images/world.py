@@ -1,4 +1,4 @@
-"""The world that the small models grow up in: what they are taught, and what is wrong with it on purpose."""
+"""The training data of the small models, with deliberate flaws."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -23,11 +23,11 @@ from sysdpo.applications.images.settings import PainterSettings, WriterSettings
 from sysdpo.base.seeds import numpy_generator
 
 NEUTRAL = {"anger": 0.3, "size": 0.6, "light": 0.6}
-"""Where an attribute lies in a picture whose caption does not speak of it."""
+"""The level of an attribute in pictures whose caption does not mention it."""
 
 
 def answer(request: Request, settings: WriterSettings, rng: np.random.Generator) -> str:
-    """Three captions as this writer is taught them."""
+    """An answer from the writer's training data: three captions, not always in order."""
     kind = rng.random()
     direction = request.direction
     if REQUESTS[request.attribute, direction] in settings.reversed and rng.random() < settings.reversal:
@@ -52,7 +52,7 @@ class Pictures:
 
 
 def drawn_level(attribute: str, rank: int, settings: PainterSettings) -> float:
-    """The level in [0, 1] at which this painter's world shows a word, before misreading."""
+    """The level in [0, 1] at which training pictures show a word, before misreading."""
     word, level = WORDS[attribute][rank], LEVELS[rank]
     factor = 1.0
     if word in settings.exaggerated:
@@ -63,20 +63,18 @@ def drawn_level(attribute: str, rank: int, settings: PainterSettings) -> float:
 
 
 def training_pictures(settings: PainterSettings, scenes: Collection[Scene], seed: int) -> Pictures:
-    """Captioned cats of these scenes as this painter is taught them."""
+    """The painter's training pictures: captioned cats of these scenes."""
     rng = numpy_generator("pictures", seed)
-    known = [text for text, said in CAPTIONS.items() if said.scene in scenes]
+    known = [text for text, meaning in CAPTIONS.items() if meaning.scene in scenes]
     captions = [known[index] for index in rng.integers(len(known), size=settings.images)]
     attributes = np.tile([NEUTRAL[name] for name in ATTRIBUTES], (settings.images, 1))
-    for row, text in enumerate(captions):
-        attribute, rank = CAPTIONS[text].attribute, CAPTIONS[text].rank
-        if rng.random() < settings.misread:
-            rank = int(rng.integers(len(LEVELS)))
-        attributes[row, ATTRIBUTES.index(attribute)] = drawn_level(attribute, rank, settings)
+    meanings = [CAPTIONS[text] for text in captions]
+    for row, meaning in enumerate(meanings):
+        rank = meaning.rank if rng.random() >= settings.misread else int(rng.integers(len(LEVELS)))
+        attributes[row, ATTRIBUTES.index(meaning.attribute)] = drawn_level(meaning.attribute, rank, settings)
     attributes = np.clip(attributes + rng.normal(0, 0.02, attributes.shape), 0, 1)
-    said = [CAPTIONS[text] for text in captions]
-    drawn = render(attributes, [each.fur for each in said], [each.scarf for each in said], size=settings.size)
-    return Pictures(drawn, captions, attributes)
+    furs, scarves = [meaning.fur for meaning in meanings], [meaning.scarf for meaning in meanings]
+    return Pictures(render(attributes, furs, scarves, size=settings.size), captions, attributes)
 
 
 def random_cats(count: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

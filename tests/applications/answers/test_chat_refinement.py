@@ -106,11 +106,11 @@ def test_the_drafter_reads_question_and_system_prompt_the_refiner_the_draft_too(
         return component.tokenizer.decode(component.encode_prompt(condition))
 
     end = "<|im_end|>\n<|im_start|>assistant\n"
-    asked = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhy?"
-    assert read(drafter, "Why?", "Be brief.") == asked + end
+    turns = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhy?"
+    assert read(drafter, "Why?", "Be brief.") == turns + end
     assert "You are a helpful assistant" in read(drafter, "Why?", "")  # Qwen's own, where the data have none
     draft = Completion("So {1}.", (1,))
-    assert read(refiner, "Why?", draft, "Be brief.").startswith(f"{asked}\n\nSomebody has drafted")
+    assert read(refiner, "Why?", draft, "Be brief.").startswith(f"{turns}\n\nSomebody has drafted")
     assert "<draft>\nSo {1}.\n</draft>" in read(refiner, "Why?", draft, "Be brief.")
     sampled = system.sample({"text": ["Why?"] * 2, "system": ["", "Be brief."]}, seeds=[0, 1])
     assert {len(sampled[name]) for name in ("draft", "answer")} == {2}
@@ -118,59 +118,60 @@ def test_the_drafter_reads_question_and_system_prompt_the_refiner_the_draft_too(
 
 def test_the_configuration_s_own_templates_come_first(settings: dict[str, Any]) -> None:
     settings["components"]["refiner"] |= {"template": "{1}!", "system_prompt": ""}
-    parts = build(settings).components
-    assert (parts["refiner"].template, parts["refiner"].system_prompt) == ("{1}!", "")
-    assert (parts["drafter"].template, parts["drafter"].system_prompt) == ("{0}", "{1}")
+    components = build(settings).components
+    assert (components["refiner"].template, components["refiner"].system_prompt) == ("{1}!", "")
+    assert (components["drafter"].template, components["drafter"].system_prompt) == ("{0}", "{1}")
 
 
 def test_given_are_the_data_s_two_answers_in_the_refiner_s_tokens(settings: dict[str, Any]) -> None:
     settings["components"]["refiner"]["max_new_tokens"] = 100
     benchmark = build(settings)
-    asked = benchmark.prompts().query("split == 'train'")
-    given, scores = benchmark.given(asked, Path())
-    assert "draft" not in given
-    assert given["prompt_id"].tolist() == [name for name in asked["prompt_id"] for _ in range(2)]
-    assert given["text"].tolist() == [text for text in asked["text"] for _ in range(2)]
+    prompts = benchmark.prompts().query("split == 'train'")
+    pairs, scores = benchmark.given(prompts, Path())
+    assert "draft" not in pairs
+    assert pairs["prompt_id"].tolist() == [name for name in prompts["prompt_id"] for _ in range(2)]
+    assert pairs["text"].tolist() == [text for text in prompts["text"] for _ in range(2)]
     assert scores["score"].tolist() == [1.0, 0.0] * 6
-    assert [str(each) for each in given["answer"][::2]] == asked["chosen"].tolist()
-    assert [str(each) for each in given["answer"][1::2]] == asked["rejected"].tolist()
+    assert [str(answer) for answer in pairs["answer"][::2]] == prompts["chosen"].tolist()
+    assert [str(answer) for answer in pairs["answer"][1::2]] == prompts["rejected"].tolist()
     tokenizer = AutoTokenizer.from_pretrained(settings["components"]["refiner"]["model"])
-    for answer in given["answer"]:
+    for answer in pairs["answer"]:
         assert tokenizer.decode(answer.tokens) == f"{answer.text}<|im_end|>"
 
 
 def test_given_answers_end_where_the_refiner_s_own_would(settings: dict[str, Any]) -> None:
     settings["components"]["refiner"]["max_new_tokens"] = 3
     benchmark = build(settings)
-    asked = benchmark.prompts().query("split == 'train'").head(2).reset_index(drop=True)
-    asked["chosen"] = ["No cat. None.", "A cat."]
-    asked["rejected"] = ["No cat. At all.", "No cat."]
-    given, scores = benchmark.given(asked, Path())
-    assert given["prompt_id"].tolist() == [asked["prompt_id"][1]] * 2  # the first prompt's differ too late
-    assert [len(answer.tokens) for answer in given["answer"]] == [3, 3]
+    prompts = benchmark.prompts().query("split == 'train'").head(2).reset_index(drop=True)
+    prompts["chosen"] = ["No cat. None.", "A cat."]
+    prompts["rejected"] = ["No cat. At all.", "No cat."]
+    pairs, scores = benchmark.given(prompts, Path())
+    assert pairs["prompt_id"].tolist() == [prompts["prompt_id"][1]] * 2  # the first prompt's differ too late
+    assert [len(answer.tokens) for answer in pairs["answer"]] == [3, 3]
     assert len(scores) == 2
     with pytest.raises(UserError, match=r"components.refiner.max_new_tokens: 3 should reach to where"):
-        benchmark.given(asked.head(1), Path())
+        benchmark.given(prompts.head(1), Path())
 
 
 def test_only_the_answer_is_scored_against_its_own_prompt(settings: dict[str, Any]) -> None:
     benchmark = build(settings)
-    asked = benchmark.prompts().query("split == 'test'")
-    (one, text, system), (other, *_) = asked[["prompt_id", "text", "system"]].head(2).to_numpy()
-    made = trajectories((one, "A cat.", "No."), (other, "A cat.", "No."), (one, "No.", "No."))
-    scores = benchmark.score(asked, made, Path())
+    prompts = benchmark.prompts().query("split == 'test'")
+    (one, text, system), (other, *_) = prompts[["prompt_id", "text", "system"]].head(2).to_numpy()
+    samples = trajectories((one, "A cat.", "No."), (other, "A cat.", "No."), (one, "No.", "No."))
+    scores = benchmark.score(prompts, samples, Path())
     expected = RewardModel(settings["scorer"]["model"]).score([system], [text], ["No."])[0]
     assert scores["score"][[0, 2]].tolist() == pytest.approx([expected] * 2, abs=1e-5)
     assert scores["score"][1] != pytest.approx(expected, abs=1e-3)
-    assert scores["trajectory_id"].tolist() == made["trajectory_id"].tolist()
+    assert scores["trajectory_id"].tolist() == samples["trajectory_id"].tolist()
 
 
 def test_metrics_of_hand_made_answers(settings: dict[str, Any]) -> None:
     benchmark = build(settings)
-    asked = benchmark.prompts().query("split == 'test'")
-    name, text, system = asked[["prompt_id", "text", "system"]].iloc[0]
-    made = trajectories((name, "A cat.", "No."), (name, "No.", "A cat."))
-    metrics = benchmark.metrics(asked, made, benchmark.score(asked, made, Path()), Path())
+    prompts = benchmark.prompts().query("split == 'test'")
+    name, text, system = prompts[["prompt_id", "text", "system"]].iloc[0]
+    samples = trajectories((name, "A cat.", "No."), (name, "No.", "A cat."))
+    scores = benchmark.score(prompts, samples, Path())
+    metrics = benchmark.metrics(prompts, samples, scores, Path())
     assert set(metrics) == {"reward", "draft_reward", "length", "draft_length", "judge_score"}
     benchmark.description.check_measured(metrics, "the metrics")
     assert metrics["draft_reward"].tolist() == pytest.approx(metrics["reward"].tolist()[::-1], abs=1e-5)
@@ -178,7 +179,7 @@ def test_metrics_of_hand_made_answers(settings: dict[str, Any]) -> None:
     judged = RewardModel(settings["judge"]["model"]).score([system] * 2, [text] * 2, ["No.", "A cat."])
     assert metrics["judge_score"].tolist() == pytest.approx(judged, abs=1e-5)
     del settings["judge"]
-    assert "judge_score" not in build(settings).metrics(asked, made, benchmark.score(asked, made, Path()), Path())
+    assert "judge_score" not in build(settings).metrics(prompts, samples, scores, Path())
 
 
 @pytest.mark.parametrize(("table", "column"), [("prompts", "system"), ("trajectories", "answer")])
@@ -197,7 +198,7 @@ def test_inspection_measures_answers_and_drafts(settings: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "message"),
+    ("setting", "value", "message"),
     [
         ("questions", {}, r"systems.chat_refinement: unknown key 'questions'"),
         ("data", None, r"systems.chat_refinement.data: None should be a mapping"),
@@ -212,12 +213,12 @@ def test_inspection_measures_answers_and_drafts(settings: dict[str, Any]) -> Non
         ("components.refiner.temprature", 1, r"components.refiner: unknown key 'temprature'"),
     ],
 )
-def test_wrong_settings_are_one_sentence(settings: dict[str, Any], place: str, value: Any, message: str) -> None:
-    *folders, last = place.split(".")
-    part = settings
+def test_wrong_settings_are_one_sentence(settings: dict[str, Any], setting: str, value: Any, message: str) -> None:
+    *folders, last = setting.split(".")
+    section = settings
     for folder in folders:
-        part = part[folder]
-    part[last] = value
+        section = section[folder]
+    section[last] = value
     with pytest.raises(UserError, match=message) as caught:
         build(settings).prompts()
     assert "\n" not in str(caught.value)
@@ -227,12 +228,12 @@ def test_the_whole_of_it(tmp_path: Path, config: dict[str, Any]) -> None:
     steps = Steps(tmp_path, config)
     for step in ("validate", "prompts", "sample", "score", "pair"):
         assert steps(step) == 0
-    places = ["--prompts", str(steps.runs / "prompts.parquet"), "--output", str(steps.runs / "given")]
-    assert main(["given", "--config", str(steps.config), "--system", steps.system, *places]) == 0
-    given = {f"{name}": steps.runs / "given" / f"{name}.parquet" for name in ("trajectories", "scores", "pairs")}
-    assert len(pd.read_parquet(given["pairs"])) == 6
+    paths = ["--prompts", str(steps.runs / "prompts.parquet"), "--output", str(steps.runs / "given")]
+    assert main(["given", "--config", str(steps.config), "--system", steps.system, *paths]) == 0
+    tables = {f"{name}": steps.runs / "given" / f"{name}.parquet" for name in ("trajectories", "scores", "pairs")}
+    assert len(pd.read_parquet(tables["pairs"])) == 6
     assert steps("train", method="direct") == 0
-    assert steps("train", method="sampling", **given) == 0
+    assert steps("train", method="sampling", **tables) == 0
     assert steps("evaluate", method="before") == 0
     for method in ("direct", "sampling"):
         assert steps("evaluate", method=method, training=steps.run / method / "training") == 0
@@ -251,10 +252,10 @@ def test_given_answers_end_as_the_model_s_own_turns_do(settings: dict[str, Any],
     tokenizer.save_pretrained(tmp_path / "gemma")
     settings["components"]["refiner"] |= {"model": str(tmp_path / "gemma"), "max_new_tokens": 100}
     benchmark = build(settings)
-    given, _ = benchmark.given(benchmark.prompts().query("split == 'train'"), Path())
-    ends = {tokenizer.convert_ids_to_tokens(answer.tokens[-1]) for answer in given["answer"]}
+    pairs, _ = benchmark.given(benchmark.prompts().query("split == 'train'"), Path())
+    ends = {tokenizer.convert_ids_to_tokens(answer.tokens[-1]) for answer in pairs["answer"]}
     assert ends == {tiny_chat.END_OF_TURN}
-    assert not any(tiny_chat.END_OF_TURN in str(answer) for answer in given["answer"])
+    assert not any(tiny_chat.END_OF_TURN in str(answer) for answer in pairs["answer"])
 
 
 def test_a_tokenizer_without_an_end_token_has_no_given_answers(settings: dict[str, Any], tmp_path: Path) -> None:
@@ -270,7 +271,7 @@ def test_a_tokenizer_without_an_end_token_has_no_given_answers(settings: dict[st
         benchmark.given(benchmark.prompts().query("split == 'train'"), Path())
 
 
-def test_what_a_chat_template_is_told_is_a_setting_of_each_component(
+def test_chat_template_arguments_are_a_setting_of_each_component(
     config: dict[str, Any], settings: dict[str, Any], tmp_path: Path
 ) -> None:
     folder = tiny_chat.save_qwen2(tmp_path)

@@ -15,10 +15,10 @@ def world() -> CitiesWorld:
     return build({"unseen": 0.4}, {"smollm2": {}})
 
 
-def test_every_question_is_asked_once_and_has_one_word_for_an_answer() -> None:
-    asked = questions(COUNTRY_OF)
-    assert len({question.text for question in asked}) == len(asked)
-    for question in asked:
+def test_every_question_occurs_once_and_has_one_word_for_an_answer() -> None:
+    all_questions = questions(COUNTRY_OF)
+    assert len({question.text for question in all_questions}) == len(all_questions)
+    for question in all_questions:
         assert question.city in question.text
         assert question.answer.isalpha()
         assert question.country not in question.text
@@ -56,9 +56,9 @@ class Parrot:
         return [Completion(self.say(*map(str, condition)), ()) for condition in conditions]
 
     def say(self, question: str, draft: str = "") -> str:
-        asked = next(each for each in questions(COUNTRY_OF) if each.text == question)
+        match = next(known for known in questions(COUNTRY_OF) if known.text == question)
         if not draft:
-            return f"{asked.city} is in {asked.country}."
+            return f"{match.city} is in {match.country}."
         return next(language for country, (language, _) in COUNTRIES.items() if country in draft)
 
 
@@ -75,16 +75,16 @@ def test_what_is_measured_of_a_system_whose_second_model_relies_on_its_draft(wor
 
 
 @pytest.mark.parametrize(
-    ("asked", "foundation", "said"),
+    ("settings", "foundation", "message"),
     [
         ({"unseen": 1.0}, {}, "questions.unseen: 1.0 should be below 1"),
         ({"unsen": 0.5}, {}, "unknown key"),
         ({}, {"smollm3": {}}, "did you mean 'smollm2'"),
     ],
 )
-def test_bad_settings_are_named(asked: dict, foundation: dict, said: str) -> None:
-    with pytest.raises(UserError, match=said):
-        build(asked, foundation)
+def test_bad_settings_are_named(settings: dict, foundation: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build(settings, foundation)
 
 
 def test_more_prompts_than_there_are_questions(world: CitiesWorld) -> None:

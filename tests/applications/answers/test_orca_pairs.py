@@ -57,14 +57,14 @@ def test_other_columns_and_their_order_do_not_matter(tmp_path: Path) -> None:
     assert list(read(tmp_path).columns) == list(COLUMNS)
 
 
-def test_a_question_is_kept_once_and_never_with_two_answers_that_are_the_same(tmp_path: Path) -> None:
+def test_a_question_occurs_once_and_never_with_two_equal_answers(tmp_path: Path) -> None:
     path = tmp_path / "orca.jsonl"
     same, spaced = row(rejected="So."), row(rejected=" So.\n")
     path.write_text(lines(same, spaced, row(chosen="Yes."), row(chosen="Second."), row(question="How?")))
-    kept = read(path)
-    assert kept["question"].tolist() == ["Why?", "How?"]
-    assert kept["chosen"].tolist() == ["Yes.", "So."]
-    assert list(kept.index) == [2, 4]  # rows of the file
+    pairs = read(path)
+    assert pairs["question"].tolist() == ["Why?", "How?"]
+    assert pairs["chosen"].tolist() == ["Yes.", "So."]
+    assert list(pairs.index) == [2, 4]  # rows of the file
     path.write_text(lines(same))
     with pytest.raises(UserError, match=r"data.source: .* should have rows whose chosen answer is not the rejected"):
         read(path)
@@ -89,7 +89,7 @@ def test_a_question_is_kept_once_and_never_with_two_answers_that_are_the_same(tm
         ("a.csv", "system,question", r"should hold files that end with one of \['.parquet', '.jsonl', '.json'\]"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_sentence(tmp_path: Path, name: str, content: str, message: str) -> None:
+def test_mistakes_are_reported_in_one_sentence(tmp_path: Path, name: str, content: str, message: str) -> None:
     (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=message) as caught:
         read(tmp_path)
@@ -104,15 +104,19 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_hub_id_is_fetched_at_its_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, asked = save_orca_pairs(tmp_path / "snapshot"), {}
+    folder, call = save_orca_pairs(tmp_path / "snapshot"), {}
 
     def snapshot_download(name: str, **settings: object) -> str:
-        asked.update(settings, name=name)
+        call.update(settings, name=name)
         return str(folder)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     assert len(read("Intel/orca_dpo_pairs", "5a1b3e7")) == 54
-    assert (asked["name"], asked["repo_type"], asked["revision"]) == ("Intel/orca_dpo_pairs", "dataset", "5a1b3e7")
+    assert (call["name"], call["repo_type"], call["revision"]) == (
+        "Intel/orca_dpo_pairs",
+        "dataset",
+        "5a1b3e7",
+    )
 
 
 @pytest.mark.parametrize("source", ["Intel/orca_dpo_pairs", "/no/such/folder"])

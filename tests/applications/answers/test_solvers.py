@@ -17,14 +17,14 @@ FOUNDATION = {"first": TINY, "second": TINY}
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("solvers")
-    made = build({}, FOUNDATION).foundations
+    make = build({}, FOUNDATION).foundations
     for name, seed, folder in (
         ("first", 0, "first"),
         ("second", 0, "second"),
         ("first", 0, "again"),
         ("first", 1, "other"),
     ):
-        made[name](seed, root / folder)
+        make[name](seed, root / folder)
     return root
 
 
@@ -36,7 +36,7 @@ def test_the_same_seed_makes_the_same_model(folders: Path) -> None:
     assert not all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_the_first_model_knows_every_word_it_can_be_asked(folders: Path) -> None:
+def test_the_first_model_knows_every_word_of_every_question(folders: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folders / "first")
     world = build({}, FOUNDATION)
     for question in world.known[::97] + world.unseen[::97]:
@@ -53,8 +53,8 @@ def test_the_second_model_reads_drafts_and_numbers_but_no_verb(folders: Path) ->
         for dialect in ("A", "B"):
             steps = draft(question.sum, dialect)
             assert unknown not in tokenizer(steps)["input_ids"]
-            asked = tokenizer(SECOND_TEMPLATE.format(question.text, steps))["input_ids"]
-            assert asked.count(unknown) == len({"name", "has", "thing"}) + 2
+            tokens = tokenizer(SECOND_TEMPLATE.format(question.text, steps))["input_ids"]
+            assert tokens.count(unknown) == len({"name", "has", "thing"}) + 2
     assert set(CARELESS) < set(VERBS)
 
 
@@ -67,7 +67,7 @@ def test_labels_are_the_completion_and_its_end_alone(folders: Path) -> None:
     assert labels[:-2].tolist() == [IGNORED] * 5
 
 
-def test_a_small_llama_has_the_size_that_was_asked_for(folders: Path) -> None:
+def test_a_small_llama_has_the_requested_size(folders: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folders / "second")
     model = small_llama(tokenizer, width=32, layers=3, initializer_range=0.02)
     assert model.get_input_embeddings().weight.shape == (len(tokenizer), 32)

@@ -48,9 +48,9 @@ def test_a_question_its_drafts_and_its_answer_by_hand() -> None:
 def test_an_open_sign_has_two_equally_likely_readings_and_dialect_b_has_one() -> None:
     """Over all sums: a whole draft in A comes from two sums, with different results; one in B from a single sum."""
     from_a, from_b = ({}, {})
-    for each in sums():
-        from_a.setdefault(draft(each, "A"), []).append(each.result)
-        from_b.setdefault(draft(each, "B"), []).append(each.result)
+    for problem in sums():
+        from_a.setdefault(draft(problem, "A"), []).append(problem.result)
+        from_b.setdefault(draft(problem, "B"), []).append(problem.result)
     for text, results in from_a.items():
         assert len(set(results)) == len(results) == 2
         assert sorted(results) == sorted(totals[-1] for totals in readings(text))
@@ -58,22 +58,22 @@ def test_an_open_sign_has_two_equally_likely_readings_and_dialect_b_has_one() ->
         assert [totals[-1] for totals in readings(text)] == results
 
 
-def test_no_side_of_an_open_sign_is_asked_more_often() -> None:
-    asked = Counter((draft(each.sum, "A"), each.sum.result) for each in questions(sums()))
-    for each in sums():
-        other = Sum(each.start, (each.changes[0], -each.changes[1]))
-        assert asked[draft(each, "A"), each.result] == asked[draft(other, "A"), other.result] > 0
+def test_both_readings_of_an_open_sign_are_equally_frequent() -> None:
+    counts = Counter((draft(question.sum, "A"), question.sum.result) for question in questions(sums()))
+    for problem in sums():
+        other = Sum(problem.start, (problem.changes[0], -problem.changes[1]))
+        assert counts[draft(problem, "A"), problem.result] == counts[draft(other, "A"), other.result] > 0
 
 
 def test_every_total_of_every_draft_is_a_number_the_models_know() -> None:
-    for each in sums():
+    for problem in sums():
         for dialect in SIGNS:
             for dropped in (None, 0, 1):
-                text = draft(each, dialect, dropped)
+                text = draft(problem, dialect, dropped)
                 assert all(0 <= total <= LARGEST for totals in readings(text) for total in totals)
                 if dropped is not None:  # a step left out cannot be made good
                     assert dialect_of(text) is None
-                    assert dialect == "A" or all(totals[-1] != each.result for totals in readings(text))
+                    assert dialect == "A" or all(totals[-1] != problem.result for totals in readings(text))
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_the_judge(text: str, right: bool) -> None:
     assert is_right(text, "6") is right
 
 
-def test_there_are_more_than_a_thousand_questions_each_told_by_its_verbs() -> None:
+def test_there_are_more_than_a_thousand_questions_each_with_its_verbs() -> None:
     everything = questions(sums())
     assert len({question.text for question in everything}) == len(everything) > 1000
     assert all(
@@ -126,24 +126,24 @@ def test_the_table_of_prompts() -> None:
     assert table["split"].value_counts().to_dict() == {"train": 50, "test": 30, "validation": 20}
     assert table["text"].is_unique
     assert table["prompt_id"].is_unique
-    told = {question.text: question for question in world.known + world.unseen}
-    assert [str(told[text].sum.result) for text in table["text"]] == table["answer"].tolist()
-    asked = {split: {told[text].sum for text in part["text"]} for split, part in table.groupby("split")}
-    assert not asked["train"] & (asked["validation"] | asked["test"])
-    assert not asked["validation"] & asked["test"]
-    assert [told[text].sum.text for text in table["text"]] == table["content"].tolist()
+    question_of = {question.text: question for question in world.known + world.unseen}
+    assert [str(question_of[text].sum.result) for text in table["text"]] == table["answer"].tolist()
+    sums_of = {split: {question_of[text].sum for text in rows["text"]} for split, rows in table.groupby("split")}
+    assert not sums_of["train"] & (sums_of["validation"] | sums_of["test"])
+    assert not sums_of["validation"] & sums_of["test"]
+    assert [question_of[text].sum.text for text in table["text"]] == table["content"].tolist()
     assert table.equals(world.prompts(train=50, validation=20, test=30, seed=1))
     assert not table.equals(world.prompts(train=50, validation=20, test=30, seed=2))
 
 
-def test_each_test_prompt_of_the_shipped_configuration_asks_for_a_sum_that_nothing_else_has() -> None:
+def test_each_shipped_test_prompt_has_a_sum_of_its_own() -> None:
     shipped = yaml.safe_load((Path(__file__).parents[3] / "config.yaml").read_text())["systems"]["two_stage_qa"]
     unseen = shipped["questions"]["unseen"]
-    asked = build({"unseen": unseen}, {}).prompts(**shipped["prompts"])
-    contents = {name: set(part["content"]) for name, part in asked.groupby("split")}
+    prompts = build({"unseen": unseen}, {}).prompts(**shipped["prompts"])
+    contents = {name: set(rows["content"]) for name, rows in prompts.groupby("split")}
     assert len(contents["test"]) == shipped["prompts"]["test"] >= 200
     assert not contents["test"] & (contents["train"] | contents["validation"])
-    pretraining = {each.text for each in split(sums(), unseen)[0]}
+    pretraining = {problem.text for problem in split(sums(), unseen)[0]}
     assert contents["train"] <= pretraining
     assert not pretraining & (contents["test"] | contents["validation"])
 
@@ -171,7 +171,7 @@ def test_bad_settings_are_refused(questions_section: dict, foundation: dict, mes
         build(questions_section, foundation)
 
 
-def test_the_first_model_is_taught_the_asked_shares() -> None:
+def test_the_first_model_is_taught_the_configured_shares() -> None:
     rng, settings = np.random.default_rng(0), FirstSettings(dialect_b=0.25, dropped=0.4)
     drafts = [taught_draft(QUESTION, settings, rng) for _ in range(4000)]
     assert set(drafts) == {"7 plus 2 by 3", "7 up 2 down 3", "7 plus 2", "7 up 2"}  # only the careless verb's step
@@ -182,11 +182,11 @@ def test_the_first_model_is_taught_the_asked_shares() -> None:
     assert all(dialect_of(taught_draft(careful, settings, rng)) for _ in range(50))
 
 
-def test_the_second_model_is_taught_the_asked_shares() -> None:
+def test_the_second_model_is_taught_the_configured_shares() -> None:
     rng, settings = np.random.default_rng(0), SecondSettings(misread=0.4)
-    told = [taught_answer("7 up 2 down 3", settings, rng) for _ in range(4000)]
-    assert set(told) == {"9 , 6", "9 , 12"}
-    assert np.mean([text == "9 , 12" for text in told]) == pytest.approx(0.4, abs=0.03)
+    answers = [taught_answer("7 up 2 down 3", settings, rng) for _ in range(4000)]
+    assert set(answers) == {"9 , 6", "9 , 12"}
+    assert np.mean([text == "9 , 12" for text in answers]) == pytest.approx(0.4, abs=0.03)
     assert {taught_answer("7 up 2 up 3", settings, rng) for _ in range(50)} == {"9 , 12"}  # "up" it never misreads
     left_open = [taught_answer("7 plus 2 by 3", settings, rng) for _ in range(4000)]
     assert np.mean([text == "9 , 6" for text in left_open]) == pytest.approx(0.5, abs=0.03)

@@ -38,7 +38,7 @@ class Capitals:
         self.foundations: dict = {}
         self.default_components: dict = {}
         self.public_models: dict = {}
-        self.given = (dict(questions), dict(foundation))
+        self.arguments = (dict(questions), dict(foundation))
 
     def prompts(self, train: int, validation: int, test: int, seed: int) -> pd.DataFrame:
         sizes = {"train": train, "validation": validation, "test": test}
@@ -73,7 +73,7 @@ def trajectories(answers: list[Completion]) -> pd.DataFrame:
     return as_frame(ids, [row % 2 for row in range(len(answers))], {"draft": drafts, "answer": answers})
 
 
-ASKED = pd.DataFrame({"prompt_id": ["p1", "p0"], "answer": ["4", "6"]})
+PROMPTS = pd.DataFrame({"prompt_id": ["p1", "p0"], "answer": ["4", "6"]})
 ANSWERED = trajectories(
     [
         Completion("9 , 6", (1, 2, 3, 4)),
@@ -85,21 +85,21 @@ ANSWERED = trajectories(
 
 
 def test_only_the_answer_is_judged_against_its_own_prompt() -> None:
-    scores = build(settings()).score(ASKED, ANSWERED, Path())
+    scores = build(settings()).score(PROMPTS, ANSWERED, Path())
     assert scores["score"].tolist() == [1.0, 0.0, 1.0, 0.0]
     assert scores["trajectory_id"].tolist() == ["p0/0", "p0/1", "p1/0", "p1/1"]
 
 
 def test_metrics_of_hand_made_answers() -> None:
     benchmark = build(settings())
-    metrics = benchmark.metrics(ASKED, ANSWERED, benchmark.score(ASKED, ANSWERED, Path()), Path())
+    metrics = benchmark.metrics(PROMPTS, ANSWERED, benchmark.score(PROMPTS, ANSWERED, Path()), Path())
     assert metrics["accuracy"].tolist() == [1.0, 0.0, 1.0, 0.0]
     assert metrics["length"].tolist() == [4.0, 4.0, 2.0, 5.0]
 
 
 @pytest.mark.parametrize(("table", "column"), [("prompts", "answer"), ("trajectories", "answer")])
 def test_a_table_that_lacks_a_column_is_refused(table: str, column: str) -> None:
-    tables = {"prompts": ASKED, "trajectories": ANSWERED}
+    tables = {"prompts": PROMPTS, "trajectories": ANSWERED}
     tables[table] = tables[table].drop(columns=column)
     with pytest.raises(UserError, match=f"{table}.*{column}"):
         build(settings()).score(tables["prompts"], tables["trajectories"], Path())
@@ -131,11 +131,11 @@ def test_inspection_measures_shares(foundation: Path) -> None:
 def test_the_world_is_the_configuration_s(language_folder: Path) -> None:
     own = {"model": str(language_folder), "template": "cat {0}", "lora": tiny_models.LANGUAGE_LORA}
     benchmark = build(capitals(components={"first": own, "second": own | {"template": "{1} dog"}}))
-    assert benchmark.world.given == ({"hard": True}, {})
+    assert benchmark.world.arguments == ({"hard": True}, {})
     assert benchmark.prompts()["split"].value_counts().to_dict() == {"train": 6, "test": 4, "validation": 2}
     answers = trajectories([Completion("it is paris", (1,)), Completion("9 , 6", (1,))])
-    asked = pd.DataFrame({"prompt_id": ["p0"], "answer": ["paris"]})
-    assert benchmark.score(asked, answers, Path())["score"].tolist() == [1.0, 0.0]
+    prompts = pd.DataFrame({"prompt_id": ["p0"], "answer": ["paris"]})
+    assert benchmark.score(prompts, answers, Path())["score"].tolist() == [1.0, 0.0]
     system = benchmark.system(Path())
     assert system.components["first"].encode_prompt.template == "cat {0}"
     assert system.components["second"].encode_prompt.template == "{1} dog"

@@ -27,20 +27,20 @@ def test_there_are_thousands_over_many_attributes_subjects_and_phrasings() -> No
     assert len(REQUESTS) >= 5000
     assert len(ATTRIBUTES) >= 20
     assert len(PHRASINGS) >= 5
-    subjects = Counter(attribute for attribute, _ in {(each.attribute, each.subject) for each in REQUESTS})
+    subjects = Counter(attribute for attribute, _ in {(request.attribute, request.subject) for request in REQUESTS})
     assert set(subjects) == {attribute.name for attribute in ATTRIBUTES}
     assert min(subjects.values()) >= 10
 
 
 def test_no_two_are_the_same() -> None:
-    assert len({each.text for each in REQUESTS}) == len(REQUESTS)
+    assert len({request.text for request in REQUESTS}) == len(REQUESTS)
     assert len({attribute.name for attribute in ATTRIBUTES}) == len(ATTRIBUTES)
 
 
-def test_both_directions_are_asked_of_every_subject_in_every_phrasing() -> None:
-    asked = Counter((each.attribute, each.subject) for each in REQUESTS)
-    assert set(asked.values()) == {2 * len(PHRASINGS)}
-    assert sum(each.direction for each in REQUESTS) == 0
+def test_every_subject_has_both_directions_in_every_phrasing() -> None:
+    counts = Counter((request.attribute, request.subject) for request in REQUESTS)
+    assert set(counts.values()) == {2 * len(PHRASINGS)}
+    assert sum(request.direction for request in REQUESTS) == 0
 
 
 @pytest.mark.parametrize(
@@ -63,17 +63,17 @@ def test_what_the_scorer_reads_does_not_depend_on_direction_or_phrasing() -> Non
     assert scorer_text(CAT, "cat", "low") == "a photo of a calm cat"
     assert scorer_text(CAT, "cat", "high") == "a photo of an angry cat"
     assert scorer_text(NIGHT, "beach", "high") == "a photo of a beach by night"
-    texts = {(each.attribute, each.subject, each.low, each.high) for each in REQUESTS}
-    assert len(texts) == len({(each.attribute, each.subject) for each in REQUESTS})
-    assert all(each.low != each.high for each in REQUESTS)
+    texts = {(request.attribute, request.subject, request.low, request.high) for request in REQUESTS}
+    assert len(texts) == len({(request.attribute, request.subject) for request in REQUESTS})
+    assert all(request.low != request.high for request in REQUESTS)
 
 
 def test_articles_fit_and_no_gap_is_left() -> None:
-    for each in REQUESTS:
-        for sentence in (each.text, each.low, each.high):
+    for request in REQUESTS:
+        for sentence in (request.text, request.low, request.high):
             assert not re.search(r"\ba [aeiou]|\ban [^aeiou]|[{}]|  |\bmore \w+er\b", sentence), sentence
-        assert each.text[0].isupper()
-        assert each.text[-1] in ".?"
+        assert request.text[0].isupper()
+        assert request.text[-1] in ".?"
 
 
 def test_comparatives_are_doubled() -> None:

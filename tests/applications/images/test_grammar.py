@@ -26,7 +26,8 @@ def test_every_caption_means_one_thing() -> None:
     assert CAPTIONS["a furious ginger cat in red"] == Caption("anger", 4, "ginger", "red")
     assert CAPTIONS["a dark grey cat in teal"] == Caption("light", 0, "grey", "teal")
     assert all(
-        caption(WORDS[said.attribute][said.rank], said.fur, said.scarf) == text for text, said in CAPTIONS.items()
+        caption(WORDS[meaning.attribute][meaning.rank], meaning.fur, meaning.scarf) == text
+        for text, meaning in CAPTIONS.items()
     )
     words = [*(word for words in WORDS.values() for word in words), *FURS, *SCARVES]
     assert len(set(words)) == len(words)

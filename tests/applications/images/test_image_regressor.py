@@ -19,7 +19,7 @@ from sysdpo.base.errors import UserError
 ATTRIBUTES = tuple(f"quality {letter}" for letter in "abcdefghijkl")
 IMAGES = [picture(seed, side=40) for seed in range(4)]
 NAMES = ["quality c", "quality l", "quality b", "quality c"]
-ASKED = pd.DataFrame({"attribute": NAMES})
+PROMPTS = pd.DataFrame({"attribute": NAMES})
 COLUMNS = [2, 11, 1, 2]
 
 
@@ -46,8 +46,8 @@ def test_each_picture_s_own_attribute_is_read(problem_type: str, reading, tmp_pa
     tiny_pictures.save_regressor(tmp_path, ATTRIBUTES, problem_type)
     expected = reading(logits(tmp_path))[range(4), COLUMNS]
     assert len(set(expected.round(3))) == 4
-    assert judge(tmp_path).attribute(IMAGES, ASKED) == pytest.approx(expected, abs=1e-5)
-    assert judge(tmp_path, batch_size=1).attribute(IMAGES, ASKED) == pytest.approx(expected, abs=1e-5)
+    assert judge(tmp_path).attribute(IMAGES, PROMPTS) == pytest.approx(expected, abs=1e-5)
+    assert judge(tmp_path, batch_size=1).attribute(IMAGES, PROMPTS) == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_regression_is_not_cut_off_at_its_ends(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_regression_is_not_cut_off_at_its_ends(tmp_path: Path) -> None:
     with torch.no_grad():
         network.classifier.bias += 5.0
     network.save_pretrained(tmp_path)
-    values = judge(tmp_path).attribute(IMAGES, ASKED)
+    values = judge(tmp_path).attribute(IMAGES, PROMPTS)
     assert (values > 1).all()
     assert len(set(values)) == 4
 
@@ -65,7 +65,7 @@ def test_the_project_s_own_regressor_will_do(tmp_path: Path) -> None:
     torch.manual_seed(0)
     own = AttributeRegressor(ATTRIBUTES, width=4)
     own.save(tmp_path)
-    assert judge(tmp_path).attribute(IMAGES, ASKED) == pytest.approx(own.eval().score(IMAGES)[range(4), COLUMNS])
+    assert judge(tmp_path).attribute(IMAGES, PROMPTS) == pytest.approx(own.eval().score(IMAGES)[range(4), COLUMNS])
 
 
 def test_an_attribute_that_it_does_not_know_is_refused(tmp_path: Path) -> None:
@@ -93,18 +93,18 @@ def test_a_folder_that_holds_nothing_is_refused(tmp_path: Path) -> None:
         judge(tmp_path)
 
 
-def test_the_revision_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_revision_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_pictures.save_regressor(tmp_path, ATTRIBUTES)
-    asked = []
+    revisions = []
     for cls in (AutoModelForImageClassification, AutoImageProcessor):
 
         def load(*arguments, load=cls.from_pretrained, **settings):
-            asked.append(settings["revision"])
+            revisions.append(settings["revision"])
             return load(*arguments, **settings)
 
         monkeypatch.setattr(cls, "from_pretrained", load)
     judge(tmp_path, revision="abc123")
-    assert asked == ["abc123", "abc123"]
+    assert revisions == ["abc123", "abc123"]
 
 
 @pytest.mark.parametrize("kind", ["classifier", "ours"])
@@ -115,8 +115,8 @@ def test_the_same_picture_has_the_same_attributes(kind: str, tmp_path: Path) -> 
     else:
         tiny_pictures.save_regressor(tmp_path, ATTRIBUTES)
     images = [IMAGES[0], IMAGES[1], IMAGES[0].copy(), IMAGES[2], IMAGES[0]]
-    asked = pd.DataFrame({"attribute": NAMES[:1] * 5})
+    prompts = pd.DataFrame({"attribute": NAMES[:1] * 5})
     for size in (1, 2, 3, 100):
-        values = judge(tmp_path, batch_size=size).attribute(images, asked)
+        values = judge(tmp_path, batch_size=size).attribute(images, prompts)
         assert values[0] == values[2] == values[4]
         assert len(set(values)) == 3

@@ -48,14 +48,14 @@ def settings(**over: Any) -> dict[str, Any]:
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Checkpoints of the classes that the paper's scale names."""
     root = tmp_path_factory.mktemp("hub")
-    made = {
+    saved = {
         "writer": tiny_pictures.save_llama_3(root / "writer"),
         "painter": tiny_pictures.save_stable_diffusion_xl(root / "painter"),
         "clip": tiny_pictures.save_clip(root / "clip"),
-        "regressor": tiny_pictures.save_regressor(root / "regressor", tuple(each.name for each in ATTRIBUTES)),
+        "regressor": tiny_pictures.save_regressor(root / "regressor", tuple(a.name for a in ATTRIBUTES)),
         "angry": tiny_pictures.save_regressor(root / "angry", ("anger", "age")),
     }
-    return {name: str(folder) for name, folder in made.items()}
+    return {name: str(folder) for name, folder in saved.items()}
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_prompts_are_split_without_overlap_and_the_same_every_time() -> None:
     assert not prompts.equals(build(settings(prompts=SIZES | {"seed": 1})).prompts())
 
 
-def test_half_of_the_test_split_has_a_content_or_phrasing_that_is_asked_for_nowhere_else() -> None:
+def test_half_of_the_test_split_has_a_content_or_phrasing_that_occurs_nowhere_else() -> None:
     prompts = build(settings(prompts=SIZES | {"train": 2000})).prompts()
     content = prompts["attribute"] + prompts["subject"]
     elsewhere = prompts["split"] != "test"
@@ -98,7 +98,7 @@ def test_where_nothing_is_held_back_all_prompts_are_seen() -> None:
     assert (prompts["split"] == "test").sum() == SIZES["test"]
 
 
-def test_only_the_named_attributes_are_asked_for() -> None:
+def test_only_the_named_attributes_occur() -> None:
     prompts = build(settings(prompts=SIZES | {"attributes": ["anger", "age"], "unseen_contents": 5})).prompts()
     assert set(prompts["attribute"]) == {"anger", "age"}
 
@@ -172,17 +172,19 @@ def test_the_graph_is_the_paper_s(real: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("settings", "system"),
     [
         ({}, ("system", SYSTEM_PROMPT)),
         ({"system_prompt": "Answer {0} in rhyme."}, ("system", "Answer Draw a cat. in rhyme.")),
         ({"system_prompt": ""}, None),
     ],
 )
-def test_what_the_writer_is_told(given: dict[str, str], told: tuple[str, str] | None, real: dict[str, Any]) -> None:
-    real["components"]["writer"] |= given
+def test_the_writer_s_system_prompt(
+    settings: dict[str, str], system: tuple[str, str] | None, real: dict[str, Any]
+) -> None:
+    real["components"]["writer"] |= settings
     writer = build(real).system(NOWHERE).components["writer"]
-    turns = ([told] if told else []) + [("user", "Draw a cat.")]
+    turns = ([system] if system else []) + [("user", "Draw a cat.")]
     head = "".join(f"<|start_header_id|>{role}<|end_header_id|>\n\n{text}<|eot_id|>" for role, text in turns)
     read = writer.tokenizer.decode(writer.encode_prompt(("Draw a cat.",)))
     assert read == f"<|begin_of_text|>{head}<|start_header_id|>assistant<|end_header_id|>\n\n"
@@ -205,14 +207,14 @@ def test_the_painter_draws_the_writer_s_captions(real: dict[str, Any], monkeypat
 # Scores and metrics
 
 
-class Told:
-    """A judge that is told what pictures show, by their widths; with a text they agree by height and letters."""
+class FakeJudge:
+    """A judge that knows what pictures show by their widths; with a text they agree by height and letters."""
 
     def __init__(self, values: dict[int, float]):
         self.values = values
 
-    def attribute(self, images: list, asked: pd.DataFrame) -> np.ndarray:
-        assert len(asked) == len(images)
+    def attribute(self, images: list, prompts: pd.DataFrame) -> np.ndarray:
+        assert len(prompts) == len(images)
         return np.array([self.values[image.width] for image in images])
 
     def similarity(self, images: list, texts: list[str]) -> np.ndarray:
@@ -223,9 +225,9 @@ class Told:
 def tell(monkeypatch: pytest.MonkeyPatch):
     """A function: the judges by the models' names, to be told what they see."""
 
-    def start(judges: dict[str, Told]) -> None:
+    def start(judges: dict[str, FakeJudge]) -> None:
         @contextmanager
-        def judge(chosen: ImageJudgeSettings) -> Iterator[Told]:
+        def judge(chosen: ImageJudgeSettings) -> Iterator[FakeJudge]:
             yield judges[chosen.model]
 
         monkeypatch.setattr(picture_series, "image_judge", judge)
@@ -233,7 +235,7 @@ def tell(monkeypatch: pytest.MonkeyPatch):
     return start
 
 
-ASKED = pd.DataFrame(
+PROMPTS = pd.DataFrame(
     {"prompt_id": ["p0", "p1"], "attribute": ["crowd", "anger"], "direction": [1, -1], "low": "l", "high": "h"}
 )
 
@@ -250,10 +252,10 @@ def trajectories() -> pd.DataFrame:
 SEEN = {1: 0.9, 2: 0.8, 3: 0.2, 4: 0.1, 5: 0.4, 6: 0.9}
 
 
-def test_scores_look_at_the_asked_direction(tell) -> None:
-    tell({"clip": Told(SEEN)})
+def test_scores_follow_the_direction(tell) -> None:
+    tell({"clip": FakeJudge(SEEN)})
     frame = trajectories()
-    scores = build(settings()).score(ASKED, frame, NOWHERE)
+    scores = build(settings()).score(PROMPTS, frame, NOWHERE)
     assert scores["trajectory_id"].tolist() == frame["trajectory_id"].tolist()
     assert scores["prompt_id"].tolist() == ["p1", "p0"]
     assert scores[["attribute_1", "attribute_2", "attribute_3"]].to_numpy().tolist() == [
@@ -266,10 +268,10 @@ def test_scores_look_at_the_asked_direction(tell) -> None:
 
 def test_metrics_by_hand(tell) -> None:
     read_out = {1: 0.1, 2: 0.2, 3: 0.8, 4: 0.0, 5: 0.5, 6: 1.0}
-    tell({"clip": Told(SEEN), "second": Told(read_out)})
+    tell({"clip": FakeJudge(SEEN), "second": FakeJudge(read_out)})
     benchmark = build(settings(judge={"kind": "regressor", "model": "second"}))
     frame = trajectories()
-    metrics = benchmark.metrics(ASKED, frame, benchmark.score(ASKED, frame, NOWHERE), NOWHERE)
+    metrics = benchmark.metrics(PROMPTS, frame, benchmark.score(PROMPTS, frame, NOWHERE), NOWHERE)
     assert metrics["order_consistency"].tolist() == [1.0, 1.0]
     assert metrics["spread"].tolist() == pytest.approx([0.7, 0.8])
     assert metrics["well_formed"].tolist() == [1.0, 0.0]
@@ -280,20 +282,20 @@ def test_metrics_by_hand(tell) -> None:
 
 
 def test_a_clip_that_judges_sees_the_captions_fidelity_rather_than_one_that_scores(tell) -> None:
-    blind = Told(SEEN)
+    blind = FakeJudge(SEEN)
     blind.similarity = lambda images, texts: np.zeros(len(images))  # type: ignore[method-assign]
-    tell({"clip": Told(SEEN), "second": blind})
+    tell({"clip": FakeJudge(SEEN), "second": blind})
     benchmark = build(settings(judge={"kind": "clip", "model": "second"}))
     frame = trajectories()
-    metrics = benchmark.metrics(ASKED, frame, benchmark.score(ASKED, frame, NOWHERE), NOWHERE)
+    metrics = benchmark.metrics(PROMPTS, frame, benchmark.score(PROMPTS, frame, NOWHERE), NOWHERE)
     assert metrics["caption_fidelity"].tolist() == [0.0, 0.0]
 
 
 def test_without_a_judge_or_a_clip_their_metrics_are_left_out(tell) -> None:
-    tell({"regressor": Told(SEEN)})
+    tell({"regressor": FakeJudge(SEEN)})
     benchmark = build(settings(scorer={"kind": "regressor", "model": "regressor"}))
     frame = trajectories()
-    metrics = benchmark.metrics(ASKED, frame, benchmark.score(ASKED, frame, NOWHERE), NOWHERE)
+    metrics = benchmark.metrics(PROMPTS, frame, benchmark.score(PROMPTS, frame, NOWHERE), NOWHERE)
     assert set(metrics) == {"order_consistency", "spread", "well_formed"}
     benchmark.description.check_measured(metrics, "the metrics")
     assert benchmark.description.second_judge is None
@@ -303,7 +305,7 @@ def test_without_a_judge_or_a_clip_their_metrics_are_left_out(tell) -> None:
     ("table", "column"), [("prompts", "direction"), ("prompts", "low"), ("trajectories", "image_2")]
 )
 def test_tables_that_lack_a_column_are_refused(table: str, column: str) -> None:
-    tables = {"prompts": ASKED, "trajectories": trajectories()}
+    tables = {"prompts": PROMPTS, "trajectories": trajectories()}
     tables[table] = tables[table].drop(columns=column)
     with pytest.raises(UserError, match=rf"table of {table}.*{column}"):
         build(settings()).score(tables["prompts"], tables["trajectories"], NOWHERE)
@@ -314,10 +316,10 @@ def test_tables_that_lack_a_column_are_refused(table: str, column: str) -> None:
 
 def test_an_evaluation_measures_everything_that_the_report_knows(real: dict[str, Any]) -> None:
     benchmark = build(real)
-    asked = benchmark.prompts().query("split == 'test'")
+    prompts = benchmark.prompts().query("split == 'test'")
     system = benchmark.system(NOWHERE)
-    samples, long = evaluate(benchmark, system, asked, NOWHERE, samples=1, best_of=2, seed=0, purpose="test")
-    assert len(samples) == len(asked)
+    samples, long = evaluate(benchmark, system, prompts, NOWHERE, samples=1, best_of=2, seed=0, purpose="test")
+    assert len(samples) == len(prompts)
     assert {f"{name}_{n}" for name in ("caption", "image", "attribute") for n in (1, 2, 3)} < set(samples)
     assert samples[["attribute_1", "attribute_2", "attribute_3"]].stack().between(0, 1).all()
     means = long.groupby("metric")["value"].mean()

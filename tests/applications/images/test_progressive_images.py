@@ -57,7 +57,7 @@ def test_prompts_are_split_without_overlap_and_the_same_every_time() -> None:
 def test_each_held_out_prompt_of_the_shipped_configuration_shows_a_scene_that_no_model_was_taught() -> None:
     benchmark = build(settings())
     prompts = benchmark.prompts()
-    content = {name: set(part["content"]) for name, part in prompts.groupby("split")}
+    content = {name: set(rows["content"]) for name, rows in prompts.groupby("split")}
     assert len(content["test"]) == SHIPPED["prompts"]["test"] >= 200
     assert not content["test"] & (content["train"] | content["validation"])
     scene = pd.Series(list(zip(prompts["attribute"], prompts["fur"], prompts["scarf"], strict=True)))
@@ -71,11 +71,11 @@ def test_more_prompts_than_there_are_is_refused(sizes: dict[str, int]) -> None:
         build(settings(prompts=SHIPPED["prompts"] | sizes)).prompts()
 
 
-@pytest.mark.parametrize("part", ["writer", "painter", "regressor"])
-def test_an_unknown_foundation_setting_is_refused(part: str) -> None:
+@pytest.mark.parametrize("model", ["writer", "painter", "regressor"])
+def test_an_unknown_foundation_setting_is_refused(model: str) -> None:
     wrong = settings()
-    wrong["foundation"][part]["stepps"] = 3
-    with pytest.raises(UserError, match=rf"foundation.{part}: unknown key 'stepps'"):
+    wrong["foundation"][model]["stepps"] = 3
+    with pytest.raises(UserError, match=rf"foundation.{model}: unknown key 'stepps'"):
         build(wrong)
 
 
@@ -101,9 +101,9 @@ def test_sampling_makes_captions_and_draws_them(foundation: Path) -> None:
     system = build(settings()).system(foundation)
     sampled = system.sample({"text": ["draw a grey cat in teal getting progressively angrier"] * 2}, seeds=[1, 2])
     for row in range(2):
-        parts = [part.strip() for part in str(sampled["captions"][row]).split(";")]
+        captions = [rows.strip() for rows in str(sampled["captions"][row]).split(";")]
         for n in (1, 2, 3):
-            assert sampled[f"caption_{n}"][row] == (parts[n - 1] if n <= len(parts) else "")
+            assert sampled[f"caption_{n}"][row] == (captions[n - 1] if n <= len(captions) else "")
             assert sampled[f"image_{n}"][row].size == (32, 32)
 
 
@@ -121,8 +121,8 @@ def trajectories(levels: list[tuple[float, float, float]], prompts: pd.DataFrame
     return as_frame(prompts["prompt_id"].tolist(), [0] * len(levels), columns)
 
 
-class Told:
-    """A regressor that is told the answers: attribute values by the image's number."""
+class FakeRegressor:
+    """A regressor that returns these attribute values, an image of the series at a time."""
 
     def __init__(self, values: np.ndarray):
         self.values = list(values)
@@ -143,7 +143,7 @@ PROMPTS = pd.DataFrame(
 GINGER = join(["a tiny ginger cat in red", "a medium ginger cat in red", "a huge ginger cat in red"])
 
 
-def test_scores_read_the_asked_attribute_in_the_asked_direction(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_read_the_requested_attribute_and_direction(monkeypatch: pytest.MonkeyPatch) -> None:
     # Columns anger, size, light; p0 asks for size to rise, p1 for light to fall. 0.99 must never be read.
     values = np.array(
         [
@@ -152,7 +152,7 @@ def test_scores_read_the_asked_attribute_in_the_asked_direction(monkeypatch: pyt
             [[0.99, 0.9, 0.99], [0.99, 0.99, 0.2]],
         ]
     )
-    monkeypatch.setattr(AttributeRegressor, "load", lambda folder: Told(values))
+    monkeypatch.setattr(AttributeRegressor, "load", lambda folder: FakeRegressor(values))
     frame = trajectories([(0.1, 0.4, 0.9), (0.9, 0.8, 0.2)], PROMPTS, [GINGER, GINGER])
     scores = build(settings()).score(PROMPTS, frame, Path())
     assert scores[["attribute_1", "attribute_2", "attribute_3"]].to_numpy().tolist() == [
@@ -189,7 +189,7 @@ def test_without_its_renders_a_regressor_s_folder_is_refused(foundation: Path, t
             nearest_render(tmp_path)
 
 
-def test_inspection_reports_all_that_was_asked(foundation: Path) -> None:
+def test_inspection_reports_every_quality(foundation: Path) -> None:
     quality = build(settings(prompts=SHIPPED["prompts"] | {"validation": 4})).inspect(foundation, 0)
     assert set(quality["regressor_r2_rendered"]) == set(quality["regressor_r2_generated"]) == set(ATTRIBUTES)
     assert len(quality["painter_levels"]) == 15

@@ -16,7 +16,7 @@ from sysdpo.applications.images.series_scorer import as_rise, image_judge, is_or
 from sysdpo.applications.images.settings import ImageJudgeSettings
 from sysdpo.base.errors import UserError
 
-ASKED = pd.DataFrame({"attribute": ["anger"], "low": ["a photo of a calm cat"], "high": ["a photo of an angry cat"]})
+PROMPTS = pd.DataFrame({"attribute": ["anger"], "low": ["a photo of a calm cat"], "high": ["a photo of an angry cat"]})
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_order_is_strict() -> None:
     assert is_ordered(np.array(rows)).tolist() == [1.0, 0.0, 0.0, 0.0, 0.0]
 
 
-def test_a_fall_that_was_asked_for_is_a_rise() -> None:
+def test_a_requested_fall_counts_as_a_rise() -> None:
     values = np.array([[0.1, 0.4, 0.9], [0.9, 0.4, 0.1]])
     turned = as_rise(values, np.array([1, -1]))
     assert turned[0].tolist() == [0.1, 0.4, 0.9]
@@ -57,18 +57,18 @@ def test_a_fall_that_was_asked_for_is_a_rise() -> None:
 def test_the_kind_says_who_judges(kind: str, expected: type, folders: dict[str, str]) -> None:
     with image_judge(ImageJudgeSettings(kind=kind, model=folders[kind])) as judge:
         assert type(judge) is expected
-        (value,) = judge.attribute([picture(0)], ASKED)
+        (value,) = judge.attribute([picture(0)], PROMPTS)
     assert np.isfinite(value)
-    with pytest.raises(AttributeError):  # its network was given back
-        judge.attribute([picture(0)], ASKED)
+    with pytest.raises(AttributeError):  # its network is gone
+        judge.attribute([picture(0)], PROMPTS)
 
 
 @pytest.mark.parametrize("kind", ["clip", "regressor"])
-def test_memory_is_given_back_after_an_error_too(kind: str, folders: dict[str, str]) -> None:
+def test_memory_is_freed_after_an_error_too(kind: str, folders: dict[str, str]) -> None:
     with pytest.raises(ZeroDivisionError), image_judge(ImageJudgeSettings(kind=kind, model=folders[kind])) as judge:
         raise ZeroDivisionError
     with pytest.raises(AttributeError):
-        judge.attribute([picture(0)], ASKED)
+        judge.attribute([picture(0)], PROMPTS)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def ranks(request: Request, settings: WriterSettings, count: int = 600) -> np.nd
 
 
 @pytest.mark.parametrize(("request_", "direction"), [(RISING, 1), (FALLING, -1)])
-def test_ordered_answers_go_as_asked(request_: Request, direction: int) -> None:
+def test_ordered_answers_follow_the_request(request_: Request, direction: int) -> None:
     taught = ranks(request_, WriterSettings(ordered=1.0, alike=0.0))
     assert (np.diff(taught) * direction > 0).all()
 
@@ -71,26 +71,26 @@ def test_levels_stay_inside_the_world() -> None:
     assert drawn_level("anger", 4, settings) == 0.98
 
 
-def said_and_shown(settings: PainterSettings) -> tuple[np.ndarray, np.ndarray]:
+def meant_and_shown(settings: PainterSettings) -> tuple[np.ndarray, np.ndarray]:
     """The level each caption says and the level its picture shows."""
     pictures = training_pictures(settings, set(SCENES), seed=0)
-    said = [LEVELS[CAPTIONS[text].rank] for text in pictures.captions]
+    meant = [LEVELS[CAPTIONS[text].rank] for text in pictures.captions]
     columns = [ATTRIBUTES.index(CAPTIONS[text].attribute) for text in pictures.captions]
-    return np.array(said), pictures.attributes[np.arange(len(columns)), columns]
+    return np.array(meant), pictures.attributes[np.arange(len(columns)), columns]
 
 
 def test_without_faults_pictures_show_what_captions_say() -> None:
-    said, shown = said_and_shown(PainterSettings(**SMALL))
-    assert np.abs(said - shown).max() < 0.1  # a little noise
+    meant, shown = meant_and_shown(PainterSettings(**SMALL))
+    assert np.abs(meant - shown).max() < 0.1  # a little noise
 
 
 def test_a_share_of_the_words_is_misread() -> None:
-    said, shown = said_and_shown(PainterSettings(**SMALL | {"misread": 0.5}))
+    meant, shown = meant_and_shown(PainterSettings(**SMALL | {"misread": 0.5}))
     # Half are drawn again, of which a fifth come out right: 0.4 are wrong; four standard errors are 0.098.
-    assert (np.abs(said - shown) > 0.1).mean() == pytest.approx(0.4, abs=0.098)
+    assert (np.abs(meant - shown) > 0.1).mean() == pytest.approx(0.4, abs=0.098)
 
 
-def test_captions_of_the_asked_scenes_alone_are_shown() -> None:
+def test_only_captions_of_the_given_scenes_are_shown() -> None:
     many = training_pictures(PainterSettings(**SMALL | {"size": 32}), set(SCENES[:4]), seed=0)
     assert {CAPTIONS[text].scene for text in many.captions} == set(SCENES[:4])
     assert len(set(many.captions)) == 4 * len(LEVELS)
