@@ -1,1 +1,1 @@
-"""Tables, figures and the report page, made from the files a run leaves and from nothing else."""
+"""Tables, figures and the report page, from the files of a run alone."""

@@ -1,6 +1,6 @@
-"""What a run is expected to show: claims as lines of data, read from their file and held against a configuration.
+"""Claims about a run's results, read from a file and checked against a configuration.
 
-Nothing that reads tables is imported here: a workflow may refuse a claim before its first job.
+Nothing that reads tables is imported here, so that a workflow can reject a claim before its first job.
 """
 
 from collections.abc import Mapping
@@ -21,10 +21,10 @@ CONDITIONS = ("sign", "at_least", "at_most", "within")
 
 
 class Claim(Settings):
-    """One statement about a metric, in stored units (fractions, not percent); exactly one of the last four is given."""
+    """A statement about a metric, in stored units (fractions, not percent), with one of the last four fields."""
 
     id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")]
-    """Words of small letters and digits, joined by `-`."""
+    """Lowercase words and digits, joined by `-`."""
     system: str
     """The system it is about."""
     metric: str
@@ -32,17 +32,17 @@ class Claim(Settings):
     method: str
     """The method it is about."""
     baseline: str | None = None
-    """The claim is about `method` minus `baseline`; about the method's own mean where there is none."""
+    """The claim is about `method` minus `baseline`; without one, about the method's own mean."""
     question: str | None = None
-    """The key of the question that it answers."""
+    """The key of the question it answers."""
     sign: Literal["above", "below"] | None = None
-    """On which side of zero."""
+    """The side of zero."""
     at_least: Number | None = None
-    """Its least value."""
+    """A lower bound."""
     at_most: Number | None = None
-    """Its greatest value."""
+    """An upper bound."""
     within: NotNegative | None = None
-    """At most so far from zero, either way: for equivalence, of differences alone."""
+    """An upper bound on the absolute difference, for claims of equivalence."""
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> Self:
@@ -60,12 +60,12 @@ class Claim(Settings):
 
     @property
     def bound(self) -> float:
-        """What the condition compares with: 0 for a sign."""
+        """The number that the condition compares with: 0 for a sign."""
         return 0.0 if self.sign is not None else float(getattr(self, self.condition))
 
     def judge(self, low: float, high: float) -> str:
-        """One of `VERDICTS`, for the interval from `low` to `high`, ends included: whether all of it fulfils the
-        condition, none of it does, or neither. Our choice.
+        """One of `VERDICTS` for the closed interval from `low` to `high`: all of it fulfils the condition, none of it
+        does, or neither. Our choice.
         """
         bound = self.bound
         holds, fails = {
@@ -80,7 +80,7 @@ class Claim(Settings):
 
 @dataclass(frozen=True)
 class Claims:
-    """The claims in the order of their file, and its questions by their keys, in the order that they are shown in."""
+    """The claims in the order of their file, and its questions by key, in the order in which they are shown."""
 
     claims: tuple[Claim, ...] = ()
     questions: Mapping[str, str] = field(default_factory=dict)
@@ -90,13 +90,13 @@ class ClaimFile(Settings):
     """The content of a file of claims."""
 
     claims: ListOf[Mapping[str, Any]]
-    """A mapping each, as `Claim` has it."""
+    """Mappings with the fields of `Claim`."""
     questions: Mapping[str, str] = Field(default_factory=dict)
-    """The questions that claims answer, by their keys."""
+    """The questions that claims answer, by key."""
 
 
 def claims_path(config: Mapping[str, Any]) -> Path | None:
-    """The file that a configuration names, which lies in the working directory or in the project; None without one."""
+    """The file that a configuration names, in the working directory or in the project; None if it names none."""
     named = config.get("claims")
     if named is None:
         return None
@@ -104,7 +104,7 @@ def claims_path(config: Mapping[str, Any]) -> Path | None:
 
 
 def read_claims(path: Path) -> Claims:
-    """The claims in a file; raises `UserError` if a line of it is none, or two have one id."""
+    """The claims in a file; raises `UserError` on an invalid claim or a repeated id."""
     where = f"claims: '{path}'"
     content = read_yaml(path)
     if not isinstance(content, Mapping):
@@ -122,34 +122,34 @@ def read_claims(path: Path) -> Claims:
 
 
 def claims_about(config: Config, path: Path, *, ablations: bool = False) -> Claims:
-    """The claims in a file that are about systems of the configuration; the others are left out.
+    """The claims in a file about the systems of a configuration.
 
-    ablations: those about one of a system's ablations or more, in place of those about its methods alone. Raises
-    `UserError` if one is about a method that its system does not have, or about a difference that no run takes: trained
-    methods are compared with the system's baselines.
+    ablations: only claims that involve an ablation of their system, instead of only claims that do not. Raises
+    `UserError` if a claim is about an unknown method, or about a difference that a run does not compute: only trained
+    methods are compared, and only with the system's baselines.
     """
-    found = read_claims(path)
+    file = read_claims(path)
     claims = []
-    for claim in found.claims:
+    for claim in file.claims:
         if claim.system not in config["systems"]:
             continue
-        described, where = config["systems"][claim.system], f"claims: '{path}', {claim.id}"
-        asides, rows = described.get("ablations") or {}, method_rows(config, claim.system)
-        one_of(f"{where}.method", claim.method, [*described["methods"], *asides])
-        if bool({claim.method, claim.baseline} & set(asides)) == ablations:
+        system, where = config["systems"][claim.system], f"claims: '{path}', {claim.id}"
+        extra, rows = system.get("ablations") or {}, method_rows(config, claim.system)
+        one_of(f"{where}.method", claim.method, [*system["methods"], *extra])
+        if bool({claim.method, claim.baseline} & set(extra)) == ablations:
             claims.append(claim)
         if claim.baseline is None:
             continue
-        one_of(f"{where}.baseline", claim.baseline, described["baselines"])
+        one_of(f"{where}.baseline", claim.baseline, system["baselines"])
         if claim.baseline == claim.method:
             raise UserError(f"{where}.baseline: '{claim.baseline}' should be another method than the claim's own")
         if rows[claim.method]["objective"] == "none":
             raise UserError(f"{where}.method: '{claim.method}' is not trained, so it is compared with no baseline")
-    return Claims(tuple(claims), found.questions)
+    return Claims(tuple(claims), file.questions)
 
 
 def check_claims(config: Config) -> None:
-    """Raises `UserError` if the file that a configuration names is none, or does not fit its systems."""
+    """Raises `UserError` if a configuration's file of claims is invalid or does not fit its systems."""
     path = claims_path(config)
     if path is not None:
         claims_about(config, path)

@@ -1,4 +1,4 @@
-"""Which component earns the preference: its share of the margin, and whether the chosen became likelier at all."""
+"""Credit assignment: each component's share of the margin, and whether the chosen output became likelier at all."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from sysdpo.report import files
 from sysdpo.report.curves import logged_components
 from sysdpo.report.descriptions import Shown
 
-PARTS = ("margin", "chosen", "rejected")
+QUANTITIES = ("margin", "chosen", "rejected")
 END = 0.1
-"""The last part of the updates that an end value is averaged over: a single batch says little."""
+"""The last share of the updates, over which final values are averaged: a single batch is too noisy."""
 
 
 def credit_table(logs: pd.DataFrame, shown: Shown) -> pd.DataFrame:
-    """How each method's margin splits over the components it trains, and whether displacement happened.
+    """How each method's margin splits over its trained components, and whether likelihood displacement happened.
 
-    `logs`: columns seed, method, step, and `margin_`, `chosen_`, `rejected_{component}` in nats, empty where a method
-    does not train the component. Every number is a mean over the last tenth of the updates, then over seeds; `_low` and
-    `_high` are the range over seeds. `share` is the component's margin over that of all, empty where that is not above
-    0. `displaced` is yes where both log-ratios are below 0: the preference was learnt by making the chosen, too, less
-    likely than under the reference (likelihood displacement, Razin et al., arXiv 2410.08847); `displaced_seeds` counts
-    the seeds of which that is true.
+    `logs`: columns seed, method, step, and `margin_`, `chosen_`, `rejected_{component}` in nats, empty if a method does
+    not train the component. Every number is a mean over the last tenth of the updates, then over seeds; `_low` and
+    `_high` are the range over seeds. `share` is the component's margin divided by the total, empty unless that is above
+    0. `displaced` is yes if both log-ratios are below 0: the preference was learnt by making the chosen output less
+    likely, too, than under the reference (likelihood displacement, Razin et al., arXiv 2410.08847); `displaced_seeds`
+    counts the seeds for which that is true.
     """
     rows = []
     components = sorted(logged_components(shown, logs))
     for method in shown.order_methods(logs["method"]):
-        part = logs[logs["method"] == method]
-        ends = {name: end for name in components if len(end := _ends(part, name))}
+        log = logs[logs["method"] == method]
+        ends = {name: end for name in components if len(end := _ends(log, name))}
         total = sum(float(end["margin"].mean()) for end in ends.values())
         for name, end in ends.items():
             means, below = end.mean(), (end["chosen"] < 0) & (end["rejected"] < 0)
@@ -50,18 +50,17 @@ def _spread(name: str, values: pd.Series) -> dict[str, float]:
 
 
 def _ends(logs: pd.DataFrame, component: str) -> pd.DataFrame:
-    """`margin`, `chosen` and `rejected` of a component at the end of training, a row a seed."""
-    columns = {f"{part}_{component}": part for part in PARTS}
+    """A component's `margin`, `chosen` and `rejected` at the end of training, a row per seed."""
+    columns = {f"{quantity}_{component}": quantity for quantity in QUANTITIES}
     if missing := [name for name in columns if name not in logs.columns]:
         raise UserError(f"The training logs have no field '{missing[0]}'; train again.")
     logged = logs[["seed", "step", *columns]].dropna().rename(columns=columns).sort_values("step")
-    last = [part.tail(max(1, round(END * len(part)))) for _, part in logged.groupby("seed")]
-    kept = pd.concat(last) if last else logged
-    return kept.groupby("seed")[list(PARTS)].mean()
+    last = [log.tail(max(1, round(END * len(log)))) for _, log in logged.groupby("seed")]
+    ends = pd.concat(last) if last else logged
+    return ends.groupby("seed")[list(QUANTITIES)].mean()
 
 
 def write_credit_table(shown: Shown, runs: Path, output_csv: Path, methods: Collection[str] | None = None) -> None:
-    """Writes `credit_table` of these methods' logs below `runs` (None: all); `UserError` where there are none."""
-    files.write_text(
-        output_csv, credit_table(files.read_training(runs, methods), shown).to_csv(index=False, float_format="%.6g")
-    )
+    """Writes `credit_table` of these methods' logs below `runs` (None: all); raises `UserError` without logs."""
+    table = credit_table(files.read_training(runs, methods), shown)
+    files.write_text(output_csv, table.to_csv(index=False, float_format="%.6g"))

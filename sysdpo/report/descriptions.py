@@ -1,6 +1,6 @@
-"""What systems, methods and metrics are called and how they are shown: `results/descriptions.json`, read and asked.
+"""Names and display settings of systems, methods and metrics, from `results/descriptions.json`.
 
-The step `describe` writes it from what benchmarks declare and a configuration says. Nothing here knows a name.
+The step `describe` writes that file from the benchmarks' declarations and the configuration; no name is fixed here.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from sysdpo.method.method_words import REFERENCE, RIVAL, SUBJECT, Method
 
 @dataclass(frozen=True)
 class Shown(Description):
-    """One system: what its benchmark declares, with every metric that there may be, every component, its methods in
-    display order, and of the figures that the configuration names heading and caption.
+    """One system: its benchmark's description with all possible metrics, its methods in display order, and the heading
+    and caption of each configured figure.
     """
 
     name: str = ""
@@ -30,7 +30,7 @@ class Shown(Description):
     figures: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def metric(self, name: str) -> Metric:
-        """Raises `UserError` for one that is not described: the direction of a metric is never guessed."""
+        """The metric's description; raises `UserError` without one, since its direction must not be guessed."""
         if name not in self.metrics:
             raise UserError(
                 f"Metric '{name}' of '{self.name}' is not described, so it has no direction; described are "
@@ -39,16 +39,16 @@ class Shown(Description):
         return self.metrics[name]
 
     def method(self, name: str) -> Method:
-        """One that is not described, of another configuration's run say, is called by its name."""
+        """The method's description; one of another configuration, which has none here, is called by its name."""
         words = name.replace("_", " ")
         return self.methods.get(name, Method(words, phrase=words, short=words))
 
     def component(self, name: str) -> str:
-        """What a component is called within a sentence."""
+        """The component's name within a sentence."""
         return self.components.get(name, f"the {name.replace('_', ' ')}")
 
     def order_methods(self, names: Iterable[str]) -> list[str]:
-        """In display order, as the next two; names that are not described come after, sorted."""
+        """Sorts names in display order, undescribed ones last and sorted; likewise the next two."""
         return _ordered(names, self.methods)
 
     def order_metrics(self, names: Iterable[str]) -> list[str]:
@@ -58,23 +58,23 @@ class Shown(Description):
         return _ordered(names, self.components)
 
     def of_kind(self, kind: str, among: Iterable[str] | None = None) -> list[str]:
-        """The methods of a kind in display order, of all or of those `among` them."""
-        there = self.methods if among is None else set(among)
-        return [name for name, method in self.methods.items() if method.kind == kind and name in there]
+        """The methods of a kind in display order, of all or only those `among` these names."""
+        included = self.methods if among is None else set(among)
+        return [name for name, method in self.methods.items() if method.kind == kind and name in included]
 
     @cached_property
     def subjects(self) -> list[str]:
-        """The methods that tables and figures set off."""
+        """The methods that tables and figures highlight."""
         return self.of_kind(SUBJECT)
 
     @property
     def subject(self) -> str | None:
-        """The first of them."""
+        """The first of `subjects`."""
         return next(iter(self.subjects), None)
 
     @cached_property
     def reference(self) -> str | None:
-        """The system as it is."""
+        """The system before alignment."""
         return next(iter(self.of_kind(REFERENCE)), None)
 
     @cached_property
@@ -84,31 +84,32 @@ class Shown(Description):
 
     @cached_property
     def drifts(self) -> list[str]:
-        """The metrics that say how far a component is from its reference."""
+        """The metrics of components' drift from their reference."""
         return [name for name in self.metrics if name.startswith(DRIFT)]
 
     def among(self, metrics: Iterable[str]) -> Shown:
-        """With a headline and a table of those metrics alone that were measured, whatever is declared."""
-        there = self.order_metrics(metrics)
-        headline = [name for name in self.headline if name in there]
-        headline = headline or [name for name in there if self.metric(name).higher_is_better][:2] or there[:1]
-        table = [name for name in self.table if name in there]
-        return replace(self, headline=tuple(headline), table=tuple(table or dict.fromkeys([*headline, *there])))
+        """A copy whose headline and table have only metrics that were measured."""
+        measured = self.order_metrics(metrics)
+        headline = [name for name in self.headline if name in measured]
+        headline = headline or [name for name in measured if self.metric(name).higher_is_better][:2] or measured[:1]
+        table = [name for name in self.table if name in measured]
+        return replace(self, headline=tuple(headline), table=tuple(table or dict.fromkeys([*headline, *measured])))
 
     def best(self, rows: pd.DataFrame, metric: str, kind: str | None = None) -> str | None:
-        """The trained method, controls aside, with the best mean of `rows`, one a method, of a kind where one is given;
-        None without any.
+        """The trained method, of this kind if given, with the best mean in `rows` (one row per method), or None.
+
+        Controls do not count.
         """
         methods = {name: self.method(name) for name in rows["method"]}
-        kept = [name for name, each in methods.items() if each.is_candidate and kind in (None, each.kind)]
-        means = rows[rows["method"].isin(kept)].set_index("method")["mean"]
+        candidates = [name for name, method in methods.items() if method.is_candidate and kind in (None, method.kind)]
+        means = rows[rows["method"].isin(candidates)].set_index("method")["mean"]
         if means.empty:
             return None
         return str(means.idxmax() if self.metric(metric).higher_is_better else means.idxmin())
 
     @cached_property
     def words(self) -> dict[str, str]:
-        """What a caption's `{subject}`, `{rival}` and `{hidden}` stand for."""
+        """The values of `{subject}`, `{rival}` and `{hidden}` in captions."""
         first = self.method(self.subjects[0]) if self.subjects else Method("the last method")
         hidden = [method for method in self.methods.values() if method.kind == SUBJECT and method.opening]
         rival = self.method(self.rival).phrase if self.rival else "the others"
@@ -117,24 +118,24 @@ class Shown(Description):
 
 @dataclass(frozen=True)
 class Descriptions:
-    """All systems by name, and the studies in the order that they are shown in."""
+    """All systems by name, and the studies in display order."""
 
     systems: Mapping[str, Shown]
     studies: Sequence[str] = ()
 
     def metric(self, system: str, name: str) -> Metric:
-        """Raises `UserError` for one that is not described."""
+        """The metric of a system; raises `UserError` if it is not described."""
         return self.system(system).metric(name)
 
     def system(self, name: str) -> Shown:
-        """Raises `UserError` for one that is not described."""
+        """The system; raises `UserError` if it is not described."""
         if name not in self.systems:
             raise UserError(f"System '{name}' is not described; described are {', '.join(self.systems)}")
         return self.systems[name]
 
 
 def read_descriptions(path: Path) -> Descriptions:
-    """Raises `UserError` if the file is none that the step `describe` has written."""
+    """Raises `UserError` if the step `describe` has not written the file."""
     try:
         content = json.loads(path.read_text())
         systems = {name: _shown(name, described) for name, described in content["systems"].items()}
@@ -148,11 +149,11 @@ NAMED: dict[str, Any] = {"metrics": Metric, "methods": Method}
 
 
 def _shown(name: str, described: Mapping[str, Any]) -> Shown:
-    parts = {key: None if described[key] is None else kind(**described[key]) for key, kind in NESTED.items()}
-    parts |= {key: {each: kind(**words) for each, words in described[key].items()} for key, kind in NAMED.items()}
-    return Shown(name=name, **(dict(described) | parts))
+    fields = {key: None if described[key] is None else kind(**described[key]) for key, kind in NESTED.items()}
+    fields |= {key: {entry: kind(**words) for entry, words in described[key].items()} for key, kind in NAMED.items()}
+    return Shown(name=name, **(dict(described) | fields))
 
 
 def _ordered(names: Iterable[str], known: Iterable[str]) -> list[str]:
-    places = {name: place for place, name in enumerate(known)}
-    return sorted(set(names), key=lambda name: (places.get(name, len(places)), name))
+    ranks = {name: rank for rank, name in enumerate(known)}
+    return sorted(set(names), key=lambda name: (ranks.get(name, len(ranks)), name))

@@ -1,4 +1,4 @@
-"""An experiment: the same methods at every point of a grid of settings; its figure, over whatever the grid varied."""
+"""Experiments, the same methods at every point of a grid of settings, and their figures."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ SYMBOLS = {"beta": "β", "omega": "ω", "count": "candidates K"}
 
 
 class Experiment(NamedTuple):
-    """Its table (columns variant, system, method, one a setting, metric, mean, ci_low, ci_high), and where methods were
-    compared their differences (the same settings, metric, method, baseline, difference, ci_low, ci_high).
+    """An experiment's table (columns variant, system, method, one per setting, metric, mean, ci_low, ci_high), and if
+    methods were compared, their differences (the settings, metric, method, baseline, difference, ci_low, ci_high).
     """
 
     table: pd.DataFrame
@@ -41,13 +41,13 @@ class Experiment(NamedTuple):
 
     @property
     def varied(self) -> list[str]:
-        """The settings that take more than one value, in the order of the table's columns."""
+        """The settings with more than one value, in the order of the columns."""
         settings = [name for name in self.table.columns if name not in NOT_SETTINGS]
         return [name for name in settings if self.table[name].nunique(dropna=True) > 1]
 
 
 def read_experiment(path: Path) -> Experiment:
-    """An experiment's csv and, where it lies beside it, `{stem}_comparisons.csv`."""
+    """Reads an experiment's csv and, if it exists, `{stem}_comparisons.csv` beside it."""
     table = read_table(path, ("variant", "system", "method", "metric", "mean", "ci_low", "ci_high"))
     beside = path.with_name(f"{path.stem}_comparisons.csv")
     columns = ("metric", "method", "baseline", "difference", "ci_low", "ci_high")
@@ -62,10 +62,10 @@ def write_experiment_figure(name: str, experiment_csv: Path, descriptions: Descr
 
 
 def experiment_figure(experiment: Experiment, shown: Shown) -> Figure:
-    """Lines over the setting with most values, a row of panels for each value of the others; a ranking where these are
-    many. With one method the lines of a panel are the values of the second setting.
+    """Lines over the setting with the most values, with a row of panels for each value of the others, or a ranking if
+    there are too many. With one method, each line is a value of the second setting.
 
-    Raises UserError when no setting varies.
+    Raises UserError if no setting varies.
     """
     table, varied = experiment.table, experiment.varied
     if not varied:
@@ -103,8 +103,8 @@ def _lines(experiment: Experiment, across: str, others: list[str], facets: Seque
                 else:
                     _frontier(axes, here, across, drifts, shown)
             if point:
-                said = [f"{setting_name(name)}: {_said(value)}" for name, value in point.items()]
-                grid[row, 0].set_ylabel("\n".join(fill(line, 26) for line in said), fontweight="bold")
+                lines = [f"{setting_name(name)}: {_format(value)}" for name, value in point.items()]
+                grid[row, 0].set_ylabel("\n".join(fill(line, 26) for line in lines), fontweight="bold")
         for axes in grid[:-1].flat:
             axes.set_xlabel("")
         for axes in grid[1:].flat:
@@ -116,13 +116,13 @@ def _lines(experiment: Experiment, across: str, others: list[str], facets: Seque
 
 
 def _series(table: pd.DataFrame, across: str, other: str, shown: Shown) -> Figure:
-    """A panel a headline metric, a line a value of the setting `other`."""
-    styles = {value: series_style(place, size=6) for place, value in enumerate(table[other].unique())}
+    """One panel per headline metric, one line per value of the setting `other`."""
+    styles = {value: series_style(index, size=6) for index, value in enumerate(table[other].unique())}
     with styled():
         figure = Figure(figsize=(4.2 * len(shown.headline) + 0.3, 3.5), layout="constrained")
         for axes, name in zip(figure.subplots(1, len(shown.headline), squeeze=False)[0], shown.headline, strict=True):
             _over(axes, table[table["metric"] == name], across, other, styles, shown.metric(name))
-        legend_of(figure, {_said(value): style for value, style in styles.items()})
+        legend_of(figure, {_format(value): style for value, style in styles.items()})
     return figure
 
 
@@ -130,12 +130,12 @@ def _at(table: pd.DataFrame, point: Mapping[str, Any]) -> pd.DataFrame:
     return table[(table[list(point)] == pd.Series(point, dtype=object)).all(axis=1)]
 
 
-def _places(axes: Axes, values: pd.Series, across: str) -> np.ndarray:
-    """Where a setting's values lie on the x axis: numbers far apart on a log axis, words at equal steps."""
+def _x_positions(axes: Axes, values: pd.Series, across: str) -> np.ndarray:
+    """A setting's values as x coordinates: numbers on a log axis if they span a factor of 4, names evenly spaced."""
     axes.set_xlabel(setting_name(across))
     if not is_numeric_dtype(values):
         names = sorted(values.unique())
-        axes.set_xticks(range(len(names)), [fill(_said(name), 16) for name in names])
+        axes.set_xticks(range(len(names)), [fill(_format(name), 16) for name in names])
         return values.map(names.index).to_numpy(dtype=float)
     if values.min() > 0 and values.max() / values.min() >= 4:
         axes.set_xscale("log")
@@ -145,29 +145,30 @@ def _places(axes: Axes, values: pd.Series, across: str) -> np.ndarray:
     return values.to_numpy(dtype=float)
 
 
-def _over(axes: Axes, table: pd.DataFrame, across: str, told: str, styles: dict[Any, Any], metric: Metric) -> None:
-    """A line for each value of the column `told` that has a style."""
+def _over(axes: Axes, table: pd.DataFrame, across: str, column: str, styles: dict[Any, Any], metric: Metric) -> None:
+    """Draws a line for each value of `column` that has a style."""
     for value, style in styles.items():
-        rows = table[table[told] == value].sort_values(across)
+        rows = table[table[column] == value].sort_values(across)
         if len(rows):
-            x, (mean, low, high) = _places(axes, rows[across], across), _scaled(rows, "mean", metric)
+            x, (mean, low, high) = _x_positions(axes, rows[across], across), _scaled(rows, "mean", metric)
             axes.errorbar(x, mean, yerr=[mean - low, high - mean], elinewidth=1, capsize=2, **style)
     axes.set_title(metric.heading)
 
 
 def _difference(axes: Axes, differences: pd.DataFrame, across: str, shown: Shown) -> None:
-    """One method minus its baseline; minus several, each in its own look and a little beside the others."""
+    """Draws a method minus its baseline, or minus several, in each one's style and slightly apart."""
     metric = shown.metric(shown.headline[0])
     differences = differences[differences["metric"] == shown.headline[0]]
     baselines = shown.order_methods(differences["baseline"])
     axes.axhline(0, color=SOFT, linewidth=1)
-    for place, baseline in enumerate(baselines):
+    for index, baseline in enumerate(baselines):
         rows = differences[differences["baseline"] == baseline].sort_values(across)
-        x, (mean, low, high) = _places(axes, rows[across], across), _scaled(rows, "difference", metric)
-        beside = place - (len(baselines) - 1) / 2
-        x = x * 1.06**beside if axes.get_xscale() == "log" else x + 0.02 * beside * (np.ptp(x) or 1)
-        own = len(baselines) > 1
-        style: dict[str, Any] = line_style(shown, baseline, size=6) if own else {"color": INK, "marker": "o"}
+        x, (mean, low, high) = _x_positions(axes, rows[across], across), _scaled(rows, "difference", metric)
+        shift = index - (len(baselines) - 1) / 2
+        x = x * 1.06**shift if axes.get_xscale() == "log" else x + 0.02 * shift * (np.ptp(x) or 1)
+        style: dict[str, Any] = {"color": INK, "marker": "o"}
+        if len(baselines) > 1:
+            style = line_style(shown, baseline, size=6)
         axes.errorbar(x, mean, yerr=[mean - low, high - mean], capsize=3, elinewidth=1.3, **style | {"linestyle": ""})
     if baselines:
         rival = "each" if len(baselines) > 1 else shown.method(baselines[0]).short.lower()
@@ -186,27 +187,25 @@ def _frontier(axes: Axes, table: pd.DataFrame, across: str, drifts: list[str], s
 
 
 def _ranking(table: pd.DataFrame, varied: list[str], shown: Shown) -> Figure:
-    """A panel a method, a row a grid point in the grid's order, the best one filled and named in bold."""
+    """One panel per method, one row per grid point in the grid's order, the best one filled and in bold."""
     metric = shown.metric(shown.headline[0])
     rows_of = table[table["metric"] == shown.headline[0]]
     methods = shown.order_methods(rows_of["method"])
     height = 0.24 * int(rows_of.groupby("method").size().max()) + 0.8
     with styled():
-        figure, places, last = panels(len(methods), 4.6, height, more=0.2, sharex=True)
-        for axes, method in zip(places, methods, strict=True):
+        figure, grid, last = panels(len(methods), 4.6, height, more=0.2, sharex=True)
+        for axes, method in zip(grid, methods, strict=True):
             rows = rows_of[rows_of["method"] == method]
             mean, low, high = _scaled(rows, "mean", metric)
             best = int(np.argmax(mean) if metric.higher_is_better else np.argmin(mean))
             style: dict[str, Any] = line_style(shown, method, size=7)
             style |= {"linestyle": "", "markeredgecolor": style["color"]}
-            for place in range(len(rows)):
-                face = style["color"] if place == best else "white"
-                spread = [[mean[place] - low[place]], [high[place] - mean[place]]]
-                axes.errorbar(mean[place], place, xerr=spread, elinewidth=1, **style, markerfacecolor=face)
-            settings = [row[varied].dropna().items() for _, row in rows.iterrows()]
-            points = [
-                ", ".join(f"{setting_name(str(name))} {_said(value)}" for name, value in each) for each in settings
-            ]
+            for y in range(len(rows)):
+                face = style["color"] if y == best else "white"
+                spread = [[mean[y] - low[y]], [high[y] - mean[y]]]
+                axes.errorbar(mean[y], y, xerr=spread, elinewidth=1, **style, markerfacecolor=face)
+            settings = [row[varied].dropna() for _, row in rows.iterrows()]
+            points = [", ".join(f"{setting_name(str(k))} {_format(v)}" for k, v in row.items()) for row in settings]
             axes.set_yticks(range(len(rows)), points, fontsize=8)
             axes.get_yticklabels()[best].set_fontweight("bold")
             axes.invert_yaxis()
@@ -221,9 +220,9 @@ def _scaled(rows: pd.DataFrame, middle: str, metric: Metric) -> tuple[np.ndarray
 
 
 def setting_name(setting: str) -> str:
-    """What a setting is called on an axis or in a sentence."""
+    """A setting's name on an axis or in a sentence."""
     return SYMBOLS.get(setting, setting.replace("_", " ").replace(".", " "))
 
 
-def _said(value: Any) -> str:
+def _format(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float | int | np.number) else str(value).replace("_", " ")

@@ -1,4 +1,4 @@
-"""Reading what a run left, and writing what a reader sees, whole or not at all."""
+"""Reading the files of a run, and writing reports atomically."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from sysdpo.report.statistics import COMPARISON_COLUMNS, METRIC_COLUMNS
 
 SAMPLES, VALUES = "samples.parquet", "metrics.parquet"
 KEYS = {SAMPLES: ("prompt_id", "sample"), VALUES: ("prompt_id", "sample", "metric")}
-"""An evaluation's tables, and what tells their rows apart."""
+"""An evaluation's tables, and the key columns of each."""
 LOG = "training.jsonl"
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text, whole or not at all."""
+    """Writes UTF-8 text atomically."""
     with whole(path) as partial:
         partial.write_bytes(text.encode())
 
 
 def read_metrics(path: Path, system: str | None = None) -> pd.DataFrame:
-    """`metrics.csv`, or its rows about one system; raises `UserError` if it is none, or has none of those."""
+    """`metrics.csv`, or only one system's rows; raises `UserError` if it is invalid or has no such rows."""
     return _read(path, METRIC_COLUMNS, check_metrics, system)
 
 
 def read_comparisons(path: Path, system: str | None = None) -> pd.DataFrame:
-    """`comparisons.csv`, or its rows about one system; raises `UserError` if it is none, or has none of those."""
+    """`comparisons.csv`, or only one system's rows; raises `UserError` if it is invalid or has no such rows."""
     return _read(path, COMPARISON_COLUMNS, check_comparisons, system)
 
 
@@ -41,13 +41,13 @@ def _read(path: Path, columns: Sequence[str], check: Callable[..., None], system
     check(table, f"'{path}'")
     rows = table if system is None else table[table["system"] == system]
     if rows.empty:
-        there = ", ".join(sorted(set(table["system"])))
-        raise UserError(f"{path} has no rows for system '{system}'; it has {there}.")
+        systems = ", ".join(sorted(set(table["system"])))
+        raise UserError(f"{path} has no rows for system '{system}'; it has {systems}.")
     return rows.reset_index(drop=True)
 
 
 def read_prompts(runs: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """`runs/prompts.parquet` with these columns; raises `UserError` if it is none."""
+    """`runs/prompts.parquet`, which needs these columns; raises `UserError` if it is invalid."""
     path = runs / "prompts.parquet"
     table = read_table(path, columns)
     check_rows(table, f"'{path}'", keys=("prompt_id",))
@@ -90,8 +90,8 @@ def read_samples(
 ) -> pd.DataFrame:
     """`samples.parquet` of all seeds and methods, with each prompt's `content`.
 
-    levels: columns that are turned to 1 minus their value where the prompts' column `direction` is below 0, so that
-    what was asked for is always a rise.
+    levels: columns that are replaced by 1 minus their value where the prompts' column `direction` is negative, so that
+    every prompt asks for a rise.
     """
     samples = read_evaluations(runs, SAMPLES, methods, (*columns, *levels), seeds=seeds)
     prompts = read_prompts(runs, ("prompt_id",))
@@ -104,13 +104,13 @@ def read_samples(
 
 
 def read_training(runs: Path, methods: Collection[str] | None = None) -> pd.DataFrame:
-    """All logs below `runs`, of these methods or all, with `seed` and `method`; `step` counts on across rounds."""
+    """All logs below `runs`, of these methods or all, with `seed` and `method`; `step` continues across rounds."""
     paths = sorted(runs.glob(f"[0-9]*/*/training/{LOG}"))
-    named = [(path, int(path.parents[2].name), path.parents[1].name) for path in paths]
-    kept = [each for each in named if methods is None or each[2] in methods]
-    if not kept:
+    logs = [(path, int(path.parents[2].name), path.parents[1].name) for path in paths]
+    selected = [log for log in logs if methods is None or log[2] in methods]
+    if not selected:
         raise UserError(f"'{runs}' holds no {{seed}}/{{method}}/training/{LOG}; train a method first.")
-    tables = [_continued(_read_lines(path)).assign(seed=seed, method=method) for path, seed, method in kept]
+    tables = [_continued(_read_lines(path)).assign(seed=seed, method=method) for path, seed, method in selected]
     return pd.concat(tables, ignore_index=True)
 
 
@@ -127,16 +127,16 @@ def _read_lines(path: Path) -> pd.DataFrame:
 
 
 def _continued(table: pd.DataFrame) -> pd.DataFrame:
-    """A log may start a round's steps at 0 again; a curve over rounds needs one axis."""
+    """The log with steps that continue across rounds, even if it restarts them at 0 in every round."""
     starts_again = table["step"].diff() < 0
     last_before = table["step"].shift().where(starts_again, 0).fillna(0)
     return table.assign(step=table["step"] + last_before.cumsum())
 
 
 def read_quality(runs: Path) -> dict[int, dict[str, Any]]:
-    """`foundation/quality.json` of every seed that has one."""
+    """The content of `foundation/quality.json`, by seed, for the seeds that have one."""
     paths = {seed: runs / str(seed) / "foundation" / "quality.json" for seed in seeds_of(runs)}
-    found = {seed: json.loads(path.read_text()) for seed, path in paths.items() if path.is_file()}
-    if not found:
+    qualities = {seed: json.loads(path.read_text()) for seed, path in paths.items() if path.is_file()}
+    if not qualities:
         raise UserError(f"No seed has a file foundation/quality.json below {runs}; inspect the foundation first.")
-    return found
+    return qualities

@@ -1,15 +1,15 @@
 """95 % intervals of means over seeds and contents, crossed: every seed answers the same prompts.
 
-A seed is a whole run, with models and preference data of its own; a content is a prompt, or several prompts about the
-same thing. Both are taken as draws from many, so an interval speaks of new seeds and of new contents. With the value
+A seed is a whole run, with its own models and preference data; a content is a prompt, or several prompts about the same
+thing. Both are treated as random draws, so an interval generalises to new seeds and to new contents. With the value
 `y_sc = μ + a_s + b_c + e_sc` the mean of S seeds and C contents has the variance `(C σ_a² + S σ_b² + σ_e²)/(SC)`. Its
 estimate is that of a two-way analysis of variance with random effects, `(MS_seed + MS_content − MS_residual)/(SC)`
-(Searle, Casella and McCulloch 1992, chapter 4), but never less than what the seeds' own means say, nor than a tenth
-of what is left over. Its degrees of freedom are Satterthwaite's (1946), but never fewer than S − 1. Both floors are our
-choice; `docs/statistics.md` has what the intervals cover in simulation.
+(Searle, Casella and McCulloch 1992, chapter 4), but never less than the variance between the seeds' means alone, nor
+than a tenth of the residual's. Its degrees of freedom are Satterthwaite's (1946), but never fewer than S − 1. Both
+floors are our choice; `docs/statistics.md` has the intervals' coverage in simulation.
 
-Every function takes values of prompts, `[..., S, P]`, and the number of each prompt's content, `[P]`, counted from 0.
-All work over the leading axes. Prompts weigh the same, and so do seeds.
+Every function takes values of prompts, `[..., S, P]`, and the index of each prompt's content, `[P]`, from 0 on, and
+works over the leading axes. All prompts have equal weights, and so do all seeds.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 CONFIDENCE = 0.95
-# Of an event, among all values: it keeps a variance from being next to nothing where hardly any value differs from the
-# others, and is little enough to leave all other variances as they are. Chosen by simulation.
+# A fraction of an event, added to all values: it keeps a variance from nearly vanishing where hardly any value differs,
+# and is too small to matter elsewhere. Chosen by simulation.
 PSEUDO_EVENT = 0.05
-# Of the residual's part of a variance: seeds whose means agree by chance, to the last digit where values are 0 or 1, do
-# not make a mean certain. Chosen by simulation: coverage is notably higher for it with three seeds or fewer only.
+# The least share of the residual's variance: seeds whose means agree by chance, for values of 0 or 1 even to the last
+# digit, do not make a mean certain. Chosen by simulation: it raises coverage notably with up to three seeds.
 LEAST_OF_RESIDUAL = 0.1
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(32)
 
@@ -52,7 +52,7 @@ class Spread(NamedTuple):
 
 
 def by_content(values: Values, contents: Contents) -> Values:
-    """What each content adds to each seed's mean, `u_sc = Σ_{p in c} y_sp / P`: `[..., S, C]`."""
+    """Each content's contribution to each seed's mean, `u_sc = Σ_{p in c} y_sp / P`: `[..., S, C]`."""
     if _number(contents) == len(contents):
         return values[..., np.argsort(contents)] / len(contents)
     members = np.zeros((len(contents), _number(contents)))
@@ -61,13 +61,13 @@ def by_content(values: Values, contents: Contents) -> Values:
 
 
 def crossed_spread(values: Values, contents: Contents) -> Spread:
-    """The mean over all seeds and prompts, and how sure it is.
+    """The mean over all seeds and prompts, and its variance.
 
-    A content weighs as many prompts as it has, `w_c = n_c/P`. The variance between contents is `Σ_c ū_c² / (1 − Σ w²)`,
-    with `ū_c` what a content adds to the mean beyond its weight, and its degrees of freedom are `(Σ w²)²/Σ w⁴ − 1`,
-    Satterthwaite's for summands whose variances are as their squared weights; with equal weights both are the
-    textbook's. With one seed the variance is that between contents, with one content that between seeds: the one-sample
-    t. Raises ValueError where there is but one of each.
+    A content is weighted by its number of prompts, `w_c = n_c/P`. The variance between contents is
+    `Σ_c ū_c² / (1 − Σ w²)`, with `ū_c` the content's contribution to the mean beyond its weight, and its degrees of
+    freedom are `(Σ w²)²/Σ w⁴ − 1`, Satterthwaite's for summands with variances proportional to their squared weights;
+    equal weights give the textbook's formulas. With one seed the variance is that between contents, with one content
+    that between seeds: the one-sample t. Raises ValueError if there is only one of each.
     """
     seeds, number = values.shape[-2], _number(contents)
     if seeds * number < 2:
@@ -75,36 +75,36 @@ def crossed_spread(values: Values, contents: Contents) -> Spread:
     mean = values.mean(axis=(-2, -1))
     weights = _weights(contents)
     squares = (weights**2).sum()
-    # Centred before they are added up: what is constant has no variance, not even a rounding error's.
+    # Centred first, so that constant values have exactly no variance.
     cells = by_content(values - mean[..., None, None], contents)
     of_seed, of_content = cells.sum(axis=-1), cells.mean(axis=-2)
     by_seed = (of_seed**2).sum(axis=-1) / (max(seeds - 1, 1) * seeds)
     if number == 1:
         return Spread(mean, by_seed, np.full_like(mean, seeds - 1))
     between = (of_content**2).sum(axis=-1) / (1 - squares)
-    free = max(squares**2 / (weights**4).sum() - 1, 1.0)
+    content_df = max(squares**2 / (weights**4).sum() - 1, 1.0)
     if seeds == 1:
-        return Spread(mean, between, np.full_like(mean, free))
-    rest = cells - weights * of_seed[..., None] - of_content[..., None, :]
-    residual = (rest**2).sum(axis=(-2, -1)) / ((seeds - 1) * seeds * (1 - squares))
+        return Spread(mean, between, np.full_like(mean, content_df))
+    residuals = cells - weights * of_seed[..., None] - of_content[..., None, :]
+    residual = (residuals**2).sum(axis=(-2, -1)) / ((seeds - 1) * seeds * (1 - squares))
     variance = np.maximum(by_seed + between - residual, np.maximum(by_seed, LEAST_OF_RESIDUAL * residual))
-    uncertain = by_seed**2 / (seeds - 1) + between**2 / free + residual**2 / (free * (seeds - 1))
-    freedom = np.divide(variance**2, uncertain, out=np.zeros_like(mean), where=uncertain > 0)
+    uncertainty = by_seed**2 / (seeds - 1) + between**2 / content_df + residual**2 / (content_df * (seeds - 1))
+    freedom = np.divide(variance**2, uncertainty, out=np.zeros_like(mean), where=uncertainty > 0)
     return Spread(mean, variance, np.maximum(freedom, seeds - 1))
 
 
 def mean_interval(values: Values, contents: Contents) -> Interval:
-    """The mean of any values, or of paired differences of such: mean ± t √variance."""
+    """The interval for a mean of any values, or of their paired differences: mean ± t √variance."""
     mean, variance, freedom = crossed_spread(values, contents)
     half = t_quantile(freedom) * np.sqrt(variance)
     return Interval(mean, mean - half, mean + half)
 
 
 def proportion_interval(values: Values, contents: Contents) -> Interval:
-    """The mean of values between 0 and 1: Wilson's interval, which stays between the two and is never a point.
+    """Wilson's interval for a mean of values between 0 and 1; it stays between the two and is never a point.
 
-    Its number of observations is what a simple random sample would have needed for the same variance, as in surveys of
-    clusters (Dean and Pagano 2015), and C where no value differs; its quantile is that of t.
+    Its number of observations is that of a simple random sample with the same variance, as in cluster surveys (Dean and
+    Pagano 2015), and C if all values are equal; its quantile is that of t.
     """
     mean, variance, freedom = crossed_spread(values, contents)
     pseudo, number = _pseudo(values, contents)
@@ -116,10 +116,10 @@ def proportion_interval(values: Values, contents: Contents) -> Interval:
 
 
 def proportion_difference_interval(values: Values, contents: Contents) -> Interval:
-    """The mean of paired differences of values between 0 and 1: mean ± t √variance within −1 and 1, never a point.
+    """The interval for a mean of paired differences of values between 0 and 1: mean ± t √variance, within −1 and 1.
 
-    Where no pair differs from another, the variance is that of one pair won and one lost more, among C + 2 (Bonett and
-    Price 2012): whether the seeds are all alike cannot be seen.
+    It is never a point: if all differences are equal, the variance is that after adding one pair won and one lost, of
+    C + 2 (Bonett and Price 2012), since it is then unknown whether seeds differ.
     """
     mean, variance, freedom = crossed_spread(values, contents)
     pseudo, number = _pseudo(values, contents)
@@ -136,30 +136,30 @@ INTERVALS: dict[str, Callable[[Values, Contents], Interval]] = {
 
 
 def t_quantile(freedom: ArrayLike, confidence: float = CONFIDENCE) -> Values:
-    """How many standard errors to each side hold `confidence` of Student's t; `freedom`, at least 1, need not be whole.
+    """The two-sided quantile of Student's t at `confidence`, for real `freedom` of at least 1.
 
-    Newton's method on the integral `P(|T| < t) = 2 c ∫_0^θ cos^{ν−1}, tan θ = t/√ν`, by Gauss-Legendre, from the first
-    terms of its expansion around the normal quantile (Abramowitz and Stegun, 26.7.5), which lie below. Right to nine
-    digits; ours, since no library that all environments have knows it.
+    Newton's method on the integral `P(|T| < t) = 2 c ∫_0^θ cos^{ν−1}, tan θ = t/√ν`, by Gauss-Legendre, started below
+    the solution from the first terms of its expansion around the normal quantile (Abramowitz and Stegun, 26.7.5).
+    Correct to nine digits; implemented here because no library in all environments has it.
     """
-    given = np.asarray(freedom, dtype=np.float64)
-    ν = given.reshape(-1)
+    freedoms = np.asarray(freedom, dtype=np.float64)
+    ν = freedoms.reshape(-1)
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     t = z + (z**3 + z) / (4 * ν) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * ν**2)
-    lgamma = np.array([math.lgamma((each + 1) / 2) - math.lgamma(each / 2) for each in ν.tolist()])
+    lgamma = np.array([math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2) for degrees in ν.tolist()])
     constant = np.exp(lgamma) / math.sqrt(math.pi)
     for _ in range(8):
         θ = np.arctan(t / np.sqrt(ν))
         heights = np.exp((ν[:, None] - 1) * np.log(np.cos(θ[:, None] * (NODES + 1) / 2)))
-        # Not a matrix product: its order of additions would depend on how many are asked for.
-        held = constant * θ * (heights * WEIGHTS).sum(axis=1)
+        # Not a matrix product, in which the order of additions depends on the number of values.
+        probability = constant * θ * (heights * WEIGHTS).sum(axis=1)
         density = constant / np.sqrt(ν) * np.cos(θ) ** (ν + 1)
-        t = t + (confidence - held) / (2 * density)
-    return t.reshape(given.shape)
+        t = t + (confidence - probability) / (2 * density)
+    return t.reshape(freedoms.shape)
 
 
 def _pseudo(values: Values, contents: Contents) -> tuple[float, float]:
-    """The share of all values that `PSEUDO_EVENT` is, and how many contents of equal weight tell as much as these."""
+    """`PSEUDO_EVENT` as a share of all values, and the effective number of contents."""
     seeds, prompts = values.shape[-2:]
     return PSEUDO_EVENT / (seeds * prompts), float(1 / (_weights(contents) ** 2).sum())
 

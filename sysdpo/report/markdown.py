@@ -1,12 +1,12 @@
-"""Tables in GitHub's markdown: pandas would need another library for them."""
+"""Tables in GitHub's markdown, for which pandas would need another library."""
 
 from collections.abc import Sequence
 
 
 def table_lines(headings: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = False) -> list[str]:
-    """A line each for the headings, the rule below them and every row; cells are markdown already.
+    """The lines of a table: headings, rule and rows, with cells in markdown.
 
-    numbers: all columns but the first are set to the right, and an empty cell is a dash.
+    numbers: all columns but the first are right-aligned, and empty cells become dashes.
     """
     rule = "---:" if numbers else "---"
     lines = [list(headings), ["---", *[rule] * (len(headings) - 1)]]
@@ -15,5 +15,5 @@ def table_lines(headings: Sequence[str], rows: Sequence[Sequence[str]], *, numbe
 
 
 def plain(text: str, special: str = "|\\`*[]<") -> str:
-    """Text that markdown takes for a part of its cell and for no markup."""
-    return " ".join("".join(f"\\{each}" if each in special else each for each in text).split())
+    """Text on one line with markdown's special characters escaped."""
+    return " ".join("".join(f"\\{character}" if character in special else character for character in text).split())

@@ -1,4 +1,4 @@
-"""`results/report.html`: one self-contained page, made from the files below `results` and nothing else."""
+"""`results/report.html`: one self-contained page, from the files below `results` alone."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from sysdpo.base.files import read_table
 from sysdpo.method.description import Pictures, Quality, Texts
 from sysdpo.report import files, samples, sentences
 from sysdpo.report.claim_file import VERDICTS
-from sysdpo.report.claims import BESIDES, Held, read_claim_table
+from sysdpo.report.claims import BESIDES, ClaimResult, read_claim_table
 from sysdpo.report.descriptions import Descriptions, Shown
 from sysdpo.report.experiments import CAPTION, DIFFERENCES, read_experiment, setting_name
 from sysdpo.report.run import Run
 from sysdpo.report.study import STUDIES
 from sysdpo.report.tables import Table, build_table
 
-PIXELS_PER_INCH = 110  # figures set 9.5-point text; this shows it at the size of the page's captions
-MOST_ROWS = 300  # a longer table of a study would outweigh the page
+PIXELS_PER_INCH = 110  # shows the figures' 9.5-point text at the size of the page's captions
+MOST_ROWS = 300  # longer tables of studies would make the page too large
 
 
 class Picture(NamedTuple):
@@ -38,22 +38,22 @@ class Picture(NamedTuple):
 
 
 def write_report(results: Path, descriptions: Descriptions, output: Path, *, with_claims: bool = True) -> None:
-    """Writes the page from what a run leaves in its folder `results`: `metrics.csv` and `comparisons.csv` are required,
-    of a system's other parts the page says what is missing. Raises `UserError` where a file is none of its kind.
+    """Writes the page from a run's folder `results`, which needs `metrics.csv` and `comparisons.csv`; the page lists
+    other files that are missing. Raises `UserError` if a file is invalid.
 
-    with_claims: whether the `claims.csv` that are there are this run's, and no earlier one's.
+    with_claims: whether existing `claims.csv` are from this run, not from an earlier one.
     """
     metrics, comparisons = (read(results / f"{name}.csv") for name, read in TABLES.items())
     paths = (results / "claims.csv", results / "ablations" / "claims.csv")
-    claims, asides = (read_claim_table(path) if with_claims and path.is_file() else [] for path in paths)
+    claims, ablation_claims = (read_claim_table(path) if with_claims and path.is_file() else [] for path in paths)
     systems = []
     for name in sorted(metrics["system"].unique()):
         mine, theirs = (_of(name, table) for table in (metrics, comparisons))
         shown = descriptions.system(name).among(mine["metric"])
-        systems.append(_system_page(results, Run(shown, mine, theirs, results / "runs" / name), asides))
+        systems.append(_system_page(results, Run(shown, mine, theirs, results / "runs" / name), ablation_claims))
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    given: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
-    environment = jinja2.Environment(loader=loader, autoescape=True, **given)
+    options: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
+    environment = jinja2.Environment(loader=loader, autoescape=True, **options)
     environment.globals |= {"data_uri": data_uri, "plain": plain_table, "samples": samples, "verdicts": VERDICTS}
     page = environment.get_template("template.html.j2").render(
         systems=systems,
@@ -75,35 +75,35 @@ def _of(system: str, table: pd.DataFrame) -> pd.DataFrame:
     return table[table["system"] == system].reset_index(drop=True)
 
 
-def _system_page(results: Path, run: Run, asides: Sequence[Held]) -> dict[str, Any]:
-    """Everything that the template shows of one system; `missing`: a sentence for each thing that should be there."""
+def _system_page(results: Path, run: Run, ablation_claims: Sequence[ClaimResult]) -> dict[str, Any]:
+    """The template's variables for one system; `missing`: a sentence for each missing file."""
     shown, name, missing = run.shown, run.shown.name, list[str]()
-    parts: dict[str, Any] = {"exhibits": [], "transcripts": [], "quality": None, "credit": None, "pictures": {}}
-    of_runs = [part for part in (shown.pictures, shown.texts, shown.quality) if part is not None]
-    if of_runs and not (run.folder.is_dir() and any(path.name.isdigit() for path in run.folder.iterdir())):
+    page: dict[str, Any] = {"exhibits": [], "transcripts": [], "quality": None, "credit": None, "pictures": {}}
+    contents = [content for content in (shown.pictures, shown.texts, shown.quality) if content is not None]
+    if contents and not (run.folder.is_dir() and any(path.name.isdigit() for path in run.folder.iterdir())):
         missing.append(f"What the methods made cannot be shown: {run.folder.relative_to(results)} was not kept.")
-        of_runs = []
-    for part in of_runs:
-        match part:
+        contents = []
+    for content in contents:
+        match content:
             case Pictures():
-                parts["exhibits"] = samples.pick_pictures(shown, part, run.folder, run.methods)
+                page["exhibits"] = samples.pick_pictures(shown, content, run.folder, run.methods)
             case Texts():
-                parts["transcripts"] = samples.pick_texts(shown, part, run.folder, run.methods)
+                page["transcripts"] = samples.pick_texts(shown, content, run.folder, run.methods)
             case Quality():
-                parts["quality"] = _quality(part, run)
+                page["quality"] = _quality(content, run)
     for figure, words in shown.figures.items():
         title, caption = (text.format(**shown.words) for text in words)
         picture = _picture(results / "figures" / f"{name}_{figure}", title, caption)
         if picture is None:
             missing.append(f"The figure “{title}” cannot be shown: figures/{name}_{figure}.svg is not there.")
-        elif figure != "gallery" or not parts["exhibits"]:  # it shows the same pictures, smaller
-            parts["pictures"][figure] = picture
+        elif figure != "gallery" or not page["exhibits"]:  # the gallery shows the exhibits' pictures, smaller
+            page["pictures"][figure] = picture
     credit = results / "tables" / f"{name}_credit.csv"
     if credit.is_file():
-        parts["credit"] = read_table(credit, ("method", "component", "margin"))
+        page["credit"] = read_table(credit, ("method", "component", "margin"))
     else:
         missing.append(f"Who earns the preference cannot be shown in numbers: tables/{credit.name} is not there.")
-    return parts | {
+    return page | {
         "shown": shown,
         "numbers": sentences.key_numbers(run),
         "result": sentences.main_result(run),
@@ -111,14 +111,14 @@ def _system_page(results: Path, run: Run, asides: Sequence[Held]) -> dict[str, A
         "checks": sentences.checks(run),
         "table": build_table(shown, run.metrics, run.comparisons),
         "ablations": _ablations(results / "ablations", shown),
-        "asides": [claim for claim in asides if claim.system == name],
+        "asides": [claim for claim in ablation_claims if claim.system == name],
         "methods": [method for method in run.methods if shown.method(method).meaning],
         "missing": missing,
     }
 
 
 def _ablations(folder: Path, shown: Shown) -> Table | None:
-    """The table of the rows that answer a side question, where they have been run."""
+    """The table of a system's ablations, if they have been run."""
     if not (folder / "metrics.csv").is_file():
         return None
     metrics, comparisons = (_of(shown.name, read(folder / f"{name}.csv")) for name, read in TABLES.items())
@@ -126,11 +126,9 @@ def _ablations(folder: Path, shown: Shown) -> Table | None:
 
 
 def _quality(quality: Quality, run: Run) -> pd.DataFrame:
-    measured = files.read_quality(run.folder).values()
-    columns = {
-        title: pd.DataFrame([each.get(key, {}) for each in measured]).mean() for title, key in quality.columns.items()
-    }
-    return pd.DataFrame(columns).rename_axis(quality.rows).reset_index()
+    seeds, columns = files.read_quality(run.folder).values(), quality.columns.items()
+    means = {title: pd.DataFrame([measured.get(key, {}) for measured in seeds]).mean() for title, key in columns}
+    return pd.DataFrame(means).rename_axis(quality.rows).reset_index()
 
 
 def _picture(stem: Path, title: str, caption: str) -> Picture | None:
@@ -145,18 +143,18 @@ def _picture(stem: Path, title: str, caption: str) -> Picture | None:
 
 
 def data_uri(content: bytes, media: str) -> str:
-    """The content itself as a source for `<img>`, so that the page needs no other file."""
+    """The content as a data URI, so that the page needs no other file."""
     return f"data:{media};base64,{base64.b64encode(content).decode()}"
 
 
 def plain_table(table: pd.DataFrame) -> str:
-    """A table as it is, floats to four significant digits, a dash where there is no number."""
-    with pd.option_context("display.max_colwidth", None):  # or long texts would be cut
+    """A table in HTML, with floats to four significant digits and dashes for missing values."""
+    with pd.option_context("display.max_colwidth", None):  # or long texts are cut
         return table.to_html(index=False, classes="raw", border=0, na_rep="–", float_format="{:.4g}".format)
 
 
 def _studies(results: Path, order: Sequence[str]) -> list[dict[str, Any]]:
-    """Those of the configuration in its order, then others whose tables are there."""
+    """The configuration's studies in its order, then others with a table."""
     paths = {path.stem: path for path in sorted((results / "studies").glob("*.csv"))}
     pages = []
     for name in [*(name for name in order if name in paths), *(name for name in paths if name not in order)]:

@@ -1,9 +1,9 @@
-"""Pages that repeat what a run's tables say, in blocks that are written anew from them.
+"""Blocks in markdown pages that are generated from a run's tables.
 
-A block stands between `<!-- claims: NAME -->` and `<!-- end of claims -->`, or between `<!-- table: NAME: METRICS -->`
-and `<!-- end of table -->`. NAME is a system's, or of the form `folder/system` where the run lies in a folder below.
-Between `<!-- confirmed: A by B -->` and `<!-- end of confirmed -->` stand the claims on which the runs in the folders A
-and B do not agree (`.`: the results themselves).
+A block lies between `<!-- claims: NAME -->` and `<!-- end of claims -->`, or between `<!-- table: NAME: METRICS -->`
+and `<!-- end of table -->`. NAME is a system, or `folder/system` for a run in a subfolder. A block between
+`<!-- confirmed: A by B -->` and `<!-- end of confirmed -->` lists the claims on which the runs in the folders A and B
+disagree (`.` for the results folder itself).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ END = "<!-- end of {} -->"
 
 
 def quote(results: Path, descriptions: Descriptions, page: Path) -> None:
-    """Rewrites each block of a page. Raises `UserError` where one does not end, or there is nothing of its name."""
+    """Rewrites each block of a page; raises `UserError` if one has no end, or there are no results of its name."""
     try:
         text = page.read_text()
     except (OSError, UnicodeDecodeError) as error:
@@ -31,36 +31,36 @@ def quote(results: Path, descriptions: Descriptions, page: Path) -> None:
 
 
 def quoted(text: str, results: Path, descriptions: Descriptions, where: str) -> str:
-    """`text` with all its blocks as the tables below `results` have them; `where`: the text, for errors."""
-    written, place = "", 0
-    while found := BEGIN.search(text, place):
-        kind, name = found.groups()
-        end = text.find(END.format(kind), found.end())
+    """`text` with all blocks generated from the tables below `results`; `where`: a name for the text in errors."""
+    written, offset = "", 0
+    while match := BEGIN.search(text, offset):
+        kind, name = match.groups()
+        end = text.find(END.format(kind), match.end())
         if end < 0:
             raise UserError(f"{where}: the block '{kind}: {name}' should end with the line '{END.format(kind)}'")
         lines = BLOCKS[kind](results, name, descriptions, where)
-        written += text[place : found.end()] + "".join(f"{line}\n" for line in lines)
-        place = end
-    return written + text[place:]
+        written += text[offset : match.end()] + "".join(f"{line}\n" for line in lines)
+        offset = end
+    return written + text[offset:]
 
 
 def _claims(results: Path, name: str, descriptions: Descriptions, where: str) -> list[str]:
     folder, _, system = name.rpartition("/")
     path = results / folder / "claims.csv"
-    held = [claim for claim in read_claim_table(path) if claim.system == system]
-    if not held:
+    claims = [claim for claim in read_claim_table(path) if claim.system == system]
+    if not claims:
         raise UserError(f"{where}: there are no claims about '{system}' in '{path}'")
-    return claim_lines(held, descriptions.system(system))
+    return claim_lines(claims, descriptions.system(system))
 
 
 def _table(results: Path, name: str, descriptions: Descriptions, where: str) -> list[str]:
-    place, _, wanted = name.partition(": ")
-    folder, _, system = place.rpartition("/")
+    path, _, names = name.partition(": ")
+    folder, _, system = path.rpartition("/")
     metrics = files.read_metrics(results / folder / "metrics.csv", system)
-    if unknown := sorted(set(wanted.split()) - set(metrics["metric"])) or ([] if wanted else [""]):
+    if unknown := sorted(set(names.split()) - set(metrics["metric"])) or ([] if names else [""]):
         known = sorted(set(metrics["metric"]))
         raise UserError(f"{where}: the block 'table: {name}' should name metrics among {known}, not '{unknown[0]}'")
-    return value_lines(descriptions.system(system), metrics, wanted.split())
+    return value_lines(descriptions.system(system), metrics, names.split())
 
 
 def _confirmed(results: Path, name: str, descriptions: Descriptions, where: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a figure may ask for: one system of a run, its tables, and its logs and samples, read when they are needed."""
+"""The data of a figure: one system of a run, its tables, and its logs and samples, which are read on demand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sysdpo.report.style import save
 
 @dataclass(frozen=True)
 class Run:
-    """One system: what is described of it, its rows of `metrics.csv` and `comparisons.csv`, and its folder of runs."""
+    """One system: its description, its rows of `metrics.csv` and `comparisons.csv`, and its folder of runs."""
 
     shown: Shown
     metrics: pd.DataFrame
@@ -28,33 +28,33 @@ class Run:
 
     @cached_property
     def methods(self) -> list[str]:
-        """Those that were measured, in display order."""
+        """The measured methods in display order."""
         return self.shown.order_methods(self.metrics["method"])
 
     def training(self) -> pd.DataFrame:
-        """Every logged update of every method and seed, as `files.read_training` has them."""
+        """Every logged update of every method and seed; see `files.read_training`."""
         return files.read_training(self.folder, self.methods)
 
-    def samples(self, columns: Sequence[str] = (), **given: Any) -> pd.DataFrame:
-        """Every sample of every method and seed with these columns, as `files.read_samples` has them."""
-        return files.read_samples(self.folder, self.methods, ("prompt_id", "sample", *columns), **given)
+    def samples(self, columns: Sequence[str] = (), **options: Any) -> pd.DataFrame:
+        """Every sample of every method and seed, with these columns; see `files.read_samples`."""
+        return files.read_samples(self.folder, self.methods, ("prompt_id", "sample", *columns), **options)
 
     def values(self) -> pd.DataFrame:
-        """A row a sample and metric: columns seed, method, prompt_id, content, sample, metric, value."""
+        """One row per sample and metric: columns seed, method, prompt_id, content, sample, metric, value."""
         return files.read_evaluations(self.folder, files.VALUES, self.methods, VALUE_COLUMNS)
 
 
 def read_run(system: str, descriptions: Path, metrics_csv: Path, comparisons_csv: Path, runs: Path) -> Run:
-    """`runs` is `results/runs/{system}`. Raises UserError where a table is none, or has nothing of the system."""
+    """`runs` is `results/runs/{system}`. Raises UserError if a table is invalid or has no rows of the system."""
     metrics = files.read_metrics(metrics_csv, system)
     shown = read_descriptions(descriptions).system(system).among(metrics["metric"])
     return Run(shown, metrics, files.read_comparisons(comparisons_csv, system), runs)
 
 
 def write_figure(run: Run, reference: str, output: Path) -> None:
-    """Writes `{system}_{figure}.png` and `.svg` into the folder `output`; `reference` is what a configuration calls it.
+    """Writes `{system}_{figure}.png` and `.svg` into the folder `output`; `reference` is the figure in a configuration.
 
-    Raises `UserError` where there is none of that name, or a file or column that it needs is missing.
+    Raises `UserError` if there is no such figure, or if a file or column that it needs is missing.
     """
     drawing = load_figure(reference, f"systems.{run.shown.name}.figures")
     save(drawing.draw(run), output, f"{run.shown.name}_{figure_name(reference)}")

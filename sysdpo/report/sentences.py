@@ -1,4 +1,4 @@
-"""Sentences computed from the tables. What they claim follows from an interval, never from what one hoped for."""
+"""Sentences computed from the tables; every statement follows from an interval."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CHECK = "{what}: {bare} before, {ours} under {subject} (95 % interval of the dif
 
 @dataclass(frozen=True)
 class Difference:
-    """A method minus another in one metric, with its interval, and the two means as sentences say them."""
+    """The difference of two methods in one metric, with its interval, and their means as shown in sentences."""
 
     metric: Metric
     value: float
@@ -49,7 +49,7 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """`BETTER`, `WORSE` or `TIE`: a tie when the interval holds 0."""
+        """`BETTER`, `WORSE` or `TIE`: a tie if the interval contains 0."""
         if self.low <= 0 <= self.high:
             return TIE
         return BETTER if (self.value > 0) == self.metric.higher_is_better else WORSE
@@ -64,23 +64,21 @@ class Difference:
 
 
 def difference(run: Run, method: str | None, baseline: str | None, name: str) -> Difference | None:
-    """`method` minus `baseline`; where only the reverse was compared, that one turned round; None without either."""
+    """`method` minus `baseline`, from the reverse comparison if only that exists; None without either."""
     for pair, sign in (((method, baseline), 1), ((baseline, method), -1)):
         row = difference_of(run.comparisons, *pair, name)
         if row is not None:
-            metric, (low, high) = (
-                run.shown.metric(name),
-                sorted(sign * float(row[end]) for end in ("ci_low", "ci_high")),
-            )
-            means = (value_of(run.metrics, each, name) for each in (method, baseline))
+            metric = run.shown.metric(name)
+            low, high = sorted(sign * float(row[end]) for end in ("ci_low", "ci_high"))
+            means = (value_of(run.metrics, side, name) for side in (method, baseline))
             ours, theirs = ("" if mean is None else metric.say(float(mean["mean"])) for mean in means)
             return Difference(metric, sign * float(row["difference"]), low, high, ours, theirs)
     return None
 
 
 def key_numbers(run: Run) -> list[dict[str, str]]:
-    """The first headline metric before and after, and the first subject's gain over its main baselines: each a `value`
-    with its unit, a `label` and an `interval`.
+    """The first headline metric before and after, and the first subject's gain over its main baselines, each with a
+    `value` with its unit, a `label` and an `interval`.
     """
     shown, numbers, name = run.shown, [], run.shown.headline[0]
     metric = shown.metric(name)
@@ -93,14 +91,14 @@ def key_numbers(run: Run) -> list[dict[str, str]]:
             numbers.append({"value": metric.say(row["mean"]), "label": label, "interval": interval})
     single = shown.best(run.metrics[run.metrics["metric"] == name], name, SINGLE)
     for other, words in ((single, "the best single model trained alone"), (shown.rival, shown.words["rival"])):
-        if shown.subject and (found := difference(run, shown.subject, other, name)):
+        if shown.subject and (gain := difference(run, shown.subject, other, name)):
             label = f"{shown.method(shown.subject).short.lower()} minus {words}"
-            numbers.append({"value": found.words["size"], "label": label, "interval": found.words["span"]})
+            numbers.append({"value": gain.words["size"], "label": label, "interval": gain.words["span"]})
     return numbers
 
 
 def main_result(run: Run) -> list[str]:
-    """One sentence a headline metric for the change that the first subject makes, and one for all its comparisons."""
+    """One sentence per headline metric on the first subject's change, and one on all its comparisons."""
     sentences, shown = [], run.shown
     if shown.subject is None:
         return []
@@ -111,106 +109,108 @@ def main_result(run: Run) -> list[str]:
             change = f"{gain.metric.label}{meaning} {CHANGE[gain.verdict]}"
             sentences.append(RESULT.format(change=change, subject=subject.label, **gain.words))
     rivals = shown.order_methods(run.comparisons.loc[run.comparisons["method"] == shown.subject, "baseline"])
-    if said := against(run, shown.subject, rivals):
-        sentences.append(f"In {shown.metric(shown.headline[0]).label.lower()}, {subject.phrase} {said}.")
+    if comparison := against(run, shown.subject, rivals):
+        sentences.append(f"In {shown.metric(shown.headline[0]).label.lower()}, {subject.phrase} {comparison}.")
     return sentences
 
 
 def against(run: Run, method: str, rivals: Sequence[str], *, sizes: bool = False) -> str:
-    """In the first headline metric: better than whom, not told apart from whom, worse than whom; with each difference
-    where `sizes` are asked for.
+    """In the first headline metric: the rivals that `method` is better than, not distinguishable from, and worse than.
+
+    sizes: add each difference.
     """
     groups: dict[str, list[str]] = {verdict: [] for verdict in AGAINST}
     for rival in rivals:
-        if found := difference(run, method, rival, run.shown.headline[0]):
-            size = " ({size}, {interval})".format(**found.words) if sizes else ""
-            groups[found.verdict].append(run.shown.method(rival).phrase + size)
-    parts = [AGAINST[verdict].format(listed(names)) for verdict, names in groups.items() if names]
-    return listed(parts, "; it ") if parts else ""
+        if gain := difference(run, method, rival, run.shown.headline[0]):
+            size = " ({size}, {interval})".format(**gain.words) if sizes else ""
+            groups[gain.verdict].append(run.shown.method(rival).phrase + size)
+    clauses = [AGAINST[verdict].format(listed(names)) for verdict, names in groups.items() if names]
+    return listed(clauses, "; it ") if clauses else ""
 
 
 def sections(run: Run) -> list[tuple[Method, list[str]]]:
-    """Sentences on each measured method that has a heading of its own: the subjects' main baseline, and subjects."""
+    """Sentences on each measured method with its own heading: the main baseline, and subjects."""
     methods = {name: run.shown.method(name) for name in run.methods}
-    said = {
+    by_method = {
         name: _against_subject(run, name) if method.kind == RIVAL else _on_subject(run, name)
         for name, method in methods.items()
         if method.heading
     }
-    return [(methods[name], found) for name, found in said.items() if found]
+    return [(methods[name], texts) for name, texts in by_method.items() if texts]
 
 
 def _against_subject(run: Run, rival: str) -> list[str]:
-    """What the intervals say of the first subject against its main baseline, score and drift."""
-    shown, sentences, parts = run.shown, [], []
+    """The first subject against its main baseline, in score and drift."""
+    shown, sentences, moves = run.shown, [], []
     if shown.subject is None:
         return []
     names = {"subject": shown.method(shown.subject).label, "rival": shown.method(rival).phrase}
     for name in shown.headline:
-        if found := difference(run, shown.subject, rival, name):
-            said = PAIR[found.verdict].format(**names, **found.words)
-            sentences.append(f"In {found.metric.label.lower()} {said}")
+        if change := difference(run, shown.subject, rival, name):
+            sentence = PAIR[change.verdict].format(**names, **change.words)
+            sentences.append(f"In {change.metric.label.lower()} {sentence}")
     for component in shown.components:
-        if found := difference(run, shown.subject, rival, f"{DRIFT}{component}"):
-            ours = found.ours.removesuffix(f" {found.metric.unit}")
-            way = f"moves {shown.component(component)} {FURTHER[found.verdict]} {names['rival']} does"
-            parts.append(f"{way} ({ours} against {found.theirs})")
-    moved = [f"To get there, {names['subject']} {listed(parts)}."] if parts else []
+        if change := difference(run, shown.subject, rival, f"{DRIFT}{component}"):
+            ours = change.ours.removesuffix(f" {change.metric.unit}")
+            way = f"moves {shown.component(component)} {FURTHER[change.verdict]} {names['rival']} does"
+            moves.append(f"{way} ({ours} against {change.theirs})")
+    moved = [f"To get there, {names['subject']} {listed(moves)}."] if moves else []
     return [*sentences, *moved] if sentences else []
 
 
 def _on_subject(run: Run, name: str) -> list[str]:
-    """What the intervals say of a subject in the first headline metric: its change, then against all others; those with
-    a remark of their own by themselves.
+    """A subject in the first headline metric: its change, then its comparisons; methods with a remark have their own
+    sentence.
     """
     shown, sentences, method = run.shown, [], run.shown.method(name)
     if change := difference(run, name, shown.reference, shown.headline[0]):
-        said = f"{method.label} {CHANGED[change.verdict]} {change.metric.label.lower()}"
-        sentences.append(method.opening + AFTER.format(change=said, **change.words))
+        comparison = f"{method.label} {CHANGED[change.verdict]} {change.metric.label.lower()}"
+        sentences.append(method.opening + AFTER.format(change=comparison, **change.words))
     others = [other for other in run.methods if other not in (shown.reference, name)]
     apart = [other for other in others if shown.method(other).remark]
-    if said := against(run, name, [other for other in others if other not in apart], sizes=True):
-        sentences.append(f"It {said}.")
+    if comparison := against(run, name, [other for other in others if other not in apart], sizes=True):
+        sentences.append(f"It {comparison}.")
     for other in apart:
-        if said := against(run, name, [other], sizes=True):
-            sentences.append(f"{shown.method(other).remark} {method.label} {said}.")
+        if comparison := against(run, name, [other], sizes=True):
+            sentences.append(f"{shown.method(other).remark} {method.label} {comparison}.")
     return sentences
 
 
 def checks(run: Run) -> list[str]:
-    """What would give a false success away: random labels, broken outputs, a judge that is fooled."""
+    """Checks against false success: random labels, broken outputs, a fooled judge."""
     shown, sentences = run.shown, []
     for control in shown.of_kind(RANDOM, run.methods)[:1]:
-        if found := difference(run, control, shown.reference, shown.headline[0]):
-            sentences.append(CONTROL.format(change=CONTROLLED[found.verdict], **found.words))
+        if change := difference(run, control, shown.reference, shown.headline[0]):
+            sentences.append(CONTROL.format(change=CONTROLLED[change.verdict], **change.words))
     for name in shown.checks:
-        if shown.subject and (found := difference(run, shown.subject, shown.reference, name)):
-            better = "higher" if found.metric.higher_is_better else "lower"
-            what = f"{found.metric.label} ({found.metric.meaning}; {better} is better)"
+        if shown.subject and (change := difference(run, shown.subject, shown.reference, name)):
+            better = "higher" if change.metric.higher_is_better else "lower"
+            what = f"{change.metric.label} ({change.metric.meaning}; {better} is better)"
             label = shown.method(shown.subject).label
-            sentences.append(CHECK.format(what=what, subject=label, **found.words))
+            sentences.append(CHECK.format(what=what, subject=label, **change.words))
     judges, wide = shown.second_judge, run.metrics.pivot(index="method", columns="metric", values="mean")
     if judges and {judges.metric, judges.judge} <= set(wide.columns) and len(wide) > 2:
         ranks = wide[[judges.metric, judges.judge]].dropna().rank()
         correlation = ranks.iloc[:, 0].corr(ranks.iloc[:, 1])  # Spearman's
-        said = f"over the {len(ranks)} methods, the two rankings correlate at {correlation:.2f}."
-        sentences.append(f"{judges.reason}: {said}")
+        agreement = f"over the {len(ranks)} methods, the two rankings correlate at {correlation:.2f}."
+        sentences.append(f"{judges.reason}: {agreement}")
     return sentences
 
 
 def count_of_verdicts(differences: pd.DataFrame, shown: Shown) -> str:
-    """Over an experiment's grid: where a method is better, worse, or not told apart from a baseline, in two metrics."""
+    """At how many grid points methods are better than, worse than or tied with a baseline, in two metrics."""
     names = [name for name in shown.order_metrics(differences["metric"]) if name not in shown.drifts][:2]
     sentences = []
     for (method, rival), pair in differences.groupby(["method", "baseline"], sort=True):
         for name in names:
             metric, rows = shown.metric(name), pair[pair["metric"] == name]
             columns = rows[["difference", "ci_low", "ci_high"]].itertuples(index=False)
-            found = [Difference(metric, *row).verdict for row in columns]
+            verdicts = [Difference(metric, *row).verdict for row in columns]
+            better, worse, tied = map(verdicts.count, (BETTER, WORSE, TIE))
             sentences.append(
                 f"In {metric.label.lower()}, {shown.method(str(method)).phrase} is better than "
-                f"{shown.method(str(rival)).phrase} at {found.count(BETTER)} of {len(found)} grid points, worse at "
-                f"{found.count(WORSE)}, not told apart at {found.count(TIE)}."
+                f"{shown.method(str(rival)).phrase} at {better} of {len(verdicts)} grid points, worse at {worse}, not "
+                f"told apart at {tied}."
             )
     return " ".join(sentences)
 

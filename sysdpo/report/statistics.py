@@ -1,15 +1,15 @@
-"""Means, intervals and paired comparisons, from one value a sample to the tables that everything shown is made from.
+"""Means, intervals and paired comparisons, from one value per sample to the tables behind everything that is shown.
 
-Every mean is taken in three stages: samples within a prompt, prompts within a seed, seeds. All seeds answer the same
-prompts, and prompts may share a content, so the intervals (`sysdpo.report.intervals`) are those of a crossed design:
-they speak of new seeds and new contents, with one seed of new contents only. `docs/statistics.md` says what they
-cover.
+Means are taken in three stages: over samples within a prompt, prompts within a seed, and seeds. All seeds answer the
+same prompts, and prompts may share a content, so the intervals (`sysdpo.report.intervals`) are those of a crossed
+design: they generalise to new seeds and new contents, with one seed to new contents only. Their coverage is in
+`docs/statistics.md`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,15 +33,14 @@ COMPARISON_COLUMNS = (
 PROMPT = ["seed", "content", "prompt_id"]
 LIMITS = {"mean": (-np.inf, np.inf), "proportion": (0.0, 1.0), "proportion difference": (-1.0, 1.0)}
 MetricOf = Callable[[str, str], Metric]
-"""From the names of a system and of one of its metrics; raises `UserError` for one that is not described."""
+"""Returns a metric from the names of system and metric; raises `UserError` if it is not described."""
 
-# Summation order may differ between machines in the last bits; nothing anyone reads lies beyond this digit.
+# Machines may sum in different orders, which changes the last bits; nothing that is read has more digits than this.
 DECIMALS = 10
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A mean with its 95 % interval, and what it was taken over."""
+class Estimate(NamedTuple):
+    """A mean with its 95 % interval, and the numbers of prompts, contents and seeds behind it."""
 
     mean: float
     low: float
@@ -52,11 +51,11 @@ class Estimate:
 
 
 def estimate(values: pd.Series, kind: str = "mean", what: str = "the table of values") -> Estimate:
-    """The mean of prompts' values and its interval; every prompt and every seed weighs the same.
+    """The mean of prompts' values and its interval, with equal weights for all prompts and all seeds.
 
-    values: indexed by `PROMPT`, in any order. kind: of `INTERVALS`. what: the values are, for errors. Raises UserError
-    where a seed lacks a prompt that another has, where there is one seed and one content only, and where values lie
-    beyond what their kind allows.
+    values: indexed by `PROMPT`, in any order. kind: a key of `INTERVALS`. what: the values' name in errors. Raises
+    UserError if a seed lacks a prompt that another has, if there is only one seed and one content, and for values
+    outside of the limits of their kind.
     """
     grid = values.unstack("seed").sort_index().sort_index(axis=1)
     if grid.isna().to_numpy().any():
@@ -77,15 +76,15 @@ def estimate(values: pd.Series, kind: str = "mean", what: str = "the table of va
 
 
 def _prompt_means(values: pd.DataFrame) -> pd.DataFrame:
-    """One row a (system, metric, method) and `PROMPT`: samples averaged. Checks the table on the way."""
+    """Checks the table and averages samples: one row per system, metric, method and `PROMPT`."""
     name = "the table of values"
     require_columns(values, VALUE_COLUMNS, name)
     if values.empty:
         raise UserError(f"{name} is empty: there is nothing to summarise; evaluate at least one method")
     keys = [column for column in VALUE_COLUMNS if column not in ("content", "value")]
     check_rows(values, name, keys=keys, numbers=("value",))
-    for _, part in values.groupby("system"):
-        check_contents(part, name)
+    for _, rows in values.groupby("system"):
+        check_contents(rows, name)
     ordered = values.sort_values(["system", "metric", "method", *PROMPT, "sample"])
     groups = ordered.groupby(["system", "metric", "method", *PROMPT], sort=True, observed=True)
     return groups["value"].mean().reset_index()
@@ -94,12 +93,12 @@ def _prompt_means(values: pd.DataFrame) -> pd.DataFrame:
 def win_rates(values: pd.DataFrame, rivals: Sequence[str], score: str = SCORE) -> pd.DataFrame:
     """How often a method's output scores higher than a rival's on the same prompt, seed and sample; ties count half.
 
-    `values` as in `summarise`, with the metric `score`. Returns rows like it, metrics `win_rate_vs_{rival}`, for every
-    method but the rival itself. Raises UserError for a rival that has no scores.
+    `values` as in `summarise`, with the metric `score`. Returns rows of the same form with metrics
+    `win_rate_vs_{rival}`, for every method but the rival. Raises UserError for a rival without scores.
     """
     scores = values[values["metric"] == score]
     keys = ["system", "seed", "prompt_id", "sample"]
-    parts = [values.iloc[:0]]
+    tables = [values.iloc[:0]]
     for rival in rivals:
         theirs = scores[scores["method"] == rival]
         if theirs.empty:
@@ -114,26 +113,23 @@ def win_rates(values: pd.DataFrame, rivals: Sequence[str], score: str = SCORE) -
                 f"'{row['method']}' but not for '{rival}'; evaluate both on the same prompts"
             )
         won = (np.sign(both["value"] - both["value_rival"]) + 1) / 2
-        parts.append(both.assign(metric=f"{WON}{rival}", value=won)[list(values.columns)])
-    return pd.concat(parts, ignore_index=True)
+        tables.append(both.assign(metric=f"{WON}{rival}", value=won)[list(values.columns)])
+    return pd.concat(tables, ignore_index=True)
 
 
 def summarise(values: pd.DataFrame, metric_of: MetricOf) -> pd.DataFrame:
     """Mean and interval of every metric of every method, as `results/metrics.csv`.
 
-    `values`: one row a sample and metric, columns `VALUE_COLUMNS`; the order of its rows does not matter.
-    Returns the columns `METRIC_COLUMNS`, sorted by system, method and metric. Raises UserError on an empty
-    table, a missing column, a value that is not finite, a value given twice, or a metric that is not described.
+    `values`: one row per sample and metric in any order, with the columns `VALUE_COLUMNS`. Returns the columns
+    `METRIC_COLUMNS`, sorted by system, method and metric. Raises UserError on an empty table, a missing column, a value
+    that is not finite, a repeated row, or a metric that is not described.
     """
     rows = []
     for (system, method, metric), group in _prompt_means(values).groupby(["system", "method", "metric"], sort=True):
         described = metric_of(str(system), str(metric))
         kind = "proportion" if described.is_proportion else "mean"
-        found = estimate(group.set_index(PROMPT)["value"], kind, f"'{metric}' of '{method}'")
-        rows.append(
-            (system, method, metric, found.mean, found.low, found.high, found.n_prompts, found.n_contents,
-             found.n_seeds, described.higher_is_better)
-        )  # fmt: skip
+        estimated = estimate(group.set_index(PROMPT)["value"], kind, f"'{metric}' of '{method}'")
+        rows.append((system, method, metric, *estimated, described.higher_is_better))
     return pd.DataFrame(rows, columns=list(METRIC_COLUMNS))
 
 
@@ -142,11 +138,10 @@ def compare(
 ) -> pd.DataFrame:
     """Every method minus every baseline, paired by prompt and seed, as `results/comparisons.csv`.
 
-    `values` as in `summarise`. A method is not compared with itself, and a metric is skipped where one of the
-    two never has it. Returns the columns `COMPARISON_COLUMNS`, sorted by system, metric, method and baseline;
-    `difference` is method minus baseline, its interval that of the per-prompt differences. Raises UserError
-    as `summarise` does, on a method or baseline with no values, and where the two were not evaluated on the
-    same prompts and seeds.
+    `values` as in `summarise`. A method is not compared with itself, and a metric is skipped if one of the two does not
+    have it. Returns the columns `COMPARISON_COLUMNS`, sorted by system, metric, method and baseline; `difference` is
+    method minus baseline, with the interval of the per-prompt differences. Raises UserError as `summarise` does, for a
+    method or baseline without values, and if the two were not evaluated on the same prompts and seeds.
     """
     means = _prompt_means(values)
     known = set(means["method"])
@@ -155,21 +150,18 @@ def compare(
             raise UserError(f"Method '{name}' has no values to compare; there are {', '.join(sorted(known))}.")
     rows = []
     for (system, metric), group in means.groupby(["system", "metric"], sort=True):
-        columns = {str(name): part.set_index(PROMPT)["value"] for name, part in group.groupby("method")}
+        columns = {str(name): table.set_index(PROMPT)["value"] for name, table in group.groupby("method")}
         kind = "proportion difference" if metric_of(str(system), str(metric)).is_proportion else "mean"
         for method in sorted(set(methods) & columns.keys()):
             for baseline in sorted((set(baselines) & columns.keys()) - {method}):
                 difference = _paired(columns[method], columns[baseline], str(metric), method, baseline)
-                found = estimate(difference, kind, f"'{metric}' of '{method}' minus '{baseline}'")
-                rows.append(
-                    (system, metric, method, baseline, found.mean, found.low, found.high, found.n_prompts,
-                     found.n_contents, found.n_seeds)
-                )  # fmt: skip
+                estimated = estimate(difference, kind, f"'{metric}' of '{method}' minus '{baseline}'")
+                rows.append((system, metric, method, baseline, *estimated))
     return pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))
 
 
 def _paired(values: pd.Series, rival: pd.Series, metric: str, method: str, baseline: str) -> pd.Series:
-    """Per-prompt difference; both series are indexed by `PROMPT`, sorted."""
+    """The per-prompt differences; both series are indexed by `PROMPT` and sorted."""
     alone = values.index.symmetric_difference(rival.index)
     if len(alone):
         seed, _, prompt = alone[0]
@@ -183,18 +175,17 @@ def _paired(values: pd.Series, rival: pd.Series, metric: str, method: str, basel
 
 
 def total_drift(values: pd.DataFrame) -> pd.DataFrame:
-    """Sum of all drift metrics a method, with its interval: indexed by method, columns `mean, ci_low, ci_high`.
+    """Each method's sum of all drift metrics with its interval: indexed by method, columns `mean, ci_low, ci_high`.
 
-    `values`: rows a sample and metric, with columns seed, method, prompt_id, content, sample, metric, value.
+    `values`: one row per sample and metric, with columns seed, method, prompt_id, content, sample, metric, value.
     """
     drifts = values[values["metric"].str.startswith(DRIFT)]
     samples = drifts.groupby(["method", *PROMPT, "sample"], sort=True)["value"].sum()
     prompts = samples.groupby(level=["method", *PROMPT], sort=True).mean()
-    found = {
-        str(name): estimate(part.droplevel("method"), what=f"the drift of '{name}'")
-        for name, part in prompts.groupby(level="method")
+    rows = {
+        str(name): estimate(drift.droplevel("method"), what=f"the drift of '{name}'")[:3]
+        for name, drift in prompts.groupby(level="method")
     }
-    rows = {name: (each.mean, each.low, each.high) for name, each in found.items()}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "ci_low", "ci_high"])
 
 

@@ -1,4 +1,4 @@
-"""The studies that are shown: each is one file of `sysdpo.studies.shown`, with its figure, its table and its words."""
+"""The studies in the report: each is a file of `sysdpo.studies.shown` with its figure, table and text."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from sysdpo.base.errors import UserError
 from sysdpo.base.files import read_table
 from sysdpo.base.registry import Registry
 from sysdpo.report.style import save
@@ -16,9 +17,9 @@ from sysdpo.report.style import save
 
 @dataclass(frozen=True)
 class Study:
-    """What is particular to one study: functions from its table, and words for the page.
+    """How one study is shown: functions of its table, and text for the page.
 
-    title, intro: of its section. caption: what to see in its figure. lead: what the page's first paragraph says of it.
+    title, intro: of its section. caption: of its figure. lead: a clause about it in the page's first paragraph.
     """
 
     title: str
@@ -34,5 +35,11 @@ STUDIES: Registry[Study] = Registry("study", "sysdpo.studies.shown")
 
 
 def write_study_figure(study: str, table_csv: Path, folder: Path) -> None:
-    """Writes `study_{study}.png` and `.svg`; raises `UserError` for a study that is not shown, or another's table."""
+    """Writes `study_{study}.png` and `.svg`; raises `UserError` for an unknown study or another study's table."""
     save(STUDIES.named(study, "--study").figure(read_table(table_csv, ())), folder, f"study_{study}")
+
+
+def check_columns(table: pd.DataFrame, study: str, columns: Sequence[str]) -> None:
+    """Raises `UserError` if a study's table lacks one of these columns."""
+    if missing := [name for name in columns if name not in table.columns]:
+        raise UserError(f"The table of {study} has no column '{missing[0]}'; it needs {', '.join(columns)}.")

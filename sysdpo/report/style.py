@@ -1,6 +1,4 @@
-"""One look for every figure: colours that colour-blind readers tell apart, doubled by markers, dashes and
-hatches.
-"""
+"""The style of all figures: colours that colour-blind readers can distinguish, with markers, dashes and hatches."""
 
 from __future__ import annotations
 
@@ -24,7 +22,7 @@ from sysdpo.report.descriptions import Shown
 matplotlib.use("Agg")
 
 NEAR = 14
-"""A name within so many points of what it names needs no line that leads to it."""
+"""A label within this many points of its data point needs no leader line."""
 
 INK, SOFT, FAINT = "#1b1f24", "#5b6470", "#d9dde2"
 
@@ -33,7 +31,7 @@ STYLE = Path(__file__).with_name("figures.mplstyle")
 
 @dataclass(frozen=True)
 class Look:
-    """How one method is drawn, everywhere. Any one of the four is enough to tell it from the others."""
+    """How a method is drawn in all figures; each of the four alone distinguishes it from the others."""
 
     colour: str
     marker: str
@@ -41,8 +39,8 @@ class Look:
     hatch: str
 
 
-# Okabe and Ito's palette for colour-blind readers, its yellow left out: too light for lines on white. Each kind of
-# method has its own in turn; what is compared most has those that are told apart best.
+# Okabe and Ito's palette for colour-blind readers, without its yellow, which is too light for lines on white. The looks
+# of a kind are used in turn; methods that are compared most have the most distinct ones.
 LOOKS: dict[str, tuple[Look, ...]] = {
     REFERENCE: (Look("#6b7280", "o", (0, (4, 2)), ""),),
     UNTRAINED: (Look("#9aa1ab", "*", (0, (1, 1.6)), ".."),),
@@ -58,7 +56,7 @@ LOOKS: dict[str, tuple[Look, ...]] = {
     ),
 }
 _SPARE = (*LOOKS[OTHER], *LOOKS[NULL], *LOOKS[SINGLE], *LOOKS[UNTRAINED])
-# What is no method, such as a generator of candidates, takes these in turn.
+# Series that are no methods, such as candidate generators, use these in turn.
 SERIES = (
     *(LOOKS[RIVAL][0], LOOKS[SUBJECT][0], LOOKS[SINGLE][1], LOOKS[NULL][0], LOOKS[SINGLE][0]),
     *(LOOKS[OTHER][0], LOOKS[SUBJECT][1], LOOKS[UNTRAINED][0]),
@@ -66,27 +64,27 @@ SERIES = (
 
 
 def look(shown: Shown, name: str) -> Look:
-    """The next look of the method's kind, or a spare one where those are used up; of a component alone, its own."""
+    """The next look of the method's kind, or a spare one after those; a component trained alone has its own."""
     base, plus, _ = name.partition("+")
     method = shown.method(name)
-    if plus and base in shown.methods:  # the base's own, with the dashes and hatches of what is added
+    if plus and base in shown.methods:  # the base's look, with the dashes and hatches of the addition
         beside = [other for other in shown.methods if other.startswith(f"{base}+")]
-        added = _taken(LOOKS[NULL], beside.index(name) if name in beside else 0)
+        added = _look_at(LOOKS[NULL], beside.index(name) if name in beside else 0)
         return replace(look(shown, base), dash=added.dash, hatch=added.hatch)
     if method.component in shown.components:
         return component_look(shown, method.component)
     alike = [other for other in shown.of_kind(method.kind) if "+" not in other]
-    place = alike.index(name) if name in alike else zlib.crc32(name.encode())
-    return _taken(LOOKS.get(method.kind, _SPARE), place)
+    index = alike.index(name) if name in alike else zlib.crc32(name.encode())
+    return _look_at(LOOKS.get(method.kind, _SPARE), index)
 
 
 def component_look(shown: Shown, component: str) -> Look:
-    """The look of what is trained alone, or belongs to it alone."""
-    return _taken(LOOKS[SINGLE], shown.order_components([*shown.components, component]).index(component))
+    """The look of a component, and of the method that trains it alone."""
+    return _look_at(LOOKS[SINGLE], shown.order_components([*shown.components, component]).index(component))
 
 
-def _taken(looks: Sequence[Look], place: int) -> Look:
-    return looks[place] if place < len(looks) else _SPARE[(place - len(looks)) % len(_SPARE)]
+def _look_at(looks: Sequence[Look], index: int) -> Look:
+    return looks[index] if index < len(looks) else _SPARE[(index - len(looks)) % len(_SPARE)]
 
 
 def line_style(shown: Shown, method: str, *, size: float = 5.0) -> dict[str, Any]:
@@ -94,18 +92,18 @@ def line_style(shown: Shown, method: str, *, size: float = 5.0) -> dict[str, Any
     return styled_line(look(shown, method), size=size, foremost=method in shown.subjects[:1])
 
 
-def series_style(place: int, *, size: float = 5.0) -> dict[str, Any]:
-    """As `line_style`, for the series at this place among others that are no methods."""
-    return styled_line(SERIES[place % len(SERIES)], size=size)
+def series_style(index: int, *, size: float = 5.0) -> dict[str, Any]:
+    """As `line_style`, for the series with this index among series that are no methods."""
+    return styled_line(SERIES[index % len(SERIES)], size=size)
 
 
 def weight_of(shown: Shown, method: str) -> str:
-    """The weight of a method's name: those that are set off are bold."""
+    """The font weight of a method's name: bold for highlighted methods."""
     return "bold" if method in shown.subjects else "normal"
 
 
 def styled_line(drawn: Look, *, size: float, foremost: bool = False) -> dict[str, Any]:
-    """A look as keyword arguments for `Axes.plot`; the `foremost` line lies on the others."""
+    """A look as keyword arguments for `Axes.plot`; the `foremost` line is drawn over the others."""
     return {
         "color": drawn.colour,
         "linestyle": drawn.dash,
@@ -119,12 +117,12 @@ def styled_line(drawn: Look, *, size: float, foremost: bool = False) -> dict[str
 
 
 def legend_below(figure: Figure, shown: Shown, methods: list[str]) -> None:
-    """One legend of methods for all panels, under them."""
+    """Adds one legend of methods for all panels, below them."""
     legend_of(figure, {shown.method(name).label: line_style(shown, name) for name in methods})
 
 
 def legend_of(figure: Figure, styles: dict[str, dict[str, Any]]) -> None:
-    """A legend of labels and their styles below all panels, as many columns as the figure is wide enough for."""
+    """Adds a legend of labels and styles below all panels, with as many columns as fit."""
     inches = max(2.3, 0.8 + 0.068 * max(map(len, styles)))
     columns = min(len(styles), max(1, int(figure.get_figwidth() / inches)))
     handles = [Line2D([], [], label=label, **style) for label, style in styles.items()]
@@ -132,43 +130,43 @@ def legend_of(figure: Figure, styles: dict[str, dict[str, Any]]) -> None:
 
 
 Point = tuple[float, float, float, float]
-PLACES = (
+LABEL_OFFSETS = (
     *((9, 5), (9, -12), (-9, 5), (-9, -12), (0, 12), (0, -19), (9, 18), (9, -26), (-9, 18), (-9, -26)),
     *((0, 26), (0, -34), (0, 40), (0, -48), (24, 30), (24, -36), (-24, 30), (-24, -36)),
 )
-"""Where a name may stand, in points from what it names, the first choice first."""
+"""Candidate offsets of a label from its data point in points, in order of preference."""
 
 
 def label_points(figure: Figure, axes: Axes, shown: Shown, points: dict[str, Point]) -> None:
-    """Names each method's point `(x, y, low, high)` at the first place that hides nothing, or where it hides least."""
+    """Labels each method's point `(x, y, low, high)` at the first offset without overlap, or with the least overlap."""
     figure.draw_without_rendering()
-    taken = []
+    occupied = []
     for x, y, low, high in points.values():
         across, middle = axes.transData.transform((x, y))
         bottom, top = (axes.transData.transform((x, end))[1] for end in (low, high))
-        taken += [Bbox.from_bounds(across - 6, middle - 6, 12, 12)]
-        taken += [Bbox.from_extents(across - 2, bottom, across + 2, top)]
+        occupied += [Bbox.from_bounds(across - 6, middle - 6, 12, 12)]
+        occupied += [Bbox.from_extents(across - 2, bottom, across + 2, top)]
     for method, (at, height, *_) in points.items():
-        tried: list[tuple[float, Any, Bbox, tuple[int, int]]] = []
+        options: list[tuple[float, Any, Bbox, tuple[int, int]]] = []
         words: dict[str, Any] = {"fontsize": 9, "fontweight": weight_of(shown, method), "zorder": 5}
-        for x, y in PLACES:
+        for x, y in LABEL_OFFSETS:
             side = "center" if x == 0 else "left" if x > 0 else "right"
             label = axes.annotate(
                 shown.method(method).label, (at, height), xytext=(x, y), textcoords="offset points", ha=side, **words
             )
             box = label.get_window_extent()
             outside = max(axes.bbox.x0 - box.x0, 0) + max(box.x1 - axes.bbox.x1, 0)
-            tried.append((outside * box.height + sum(_overlap(box, other) for other in taken), label, box, (x, y)))
-            if tried[-1][0] == 0:
+            options.append((outside * box.height + sum(_overlap(box, other) for other in occupied), label, box, (x, y)))
+            if options[-1][0] == 0:
                 break
-        _, best, box, beside = min(tried, key=lambda each: each[0])
-        taken.append(box)
-        for _, label, *_ in tried:
+        _, best, box, offset = min(options, key=lambda option: option[0])
+        occupied.append(box)
+        for _, label, *_ in options:
             if label is not best:
                 label.remove()
-        if max(map(abs, beside)) > NEAR:
+        if max(map(abs, offset)) > NEAR:
             lead = {"arrowstyle": "-", "color": look(shown, method).colour, "lw": 0.8, "shrinkA": 0, "shrinkB": 5}
-            axes.annotate("", (at, height), xytext=beside, textcoords="offset points", arrowprops=lead)
+            axes.annotate("", (at, height), xytext=offset, textcoords="offset points", arrowprops=lead)
 
 
 def _overlap(box: Bbox, other: Bbox) -> float:
@@ -177,12 +175,12 @@ def _overlap(box: Bbox, other: Bbox) -> float:
 
 
 styled = partial(matplotlib.rc_context, fname=STYLE)
-"""A context: figures made inside have the project's look."""
+"""A context in which figures have the project's style."""
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:
-    """Writes `{name}.png` and `{name}.svg`, each whole or not at all; same figure, same bytes."""
-    # Neither the date nor the drawing library's version belongs in a file that is compared and committed.
+    """Writes `{name}.png` and `{name}.svg` atomically; equal figures give equal bytes."""
+    # The files are committed and compared, so they contain neither date nor library version.
     metadata: dict[str, dict[str, None]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
     with styled():
         for kind, entries in metadata.items():
@@ -193,9 +191,10 @@ def save(figure: Figure, folder: Path, name: str) -> None:
 def panels(
     count: int, width: float, height: float, *, across: int = 2, more: float = 0.0, **shared: Any
 ) -> tuple[Figure, list[Axes], Any]:
-    """A figure of `count` panels, at most so many in a row, of that size in inches; `more`: for what lies below them.
+    """A figure of `count` panels of this size in inches, at most `across` in a row; `more`: extra height below them.
 
-    Returns the figure, its panels, and those of its last row, which name the horizontal axis. Empty places are hidden.
+    Returns the figure, its panels, and those of its last row, for the labels of the horizontal axis. Empty panels are
+    hidden.
     """
     across = min(across, count)
     down = -(-count // across)

@@ -1,4 +1,4 @@
-"""The paper-style table of a system: rows methods, columns metrics, as csv, markdown and LaTeX."""
+"""The table of a system in the style of the paper, methods by metrics, as csv, markdown and LaTeX."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sysdpo.report.statistics import difference_of, value_of
 
 
 class Cell(NamedTuple):
-    """A number as a reader sees it: `mean` and `[low, high]` already in the metric's unit; `best` is set in bold."""
+    """A number as shown: `mean` and `[low, high]` formatted in the metric's unit; `best` is bold."""
 
     mean: str = ""
     low: str = ""
@@ -29,7 +29,7 @@ class Cell(NamedTuple):
 
     @property
     def markdown(self) -> str:
-        """Both on one line."""
+        """Mean and interval on one line."""
         return f"{f'**{self.mean}**' if self.best else self.mean} {self.interval}".strip()
 
     @property
@@ -42,7 +42,7 @@ class Cell(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One method's cells: a metric each, then the paired differences of the subjects to it; whether it is a subject."""
+    """One method's cells, metrics first, then the subjects' paired differences to it; `ours`: it is a subject."""
 
     method: str
     label: str
@@ -51,7 +51,7 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-    """What every rendering shows: column headings, rows, and a caption that says what the intervals are."""
+    """The content of every format: column headings, rows, and a caption that explains the intervals."""
 
     headings: Sequence[str]
     rows: Sequence[Row]
@@ -80,23 +80,23 @@ def build_table(shown: Shown, metrics: pd.DataFrame, comparisons: pd.DataFrame) 
 
 
 def _caption(shown: Shown, metrics: pd.DataFrame, subjects: Sequence[str]) -> str:
-    """What is shown, on how many prompts and seeds, and what the brackets mean."""
+    """The numbers of prompts and seeds, and the meaning of brackets and bold type."""
     prompts, contents, seeds = (int(metrics[name].max()) for name in ("n_prompts", "n_contents", "n_seeds"))
     minus = " ".join(
         f"{method.short} − this: {method.label} minus the row's method, paired by prompt and seed."
         for method in map(shown.method, subjects)
     )
     of_contents = f" on {contents} contents" if contents < prompts else ""
-    said = "new prompts" if seeds == 1 else "new seeds and new prompts"
+    scope = "new prompts" if seeds == 1 else "new seeds and new prompts"
     return (
         f"{shown.title}: mean over {prompts} held-out prompts{of_contents} and {seeds} "
         f"seed{'' if seeds == 1 else 's'} (each seed has its own models and preference data). Brackets: 95 % "
-        f"t interval for {said} (docs/statistics.md). Bold: best trained method, controls aside. {minus}".rstrip()
+        f"t interval for {scope} (docs/statistics.md). Bold: best trained method, controls aside. {minus}".rstrip()
     )
 
 
 def _best_shown(shown: Shown, rows: pd.DataFrame, name: str) -> str | None:
-    """The best trained mean as it is printed: two methods that print alike are both bold."""
+    """The best trained mean as printed, so that methods with equal printed means are all bold."""
     best = shown.best(rows, name) if shown.metric(name).is_goal else None
     return None if best is None else shown.metric(name).show(float(rows.loc[rows["method"] == best, "mean"].iloc[0]))
 
@@ -110,14 +110,14 @@ def _cell(shown: Shown, row: pd.Series | None, middle: str, best: str | None = N
 
 
 def markdown(table: Table) -> str:
-    """GitHub's markdown, the caption below."""
+    """The table in GitHub's markdown, with the caption below."""
     rows = [[plain(row.label), *(cell.markdown for cell in row.cells)] for row in table.rows]
     lines = table_lines(["Method", *map(plain, table.headings)], rows, numbers=True)
     return "\n".join(lines) + f"\n\n{plain(table.caption)}\n"
 
 
 def value_lines(shown: Shown, metrics: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """GitHub's markdown: of one system a row a method, and of each named metric its mean and interval."""
+    """One system's rows in GitHub's markdown: a method each, with mean and interval of the named metrics."""
     rows = []
     for method in shown.order_methods(metrics["method"]):
         label = plain(shown.method(method).label)
@@ -132,16 +132,16 @@ LATEX: dict[str, str | int | None] = {
     "^": r"\textasciicircum{}",
     "−": "$-$",
 }
-LATEX |= {"<": r"\textless{}", ">": r"\textgreater{}"} | {each: f"\\{each}" for each in "&%$#_{}"}
+LATEX |= {"<": r"\textless{}", ">": r"\textgreater{}"} | {symbol: f"\\{symbol}" for symbol in "&%$#_{}"}
 
 
 def escaped(text: str) -> str:
-    """Text that LaTeX takes for nothing but text."""
+    """Text with LaTeX's special characters escaped."""
     return " ".join(text.split()).translate(str.maketrans(LATEX))
 
 
 def latex(table: Table, system: str) -> str:
-    """A `table*` for booktabs and graphicx, every number with its interval below it."""
+    """A `table*` for booktabs and graphicx, with each interval below its number."""
     stacked = [escaped(name).replace(" (", r"\\(") for name in table.headings]
     cells = pd.DataFrame(
         [[escaped(row.label), *(cell.latex for cell in row.cells)] for row in table.rows],
@@ -162,7 +162,7 @@ def latex(table: Table, system: str) -> str:
 
 
 def wide_table(shown: Shown, metrics: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFrame:
-    """Every metric in stored units, a row a method: `{metric}`, `_low`, `_high`, and for each subject that was compared
+    """Every metric in stored units, one row per method: `{metric}`, `_low`, `_high`, and for each compared subject
     `{subject}_minus_this_{metric}`.
     """
     rows = []
@@ -183,7 +183,7 @@ def wide_table(shown: Shown, metrics: pd.DataFrame, comparisons: pd.DataFrame) -
 def write_tables(system: str, metrics_csv: Path, comparisons_csv: Path, shown: Shown, output_md: Path) -> None:
     """Writes `output_md` (`results/tables/{system}.md`) and its siblings `.csv` and `.tex`.
 
-    Raises UserError where a table lacks a column, or has no row for the system.
+    Raises UserError if a table lacks a column or has no row for the system.
     """
     metrics, comparisons = files.read_metrics(metrics_csv, system), files.read_comparisons(comparisons_csv, system)
     table = build_table(shown, metrics, comparisons)

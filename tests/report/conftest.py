@@ -132,9 +132,9 @@ def _write_evaluation(folder: Path, prompts: list[str], share: float, rng: np.ra
             levels = np.sort(levels) if rng.random() < share else levels
             row = {"trajectory_id": f"{prompt}-{sample}", "prompt_id": prompt, "sample": sample}
             row |= {"score": float(levels[2] - levels[0])}
-            for place, level in enumerate(levels, start=1):
-                row |= {f"caption_{place}": "a calm cat & co", f"image_{place}": png(rng)}
-                row |= {f"attribute_{place}": float(level)}
+            for index, level in enumerate(levels, start=1):
+                row |= {f"caption_{index}": "a calm cat & co", f"image_{index}": png(rng)}
+                row |= {f"attribute_{index}": float(level)}
             samples.append(row)
             values = {
                 "order_consistency": float(levels[0] < levels[1] < levels[2]),
@@ -152,7 +152,7 @@ def _write_evaluation(folder: Path, prompts: list[str], share: float, rng: np.ra
 def _write_training(folder: Path, rng: np.random.Generator) -> None:
     folder.mkdir(parents=True)
     fields = ["loss", "accuracy", "margin"]
-    fields += [f"{part}_{name}" for part in ("margin", "chosen", "rejected") for name in ("writer", "painter")]
+    fields += [f"{quantity}_{name}" for quantity in ("margin", "chosen", "rejected") for name in ("writer", "painter")]
     # The second round counts its steps from zero again, as a log may.
     lines = [
         {"step": step, "round": number, **{name: float(rng.random()) for name in fields}}
@@ -165,7 +165,7 @@ def _write_training(folder: Path, rng: np.random.Generator) -> None:
 def _write_experiments(folder: Path) -> None:
     folder.mkdir()
     rows, differences = [], []
-    for place, (beta, pairs) in enumerate((b, p) for b in (0.1, 0.5, 1.0) for p in ("all", "best_worst")):
+    for index, (beta, pairs) in enumerate((b, p) for b in (0.1, 0.5, 1.0) for p in ("all", "best_worst")):
         point = {"experiment": "beta", "system": SYSTEM, "beta": beta, "pairs": pairs}
         for method in ("separate", "direct"):
             for metric in ("order_consistency", "preference_score", "kl_writer"):
@@ -173,7 +173,7 @@ def _write_experiments(folder: Path) -> None:
                 rows.append(
                     {
                         **point,
-                        "variant": f"beta-{method}-{place:02d}",
+                        "variant": f"beta-{method}-{index:02d}",
                         "method": method,
                         "metric": metric,
                         **numbers,

@@ -13,7 +13,7 @@ from described import save as save_descriptions
 
 from sysdpo.base.errors import UserError
 from sysdpo.report.claim_file import Claim, Claims, check_claims, claims_about, claims_path, read_claims
-from sysdpo.report.claims import COLUMNS, Held, evaluate, markdown, read_claim_table, write_claims
+from sysdpo.report.claims import COLUMNS, ClaimResult, evaluate, markdown, read_claim_table, write_claims
 from sysdpo.run.cli import main
 from sysdpo.run.verdicts import beside
 
@@ -66,7 +66,7 @@ def test_verdicts(condition: str, bound: float, low: float, high: float, verdict
     assert Claim(**LINE, **over).judge(low, high) == verdict
 
 
-def held_of(low: float, high: float, **over: Any) -> Held:
+def result_of(low: float, high: float, **over: Any) -> ClaimResult:
     """One claim, evaluated: `direct` minus `separate` lies from `low` to `high`, the mean of `direct` too."""
     claim = Claim(**(LINE | over))
     shared = {"system": "toy", "metric": claim.metric, "method": "direct", "ci_low": low, "ci_high": high}
@@ -74,12 +74,12 @@ def held_of(low: float, high: float, **over: Any) -> Held:
     metrics = pd.DataFrame([shared | {"mean": value, "n_contents": 7}])
     comparisons = pd.DataFrame([shared | {"difference": value, "baseline": "separate"}])
     questions = {"key": "Is it so?"}
-    (held,) = evaluate(Claims((claim,), questions), metrics, comparisons)
-    return held
+    (result,) = evaluate(Claims((claim,), questions), metrics, comparisons)
+    return result
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "over", "said"),
+    ("low", "high", "over", "sentence"),
     [
         (0.02, 0.06, {"sign": "above"}, "SysDPO-Direct is above separate DPO, by 4.0 points [2.0, 6.0]"),
         (-0.06, -0.02, {"sign": "below"}, "SysDPO-Direct is below separate DPO, by 4.0 points [2.0, 6.0]"),
@@ -101,8 +101,8 @@ def held_of(low: float, high: float, **over: Any) -> Held:
         (0.1, 0.3, {"metric": "kl_first", "at_most": 0.5}, "0.5 nats above separate DPO; the difference is +0.20 nats"),
     ],
 )
-def test_sentences_follow_the_verdict(low: float, high: float, over: dict[str, Any], said: str) -> None:
-    assert said in held_of(low, high, **over).sentence(TOY.system("toy"))
+def test_sentences_follow_the_verdict(low: float, high: float, over: dict[str, Any], sentence: str) -> None:
+    assert sentence in result_of(low, high, **over).sentence(TOY.system("toy"))
 
 
 def test_the_page_groups_claims_by_system_and_question() -> None:
@@ -113,9 +113,9 @@ def test_the_page_groups_claims_by_system_and_question() -> None:
     )
     shared = {"method": "direct", "metric": "x|y", "mean": 1, "ci_low": 0, "ci_high": 2}
     metrics = pd.DataFrame([shared | {"system": system} for system in ("one", "two")])
-    found = evaluate(Claims(claims, {"first": "First?", "second": "Second?"}), metrics, pd.DataFrame())
-    assert [held.id for held in found] == ["d", "b", "c", "a"]
-    page = markdown(found, TOY)
+    results = evaluate(Claims(claims, {"first": "First?", "second": "Second?"}), metrics, pd.DataFrame())
+    assert [result.id for result in results] == ["d", "b", "c", "a"]
+    page = markdown(results, TOY)
     assert page.index("## Two") < page.index("| First? |") < page.index("| Second? |") < page.index("| Besides |")
     assert page.index("<!-- end of claims -->") < page.index("## One") < page.index("`a`")
     assert "x\\|y: whether" in page
@@ -127,8 +127,8 @@ def test_a_claim_about_what_was_not_measured_is_one_sentence() -> None:
     comparisons = pd.DataFrame([{"system": "toy", "metric": "accuracy", "method": "direct", "baseline": "separate"}])
     with pytest.raises(UserError) as error:
         evaluate(claims, pd.DataFrame(), comparisons)
-    said = "claims: 'lost' is about 'reward' of 'direct' minus 'separate', which was not measured in 'toy'"
-    assert str(error.value) == f"{said}; its metrics are accuracy"
+    message = "claims: 'lost' is about 'reward' of 'direct' minus 'separate', which was not measured in 'toy'"
+    assert str(error.value) == f"{message}; its metrics are accuracy"
 
 
 def write(path: Path, *lines: dict[str, Any], **questions: str) -> Path:
@@ -137,7 +137,7 @@ def write(path: Path, *lines: dict[str, Any], **questions: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"method": "drect"}, "one.method: 'drect' should be one of ['before', 'separate', 'direct', 'direct+likeli"),
         ({"baseline": "seperate"}, "one.baseline: 'seperate' should be one of ['before', 'separate', 'direct']"),
@@ -154,11 +154,11 @@ def write(path: Path, *lines: dict[str, Any], **questions: str) -> Path:
         ({"metrc": "accuracy"}, "one: unknown key 'metrc'"),
     ],
 )
-def test_a_line_that_is_no_claim_is_one_sentence(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+def test_a_line_that_is_no_claim_is_one_sentence(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     path = write(tmp_path / "claims.yaml", LINE | {"sign": "above"} | change, key="Is it so?")
     with pytest.raises(UserError) as error:
         claims_about(CONFIG, path)
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert str(error.value).startswith(f"claims: '{path}'")
 
 
@@ -189,8 +189,8 @@ def test_claims_about_ablations_are_held_against_the_ablations_alone(tmp_path: P
     }
     lines = [LINE | {"id": name, "sign": "above"} for name in ("plain", "of", "against")]
     path = write(tmp_path / "claims.yaml", lines[0], lines[1] | {"method": "longer"}, lines[2] | {"baseline": "longer"})
-    for asked, ids in ((False, ["plain"]), (True, ["of", "against"])):
-        claims = claims_about({"systems": systems}, path, ablations=asked).claims
+    for ablations, ids in ((False, ["plain"]), (True, ["of", "against"])):
+        claims = claims_about({"systems": systems}, path, ablations=ablations).claims
         assert [claim.id for claim in claims] == ids
 
 
@@ -223,18 +223,18 @@ def run(tmp_path: Path) -> list[str]:
         ("claims", "claims.yaml"),
     ]
     named = [("config", "config.yaml"), *tables, ("output", "results/claims.csv")]
-    return ["claims", *(part for option, name in named for part in (f"--{option}", str(tmp_path / name)))]
+    return ["claims", *(word for option, name in named for word in (f"--{option}", str(tmp_path / name)))]
 
 
 def test_the_step_writes_table_and_page(run: list[str], tmp_path: Path) -> None:
     assert main(run) == 0
-    held = read_claim_table(tmp_path / "results/claims.csv")
+    results = read_claim_table(tmp_path / "results/claims.csv")
     assert tuple(pd.read_csv(tmp_path / "results/claims.csv").columns) == COLUMNS
-    assert [(each.id, each.method, each.verdict) for each in held] == [
+    assert [(result.id, result.method, result.verdict) for result in results] == [
         ("direct", "direct", "holds"),
         ("direct-likelihood", "direct+likelihood", "holds"),
     ]
-    assert (tmp_path / "results/claims.md").read_text() == markdown(held, TOY)
+    assert (tmp_path / "results/claims.md").read_text() == markdown(results, TOY)
     first = (tmp_path / "results/claims.csv").read_bytes()
     assert main(run) == 0
     assert (tmp_path / "results/claims.csv").read_bytes() == first
@@ -270,18 +270,18 @@ def test_a_failing_disk_leaves_what_was_there(run: list[str], tmp_path: Path, mo
     assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["claims.csv", "claims.md"]
 
 
-def save(path: Path, *held: Held) -> Path:
+def save(path: Path, *results: ClaimResult) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(map(asdict, held)).to_csv(path, index=False)
+    pd.DataFrame(map(asdict, results)).to_csv(path, index=False)
     return path
 
 
 def test_a_run_is_printed_beside_the_committed_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    same = held_of(0.1, 0.3, id="same", sign="above")
-    there = [same, held_of(0.1, 0.3, sign="above"), held_of(0.1, 0.3, id="moved", sign="above")]
-    here = [same, held_of(-0.1, 0.3, sign="above"), held_of(0.1, 0.5, id="moved", sign="above")]
-    theirs = save(tmp_path / "theirs.csv", *there, held_of(0, 1, id="lost", sign="above"))
-    ours = save(tmp_path / "ours.csv", *here, held_of(0.1, 1, id="new", within=0.01))
+    same = result_of(0.1, 0.3, id="same", sign="above")
+    there = [same, result_of(0.1, 0.3, sign="above"), result_of(0.1, 0.3, id="moved", sign="above")]
+    here = [same, result_of(-0.1, 0.3, sign="above"), result_of(0.1, 0.5, id="moved", sign="above")]
+    theirs = save(tmp_path / "theirs.csv", *there, result_of(0, 1, id="lost", sign="above"))
+    ours = save(tmp_path / "ours.csv", *here, result_of(0.1, 1, id="new", within=0.01))
     (tmp_path / "config.yaml").write_text("systems: {}")
     options = ["show", "--config", str(tmp_path / "config.yaml"), "--claims", str(ours)]
     options += ["--descriptions", str(save_descriptions(TOY, tmp_path / "descriptions.json"))]
@@ -303,6 +303,6 @@ def test_a_run_is_printed_beside_the_committed_one(tmp_path: Path, capsys: pytes
 
 
 def test_a_table_with_another_verdict_is_none(tmp_path: Path) -> None:
-    path = save(tmp_path / "claims.csv", replace(held_of(0.1, 0.3, sign="above"), verdict="won"))
+    path = save(tmp_path / "claims.csv", replace(result_of(0.1, 0.3, sign="above"), verdict="won"))
     with pytest.raises(UserError, match=r"'one' has the verdict 'won', which should be one of \['holds'"):
         read_claim_table(path)

@@ -69,8 +69,8 @@ def test_figure_tints_the_displaced_and_names_the_untrained(logs: pd.DataFrame) 
     fallen = logs.assign(chosen_second=logs["chosen_second"] - 0.1)
     figure = credit(SimpleNamespace(shown=QA, training=lambda: fallen))
     grid = np.array(figure.axes).reshape(3, 2)
-    said = [[[text.get_text() for text in axes.texts] for axes in row] for row in grid]
-    assert said == [[[], []], [[], []], [["not trained"], ["both fall"]]]
+    texts = [[[text.get_text() for text in axes.texts] for axes in row] for row in grid]
+    assert texts == [[[], []], [[], []], [["not trained"], ["both fall"]]]
     total = grid[0, 1].lines[0].get_ydata()  # the edge of the stack, smoothed over one update
     assert total[-1] == pytest.approx(1.5 * (4.0 + 2.0))
 

@@ -124,15 +124,15 @@ def test_gallery_takes_the_typical_prompt_of_each_attribute_and_the_same_for_all
             assert one.in_order == (one.levels[0] < one.levels[1] < one.levels[2])
 
 
-def test_where_a_fall_is_asked_for_the_attribute_is_turned(made_up_results: Path, tmp_path: Path) -> None:
+def test_for_a_requested_fall_the_attribute_is_reflected(made_up_results: Path, tmp_path: Path) -> None:
     runs = shutil.copytree(made_up_results / "runs" / SYSTEM, tmp_path / "runs")
-    asked = {"levels": ["attribute_1"], "direction": "direction"}
-    rising = read_samples(runs, ["direct"], ["prompt_id", "sample"], **asked)
+    columns = {"levels": ["attribute_1"], "direction": "direction"}
+    rising = read_samples(runs, ["direct"], ["prompt_id", "sample"], **columns)
     prompts = pd.read_parquet(runs / "prompts.parquet").assign(direction=1)
     turned = prompts["prompt_id"].iloc[0]
     prompts.loc[prompts["prompt_id"] == turned, "direction"] = -1
     prompts.to_parquet(runs / "prompts.parquet")
-    read = read_samples(runs, ["direct"], ["prompt_id", "sample"], **asked)
+    read = read_samples(runs, ["direct"], ["prompt_id", "sample"], **columns)
     expected = rising["attribute_1"].where(rising["prompt_id"] != turned, 1 - rising["attribute_1"])
     pd.testing.assert_series_equal(read["attribute_1"], expected)
 
@@ -177,11 +177,11 @@ def test_experiment_that_varies_nothing() -> None:
 def grid_of(methods: dict[str, float], **settings: tuple[object, ...]) -> pd.DataFrame:
     """An experiment's table: each method's mean is its number plus a tenth a step of the last setting."""
     rows = [
-        {"variant": "", "system": "two_stage_qa", "method": method, "metric": "accuracy", "mean": base + 0.1 * place}
+        {"variant": "", "system": "two_stage_qa", "method": method, "metric": "accuracy", "mean": base + 0.1 * index}
         | dict(zip(settings, point, strict=True))
         for method, base in methods.items()
         for point in product(*settings.values())
-        for place in [list(settings.values())[-1].index(point[-1])]
+        for index in [list(settings.values())[-1].index(point[-1])]
     ]
     return pd.DataFrame(rows).assign(ci_low=lambda table: table["mean"], ci_high=lambda table: table["mean"])
 
@@ -199,7 +199,7 @@ def test_one_method_over_candidates_without_comparisons() -> None:
     assert axes.get_xlabel() == "candidates K"
 
 
-def test_second_setting_of_one_method_is_told_by_lines() -> None:
+def test_second_setting_of_one_method_has_its_own_lines() -> None:
     table = grid_of({"sampling": 0.3}, generator=("beam", "diverse_beam"), count=(1, 2, 4))
     figure = experiment_figure(Experiment(table, None), QA)
     assert heights(figure.axes[0]) == [[30, 40, 50]] * 2

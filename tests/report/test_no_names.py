@@ -20,14 +20,14 @@ DEFINED = ("base/settings.py", "method/objectives.py", "method/method_words.py")
 def names() -> set[str]:
     """Of the systems, rows, components and metrics of every scale; `preference_score` and drift are every system's."""
     configs = [yaml.safe_load(path.read_text()) for path in (REPOSITORY / "config.yaml", *scales())]
-    systems = {name: each for config in configs for name, each in (config.get("systems") or {}).items() if each}
-    found = set(systems) | {"order_consistency", "caption_fidelity", "reward", "judge_score", "draft_reward"}
+    systems = {name: rows for config in configs for name, rows in (config.get("systems") or {}).items() if rows}
+    names = set(systems) | {"order_consistency", "caption_fidelity", "reward", "judge_score", "draft_reward"}
     for described in systems.values():
         rows = (described.get("methods") or {}) | (described.get("ablations") or {})
-        found |= set(rows) | set(described.get("components") or {})
+        names |= set(rows) | set(described.get("components") or {})
     for shown in committed().systems.values():
-        found |= set(shown.metrics) - {"preference_score"} - set(shown.drifts)
-    return found
+        names |= set(shown.metrics) - {"preference_score"} - set(shown.drifts)
+    return names
 
 
 def scales() -> list[Path]:
@@ -47,13 +47,13 @@ MODULES = [path for room in ROOMS for path in sorted((REPOSITORY / "sysdpo" / ro
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(REPOSITORY / "sysdpo")))
-def test_a_module_names_none_of_them(path: Path) -> None:
-    place = str(path.relative_to(REPOSITORY / "sysdpo"))
-    allowed = LOGGED.get(place, set()) | (OBJECTIVES if place in DEFINED else set())
+def test_a_module_contains_no_name(path: Path) -> None:
+    module = str(path.relative_to(REPOSITORY / "sysdpo"))
+    allowed = LOGGED.get(module, set()) | (OBJECTIVES if module in DEFINED else set())
     # A component of an application may have the name of a word that is also a path: whole texts alone are compared.
     assert names() & set(texts(path)) <= allowed
 
 
-def test_the_template_names_none_of_them() -> None:
+def test_the_template_contains_no_name() -> None:
     template = (REPOSITORY / "sysdpo/report/template.html.j2").read_text()
     assert not [name for name in names() if f"'{name}'" in template or f'"{name}"' in template]

@@ -125,7 +125,7 @@ def test_they_come_through_under_their_own_names_and_units(config: Path, tmp_pat
     assert "| Only the scout |" in table
     assert "in metres</text>" in (tmp_path / "figures" / "convoy_own_headways.svg").read_text()
     page = (tmp_path / "report.html").read_text()
-    for said in (
+    for text in (
         *("The convoy", "A scout looks ahead, and a driver follows.", "Headways under All hands", "Everyone learns."),
         "Headway (distance between the two) improves: from 50.3 metres before alignment to 23.3 metres under All hands",
         "In headway All hands is better than separate DPO, by −9.0 metres",
@@ -133,11 +133,11 @@ def test_they_come_through_under_their_own_names_and_units(config: Path, tmp_pat
         *("<dt>Sighting</dt><dd>together sees 2</dd>", "mean headway 8.0"),
         *("The figure “Score against drift” cannot be shown: figures/convoy_frontier.svg is not there.",),
     ):
-        assert said in page, said
+        assert text in page, text
 
 
 @pytest.mark.parametrize(
-    ("metrics", "said"),
+    ("metrics", "message"),
     [
         (
             ["headway", "noise"],
@@ -146,14 +146,14 @@ def test_they_come_through_under_their_own_names_and_units(config: Path, tmp_pat
         ([], r"the benchmark's description declares \['headway'\], which are not measured"),
     ],
 )
-def test_what_is_measured_is_what_is_declared(metrics: list[str], said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_what_is_measured_is_what_is_declared(metrics: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         Convoy.description.check_measured(metrics, "the system's metrics")
     Convoy.description.check_measured(["headway"], "the system's metrics")
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (
             {"evaluation": {"samples_per_prompt": 1, "greedy": ["noise"]}},
@@ -168,13 +168,13 @@ def test_what_is_measured_is_what_is_declared(metrics: list[str], said: str) -> 
     ],
 )
 def test_a_name_that_names_nothing_is_refused_before_any_training(
-    config: Path, tmp_path: Path, change: dict, said: str, capsys: pytest.CaptureFixture[str]
+    config: Path, tmp_path: Path, change: dict, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = yaml.safe_load(config.read_text())
     settings["systems"]["convoy"] |= change
     config.write_text(yaml.safe_dump(settings))
     assert main(["describe", "--config", str(config), "--output", str(tmp_path / "descriptions.json")]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_a_claim_about_a_metric_that_nobody_declares_is_refused(

@@ -46,25 +46,25 @@ class References(HTMLParser):
 
     def __init__(self, page: str) -> None:
         super().__init__()
-        self.found: list[str] = []
+        self.links: list[str] = []
         self.tags: list[str] = []
         self.feed(page)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.found += [value or "" for name, value in attributes if name in ("src", "href", "srcset", "action", "data")]
+        self.links += [value or "" for name, value in attributes if name in ("src", "href", "srcset", "action", "data")]
 
 
 def test_page_needs_nothing_from_outside(page: str) -> None:
     references = References(page)
-    assert references.found
-    assert all(address.startswith(("data:image/", "#")) for address in references.found)
+    assert references.links
+    assert all(address.startswith(("data:image/", "#")) for address in references.links)
     assert not {"script", "link", "iframe", "object"} & set(references.tags)
     assert not re.search(r"url\(|@import|https?://", page)
 
 
 def test_links_within_the_page_have_a_target(page: str) -> None:
-    targets = {address[1:] for address in References(page).found if address.startswith("#")}
+    targets = {address[1:] for address in References(page).links if address.startswith("#")}
     assert targets == {name for name in re.findall(r'<section id="([^"]+)"', page) if name in targets}
 
 
@@ -78,11 +78,11 @@ def test_page_shows_figures_pictures_and_provenance(page: str) -> None:
 
 def test_the_head_shows_every_claim_with_its_verdict(page: str, made_up_results: Path, described: Descriptions) -> None:
     head = page[page.index('<section id="claims">') : page.index('<section id="progressive_images">')]
-    held = read_claim_table(made_up_results / "claims.csv")
-    assert [each.verdict for each in held] == ["holds", "does not hold", "does not hold"]
+    claims = read_claim_table(made_up_results / "claims.csv")
+    assert [claim.verdict for claim in claims] == ["holds", "does not hold", "does not hold"]
     assert "3 claims: 1 hold, 2 do not hold, 0 are undecided." in head
-    said = {each.id: each.sentence(described.system(each.system)) for each in held}
-    shown = {each.id: f'{each.verdict}</td><td title="{each.id}">{said[each.id]}</td>' for each in held}
+    sentences = {claim.id: claim.sentence(described.system(claim.system)) for claim in claims}
+    shown = {claim.id: f'{claim.verdict}</td><td title="{claim.id}">{sentences[claim.id]}</td>' for claim in claims}
     assert [row in head for row in shown.values()] == [True] * 3
     assert head.index(shown["c"]) < head.index("Does &lt;one&gt; model do?") < head.index(shown["a"])
     assert head.index("<h3>Two-stage question answering</h3>") < head.rindex(">Besides<") < head.index(shown["b"])
@@ -97,8 +97,8 @@ def test_claims_of_an_earlier_run_are_not_shown(page: str, made_up_results: Path
     assert "#claims" not in (tmp_path / "report.html").read_text()
 
 
-def test_page_shows_every_system_study_and_what_was_said(page: str) -> None:
-    addresses = References(page).found
+def test_page_shows_every_system_study_and_sentence(page: str) -> None:
+    addresses = References(page).links
     assert {"#progressive_images", "#two_stage_qa", "#study-gradients", "#experiments"} <= set(addresses)
     assert "#study-theory" not in addresses
     assert len(re.findall(r"right under \d of 8 methods", page)) == 3
@@ -172,9 +172,7 @@ def test_missing_column_leaves_no_page(made_up_results: Path, described: Descrip
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
 
 
-def test_manifest_names_files_by_their_place_and_nothing_of_the_machine_itself(
-    page: str, made_up_results: Path
-) -> None:
+def test_manifest_has_relative_paths_and_nothing_of_the_machine_itself(page: str, made_up_results: Path) -> None:
     text = (made_up_results / "manifest.json").read_text()
     manifest = json.loads(text)
     assert "metrics.csv" in manifest["files"]

@@ -38,7 +38,7 @@ def png(width: int, height: int) -> bytes:
 
 def write_runs(runs: Path, image: bytes, caption: str = SHORT, attributes: tuple[str, ...] = ("anger",)) -> Path:
     """One prompt an attribute, which asks for a fall; every method's series falls from 0.9 to 0.1."""
-    ids = [f"p{place}" for place in range(len(attributes))]
+    ids = [f"p{index}" for index in range(len(attributes))]
     prompts = pd.DataFrame({"prompt_id": ids, "split": "test", "text": [f"Less {name}." for name in attributes]})
     runs.mkdir(parents=True, exist_ok=True)
     prompts.assign(attribute=attributes, direction=-1).to_parquet(runs / "prompts.parquet")
@@ -53,7 +53,7 @@ def write_runs(runs: Path, image: bytes, caption: str = SHORT, attributes: tuple
     return runs
 
 
-def test_a_fall_that_was_asked_for_is_in_order(tmp_path: Path) -> None:
+def test_a_requested_fall_is_in_order(tmp_path: Path) -> None:
     (exhibit,) = pick(write_runs(tmp_path, png(8, 8)))
     for series in exhibit.series.values():
         assert series.in_order

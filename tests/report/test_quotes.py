@@ -47,13 +47,13 @@ def test_a_page_repeats_the_claims_of_its_blocks(tmp_path: Path, capsys: pytest.
     options += ["--descriptions", str(save_descriptions(TOY, tmp_path / "descriptions.json"))]
     assert main(["quote", *options, "--output", str(tmp_path / "page.md")]) == 0
     assert (tmp_path / "page.md").read_text() == now
-    for wrong, said in (
+    for wrong, message in (
         (page.replace(end, ""), "the block 'claims: toy' should end with the line '<!-- end of claims -->'"),
         (page.replace("more/toy", "more/toys"), "there are no claims about 'toys' in"),
     ):
         (tmp_path / "page.md").write_text(wrong)
         assert main(["quote", *options, "--output", str(tmp_path / "page.md")]) == 2
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
         assert (tmp_path / "page.md").read_text() == wrong
 
 
@@ -100,9 +100,9 @@ def test_a_page_says_which_claims_another_run_does_not_confirm(tmp_path: Path) -
     alike = quoted(page.replace("more", "."), tmp_path, TOY, "page")
     assert alike.splitlines()[1:-1] == ["1 of 1 claims have the same verdict in both runs."]
     save(tmp_path / "more/claims.csv", claim_table(-0.1, 0.3).assign(id="two"))
-    for wrong, said in (
+    for wrong, message in (
         (page, "one alone has 'one'"),
         (page.replace(" by ", " "), "should name two folders, 'A by B'"),
     ):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             quoted(wrong, tmp_path, TOY, "page")

@@ -41,14 +41,14 @@ def test_the_blocks_are_as_committed(page: str) -> None:
 def test_every_interval_is_in_a_committed_table() -> None:
     tables = [pd.read_csv(path) for path in sorted(RESULTS.rglob("*.csv"))]
     intervals = [table for table in tables if {"ci_low", "ci_high"} <= set(table)]
-    said = prose.sections(README, "## What comes out")
-    assert len(prose.INTERVAL.findall(said)) > 50
-    assert prose.unknown_intervals(said, intervals) == []
+    text = prose.sections(README, "## What comes out")
+    assert len(prose.INTERVAL.findall(text)) > 50
+    assert prose.unknown_intervals(text, intervals) == []
 
 
 def test_no_sentence_on_the_applications_says_more_than_its_claims() -> None:
-    said = prose.sections(README, "## What comes out")
-    assert prose.overclaims(said, prose.read_claims_below(RESULTS)) == []
+    text = prose.sections(README, "## What comes out")
+    assert prose.overclaims(text, prose.read_claims_below(RESULTS)) == []
 
 
 ROWS = [
@@ -105,8 +105,8 @@ def test_a_text_that_its_claims_bear_out_passes(text: str) -> None:
     ],
 )
 def test_a_text_that_says_more_is_refused(text: str, problem: str) -> None:
-    found = prose.overclaims(text, CLAIMS)
-    assert any(problem in each for each in found), found
+    problems = prose.overclaims(text, CLAIMS)
+    assert any(problem in line for line in problems), problems
 
 
 def test_intervals_are_compared_as_the_text_rounds_them() -> None:

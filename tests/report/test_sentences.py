@@ -27,23 +27,23 @@ def run(*differences: tuple[str, str, float, float, float], without: str = "", *
     return Run(shown, pd.DataFrame(rows), pd.DataFrame(differences, columns=columns).assign(metric=METRIC), Path())
 
 
-def said_of(made: Run, number: int) -> list[str]:
+def sentences_of(results: Run, number: int) -> list[str]:
     """The sentences of one of the sections."""
-    return sentences.sections(made)[number][1]
+    return sentences.sections(results)[number][1]
 
 
 @pytest.mark.parametrize(
-    ("difference", "low", "high", "said"),
+    ("difference", "low", "high", "sentence"),
     [
         (0.1, 0.05, 0.15, "is better than separate DPO, by +10.0 points (95 % interval +5.0 to +15.0 points)"),
         (-0.1, -0.15, -0.05, "is worse than separate DPO, by −10.0 points"),
         (0.01, -0.02, 0.04, "cannot be told apart on this evidence: the difference is +1.0 points"),
     ],
 )
-def test_a_subject_against_its_main_baseline(difference: float, low: float, high: float, said: str) -> None:
-    made = run(("direct", "separate", difference, low, high))
-    assert said in said_of(made, 0)[0]
-    assert made.shown.method("separate").kind == RIVAL
+def test_a_subject_against_its_main_baseline(difference: float, low: float, high: float, sentence: str) -> None:
+    results = run(("direct", "separate", difference, low, high))
+    assert sentence in sentences_of(results, 0)[0]
+    assert results.shown.method("separate").kind == RIVAL
 
 
 def test_verdict_knows_which_way_is_better() -> None:
@@ -61,21 +61,21 @@ def test_main_result_gives_both_numbers_and_the_interval() -> None:
 
 
 def test_a_check_comes_with_the_interval_of_its_change() -> None:
-    (said,) = sentences.checks(run(*GAINS, checks=(METRIC,)))
-    assert "Accuracy (share of right answers; higher is better): 30.0 before, 70.0 % under SysDPO-Direct" in said
-    assert said.endswith("(95 % interval of the difference +20.0 to +40.0 points).")
+    (sentence,) = sentences.checks(run(*GAINS, checks=(METRIC,)))
+    assert "Accuracy (share of right answers; higher is better): 30.0 before, 70.0 % under SysDPO-Direct" in sentence
+    assert sentence.endswith("(95 % interval of the difference +20.0 to +40.0 points).")
 
 
-def test_nothing_is_said_of_what_was_not_measured() -> None:
+def test_there_is_no_sentence_on_what_was_not_measured() -> None:
     assert sentences.sections(run(GAINS[1], without="sampling")) == []
     assert sentences.checks(run(*GAINS)) == []
 
 
-def test_the_change_is_said_with_its_interval_and_no_ratio_of_gains() -> None:
-    said = said_of(run(*GAINS), 0)[0]
-    assert said.endswith("30.0 % before, 70.0 % after (+40.0 points, 95 % interval +30.0 to +50.0 points).")
-    assert "Without seeing anything between input and output, SysDPO-Sampling improves accuracy" in said
-    assert "SysDPO-Direct" not in said
+def test_the_change_comes_with_its_interval_and_no_ratio_of_gains() -> None:
+    sentence = sentences_of(run(*GAINS), 0)[0]
+    assert sentence.endswith("30.0 % before, 70.0 % after (+40.0 points, 95 % interval +30.0 to +50.0 points).")
+    assert "Without seeing anything between input and output, SysDPO-Sampling improves accuracy" in sentence
+    assert "SysDPO-Direct" not in sentence
 
 
 @pytest.mark.parametrize(
@@ -84,17 +84,18 @@ def test_the_change_is_said_with_its_interval_and_no_ratio_of_gains() -> None:
 )
 def test_words_follow_the_interval(low: float, high: float, words: str) -> None:
     middle = (low + high) / 2
-    _, said = said_of(run(*GAINS, ("sampling", "only_first", middle, low, high)), 0)
-    assert said.startswith(f"It {words} the first model trained alone ({100 * middle:+.1f} points".replace("-", "−"))
+    _, sentence = sentences_of(run(*GAINS, ("sampling", "only_first", middle, low, high)), 0)
+    start = f"It {words} the first model trained alone ({100 * middle:+.1f} points"
+    assert sentence.startswith(start.replace("-", "−"))
 
 
 def test_a_method_with_a_remark_is_judged_by_itself() -> None:
-    said = said_of(run(*GAINS, ("sampling", "single_sample", 0.2, 0.1, 0.3)), 0)[-1]
-    assert "its factor p(y|x) cancels between chosen and rejected" in said
-    assert "SysDPO-Sampling is better than single sample (+20.0 points" in said
+    sentence = sentences_of(run(*GAINS, ("sampling", "single_sample", 0.2, 0.1, 0.3)), 0)[-1]
+    assert "its factor p(y|x) cancels between chosen and rejected" in sentence
+    assert "SysDPO-Sampling is better than single sample (+20.0 points" in sentence
 
 
 def test_difference_that_was_taken_the_other_way_is_turned_round() -> None:
-    found = sentences.difference(run(("direct", "sampling", 0.1, -0.05, 0.2)), "sampling", "direct", METRIC)
-    assert found is not None
-    assert (found.value, found.low, found.high) == (-0.1, -0.2, 0.05)
+    gap = sentences.difference(run(("direct", "sampling", 0.1, -0.05, 0.2)), "sampling", "direct", METRIC)
+    assert gap is not None
+    assert (gap.value, gap.low, gap.high) == (-0.1, -0.2, 0.05)

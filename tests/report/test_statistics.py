@@ -139,7 +139,7 @@ def test_constant_scores_have_a_point_for_an_interval_and_constant_shares_do_not
 def test_names_of_seeds_prompts_and_contents_do_not_matter() -> None:
     rng = np.random.default_rng(0)
     values = {(seed, f"c{prompt // 2}", f"p{prompt}"): rng.normal() for seed in range(3) for prompt in range(6)}
-    renamed = {(9 - seed, f"x{content}", f"y{prompt}"): each for (seed, content, prompt), each in values.items()}
+    renamed = {(9 - seed, f"x{content}", f"y{prompt}"): value for (seed, content, prompt), value in values.items()}
     assert estimate(prompts(renamed)) == estimate(prompts(values))
     assert estimate(prompts(values).sample(frac=1, random_state=1)) == estimate(prompts(values))
 
@@ -155,7 +155,7 @@ def test_contents_are_counted_and_widen_the_interval() -> None:
     ]
     alone = table(rows)
     shared = alone.assign(content=[f"c{int(prompt[1:]) // 4}" for prompt in alone["prompt_id"]])
-    narrow, wide = (summarise(each, METRIC_OF).set_index("method").loc["direct"] for each in (alone, shared))
+    narrow, wide = (summarise(samples, METRIC_OF).set_index("method").loc["direct"] for samples in (alone, shared))
     assert (narrow["n_prompts"], narrow["n_contents"]) == (40, 40)
     assert (wide["n_prompts"], wide["n_contents"]) == (40, 10)
     assert wide["mean"] == narrow["mean"]
@@ -181,8 +181,8 @@ def test_a_share_beyond_1_is_refused() -> None:
 
 
 def test_a_prompt_that_a_seed_lacks_is_named() -> None:
-    said = r"'preference_score' of 'before': prompt 'p3' has no value for seed 0, but for another"
-    with pytest.raises(UserError, match=said):
+    message = r"'preference_score' of 'before': prompt 'p3' has no value for seed 0, but for another"
+    with pytest.raises(UserError, match=message):
         summarise(table([*BY_HAND, ("before", 1, "p3", 0, 1.0)]), METRIC_OF)
 
 

@@ -58,9 +58,9 @@ def test_caption_says_what_the_interval_is() -> None:
 
 def test_caption_counts_contents_that_prompts_share_and_claims_less_of_one_seed() -> None:
     metrics = rows(SYSTEM, {"direct": 0.5}).assign(n_contents=50, n_seeds=1)
-    said = build_table(SHOWN, metrics, differences(SYSTEM, 0, 0, 0)).caption
-    assert "200 held-out prompts on 50 contents and 1 seed (" in said
-    assert "95 % t interval for new prompts (" in said
+    caption = build_table(SHOWN, metrics, differences(SYSTEM, 0, 0, 0)).caption
+    assert "200 held-out prompts on 50 contents and 1 seed (" in caption
+    assert "95 % t interval for new prompts (" in caption
 
 
 def test_both_methods_of_the_paper_are_compared_with_every_row(made_up_results: Path) -> None:
@@ -72,9 +72,9 @@ def test_both_methods_of_the_paper_are_compared_with_every_row(made_up_results: 
     rows = {row.method: row for row in table.rows}
     assert rows["only_first"].label == "Only the first model"
     pairs = comparisons[comparisons["metric"] == "accuracy"].set_index(["method", "baseline"])["difference"]
-    for place, subject in ((-2, "direct"), (-1, "sampling")):
-        assert rows["separate"].cells[place].mean == f"{100 * pairs[subject, 'separate']:+.1f}".replace("-", "−")
-        assert rows[subject].cells[place].mean == ""
+    for column, subject in ((-2, "direct"), (-1, "sampling")):
+        assert rows["separate"].cells[column].mean == f"{100 * pairs[subject, 'separate']:+.1f}".replace("-", "−")
+        assert rows[subject].cells[column].mean == ""
     length = table.headings.index("Length (tokens)")
     assert not any(row.cells[length].best for row in table.rows)
     assert "Sampling − this: SysDPO-Sampling minus the row's method" in table.caption

@@ -11,13 +11,13 @@ from sysdpo.report.descriptions import Descriptions
 from sysdpo.report.page import write_report
 from sysdpo.report.samples import Transcript, pick_texts
 
-PARTS = {"Draft": "draft", "Answer": "answer"}
+COLUMNS = {"Draft": "draft", "Answer": "answer"}
 REWARD = Metric("Reward", True, "", 3)
 
 
 def chats(judged: bool) -> Descriptions:
     """A system whose answers are right or wrong, or have a reward."""
-    texts = Texts(PARTS, expected="answer") if judged else Texts(PARTS, metric="reward")
+    texts = Texts(COLUMNS, expected="answer") if judged else Texts(COLUMNS, metric="reward")
     return made_up(
         "chat", texts=texts, metrics=committed().system("two_stage_qa").metrics | METRICS | {"reward": REWARD}
     )
@@ -34,12 +34,12 @@ def runs(tmp_path: Path) -> Path:
     names = [f"q{i}" for i in range(8)]
     prompts = pd.DataFrame({"prompt_id": names, "split": "test", "text": [f"ask {n}" for n in names], "answer": names})
     prompts.to_parquet(tmp_path / "prompts.parquet")
-    for place, method in enumerate(("direct", "before")):
+    for index, method in enumerate(("direct", "before")):
         folder = tmp_path / "3" / method / "evaluation"
         folder.mkdir(parents=True)
         rows = [
             {"prompt_id": name, "sample": sample, "draft": f"{method} drafts", "answer": f"says {name}"}
-            | {"score": float(sample == 1 or number // 3 > place)}
+            | {"score": float(sample == 1 or number // 3 > index)}
             for number, name in enumerate(names)
             for sample in (1, 0)
         ]
@@ -49,21 +49,21 @@ def runs(tmp_path: Path) -> Path:
 
 def test_questions_a_quarter_half_and_three_quarters_up_the_ranking(runs: Path) -> None:
     picked = pick(runs)
-    assert [(each.kind, each.question, each.expected) for each in picked] == [
+    assert [(transcript.kind, transcript.question, transcript.expected) for transcript in picked] == [
         ("hard", "ask q2", "q2"),
         ("typical", "ask q4", "q4"),
         ("easy", "ask q6", "q6"),
     ]
-    assert [each.right for each in picked] == [0, 1, 2]
+    assert [transcript.right for transcript in picked] == [0, 1, 2]
     assert list(picked[1].turns) == ["before", "direct"]
     assert [turn.right for turn in picked[1].turns.values()] == [False, True]
-    assert picked[1].turns["direct"].parts == {"Draft": "direct drafts", "Answer": "says q4"}
+    assert picked[1].turns["direct"].texts == {"Draft": "direct drafts", "Answer": "says q4"}
 
 
-def test_only_questions_that_every_method_was_asked(runs: Path) -> None:
+def test_only_questions_that_every_method_answered(runs: Path) -> None:
     path = runs / "3" / "before" / "evaluation" / "samples.parquet"
     pd.read_parquet(path).query("prompt_id in ['q5', 'q7']").to_parquet(path)
-    assert [each.question for each in pick(runs)] == ["ask q5", "ask q7", "ask q7"][:2]
+    assert [transcript.question for transcript in pick(runs)] == ["ask q5", "ask q7", "ask q7"][:2]
     pd.read_parquet(path).assign(prompt_id="other").head(1).to_parquet(path)
     with pytest.raises(UserError, match="evaluated for every method at seed 3"):
         pick(runs)
@@ -83,14 +83,14 @@ def test_where_nothing_is_right_or_wrong_the_mean_reward_ranks_the_questions(run
     without_right_and_wrong(runs)
     picked = pick(runs, judged=False)
     # The mean is 5 − i: the eighth question is the worst.
-    assert [(each.kind, each.question, each.expected) for each in picked] == [
+    assert [(transcript.kind, transcript.question, transcript.expected) for transcript in picked] == [
         ("hard", "ask q5", None),
         ("typical", "ask q3", None),
         ("easy", "ask q1", None),
     ]
-    assert [each.mean for each in picked] == ["0.000", "2.000", "4.000"]
+    assert [transcript.mean for transcript in picked] == ["0.000", "2.000", "4.000"]
     assert {name: turn.shown for name, turn in picked[0].turns.items()} == {"before": "−5.000", "direct": "5.000"}
-    assert picked[0].turns["direct"].parts == {"Draft": "direct drafts", "Answer": "says q5"}
+    assert picked[0].turns["direct"].texts == {"Draft": "direct drafts", "Answer": "says q5"}
 
 
 @pytest.mark.parametrize("judged", [True, False])

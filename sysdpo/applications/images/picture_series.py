@@ -153,7 +153,7 @@ class PictureSeriesBenchmark:
         components: dict[str, Component] = {
             "writer": LanguageModel.from_pretrained(writer.pop("model"), **writer),
             "painter": DiffusionModel.from_pretrained(painter.pop("model"), **painter),
-            **{f"parser_{n}": Function(lambda answer, n=n: nth_of_three(str(answer), n)) for n in (1, 2, 3)},
+            **{f"parser_{n}": Function(lambda answer, n=n: nth_of_three(answer, n)) for n in (1, 2, 3)},
         }
         return System(self.inputs, self.nodes, components)
 

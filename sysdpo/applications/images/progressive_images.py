@@ -147,7 +147,7 @@ class ProgressiveImagesBenchmark:
         components: dict[str, Component] = {
             "writer": LanguageModel.from_pretrained(writer_model, **writer),
             "painter": DiffusionModel.from_pretrained(painter_model, **painter),
-            **{f"parser_{n}": Function(lambda answer, n=n: nth_caption(str(answer), n - 1)) for n in (1, 2, 3)},
+            **{f"parser_{n}": Function(lambda answer, n=n: nth_caption(answer, n - 1)) for n in (1, 2, 3)},
         }
         return System(self.inputs, self.nodes, components)
 

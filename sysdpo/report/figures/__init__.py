@@ -1,1 +1,1 @@
-"""The figures of a system, a file each that is named as its figure."""
+"""The figures of a system, one per file of the same name."""

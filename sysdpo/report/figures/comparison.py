@@ -17,16 +17,16 @@ from sysdpo.report.style import INK, SOFT, look, styled, weight_of
     "the system before alignment; filled bars are the paper's methods, which train all models with one loss.",
 )
 def comparison(run: Run) -> Figure:
-    """A panel a headline metric: one bar a method, its 95 % interval, and a line at the system as it is."""
+    """One panel per headline metric: a bar with its 95 % interval per method, and a line at the reference."""
     shown, headline = run.shown, run.shown.headline
     with styled():
         drawn = Figure(figsize=(3.7 * len(headline) + 1.6, 0.42 * len(run.methods) + 1.1), layout="constrained")
-        places = drawn.subplots(1, len(headline), sharey=True, squeeze=False)[0]
-        for axes, metric in zip(places, headline, strict=True):
+        grid = drawn.subplots(1, len(headline), sharey=True, squeeze=False)[0]
+        for axes, metric in zip(grid, headline, strict=True):
             _bars(axes, run, metric)
-        places[0].set_yticks(range(len(run.methods)), [shown.method(name).label for name in run.methods])
-        places[0].invert_yaxis()
-        for label, name in zip(places[0].get_yticklabels(), run.methods, strict=True):
+        grid[0].set_yticks(range(len(run.methods)), [shown.method(name).label for name in run.methods])
+        grid[0].invert_yaxis()
+        for label, name in zip(grid[0].get_yticklabels(), run.methods, strict=True):
             label.set_color(INK)
             label.set_fontweight(weight_of(shown, name))
     return drawn
@@ -35,19 +35,19 @@ def comparison(run: Run) -> Figure:
 def _bars(axes: Axes, run: Run, name: str) -> None:
     metric, metrics = run.shown.metric(name), run.metrics
     furthest = metric.scale * max(metrics.loc[metrics["metric"] == name, "ci_high"].max(), 0)
-    for place, method in enumerate(run.methods):
+    for y, method in enumerate(run.methods):
         row = value_of(metrics, method, name)
         if row is None:
             continue
         mean, low, high = (float(row[column]) * metric.scale for column in ("mean", "ci_low", "ci_high"))
         drawn, alpha = look(run.shown, method), 1 if method in run.shown.subjects else 0.28
-        axes.barh(place, mean, height=0.66, facecolor=drawn.colour, alpha=alpha, linewidth=0)
-        axes.barh(place, mean, height=0.66, facecolor="none", edgecolor=drawn.colour, hatch=drawn.hatch, linewidth=0.9)
-        axes.plot([low, high], [place, place], color=INK, linewidth=1.5, solid_capstyle="butt")
-        axes.plot([low, high], [place, place], color=INK, linestyle="", marker="|", markersize=7)
+        axes.barh(y, mean, height=0.66, facecolor=drawn.colour, alpha=alpha, linewidth=0)
+        axes.barh(y, mean, height=0.66, facecolor="none", edgecolor=drawn.colour, hatch=drawn.hatch, linewidth=0.9)
+        axes.plot([low, high], [y, y], color=INK, linewidth=1.5, solid_capstyle="butt")
+        axes.plot([low, high], [y, y], color=INK, linestyle="", marker="|", markersize=7)
         paper = {"facecolor": "white", "linewidth": 0, "pad": 0.8}
         number = metric.show(float(row["mean"]))
-        axes.text(max(high, 0) + 0.025 * furthest, place, number, va="center", fontsize=9, bbox=paper)
+        axes.text(max(high, 0) + 0.025 * furthest, y, number, va="center", fontsize=9, bbox=paper)
     reference = value_of(metrics, run.shown.reference, name)
     if reference is not None:
         height = float(reference["mean"]) * metric.scale

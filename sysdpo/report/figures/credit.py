@@ -1,4 +1,4 @@
-"""Figure: which component the margin comes from, and what became of the chosen and the rejected output."""
+"""Figure: each component's share of the margin, and its log-ratios of the chosen and the rejected output."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ REJECTED: dict[str, Any] = {"color": "#a33f00", "linestyle": (0, (4, 1.5)), "lin
     " untrained models have none.",
 )
 def credit(run: Run) -> Figure:
-    """A column a method: the margin stacked by component, and below it each component's log-ratio of the chosen and of
-    the rejected output.
-    """
+    """One column per method: the margin stacked by component, and below it each component's log-ratios."""
     logs, shown = run.training(), run.shown
     names = logged_components(shown, logs)
     colours = _colours(names, shown)
@@ -40,22 +38,22 @@ def credit(run: Run) -> Figure:
         drawn = Figure(figsize=(1.95 * len(methods) + 1.0, 1.9 * (1 + len(names)) + 0.9), layout="constrained")
         grid = drawn.subplots(1 + len(names), len(methods), sharex=True, sharey="row", squeeze=False)
         for column, method in zip(grid.T, methods, strict=True):
-            part = logs[logs["method"] == method]
+            log = logs[logs["method"] == method]
             trained = [name for name in names if (method, name) in ends.index]
-            _stack(column[0], part, {name: colours[name] for name in trained})
+            _stack(column[0], log, {name: colours[name] for name in trained})
             title = shown.method(method).label.replace("Only the ", "Only ").replace("SysDPO-", "")
             column[0].set_title(title, fontsize=9.5, color=INK, fontweight=weight_of(shown, method))
             for axes, name in zip(column[1:], names, strict=True):
                 if name not in trained:
                     axes.text(0.5, 0.5, "not trained", transform=axes.transAxes, color=SOFT, ha="center", fontsize=9)
                     continue
-                _log_ratios(axes, part, name)
+                _log_ratios(axes, log, name)
                 if ends.loc[(method, name), "displaced"] == "yes":
                     axes.set_facecolor("#fbf1ea")
                     axes.text(0.04, 0.04, "both fall", transform=axes.transAxes, fontsize=8.5, color="#a33f00")
             for axes in column:
                 axes.axhline(0, color=SOFT, linewidth=0.9)
-                mark_rounds(axes, part)
+                mark_rounds(axes, log)
             column[-1].set_xlabel("update")
         grid[0, 0].set_ylabel("margin (nats)")
         for axes, name in zip(grid[1:, 0], names, strict=True):
@@ -69,17 +67,17 @@ def credit(run: Run) -> Figure:
 
 
 def _colours(names: list[str], shown: Shown) -> dict[str, str]:
-    """A component is coloured as the method that trains it alone, unless two would look alike."""
-    own = {name: component_look(shown, name).colour for name in names}
-    if len(set(own.values())) == len(names):
-        return own
-    return {name: str(series_style(place)["color"]) for place, name in enumerate(names)}
+    """Each component has the colour of the method that trains it alone, unless two would be equal."""
+    colours = {name: component_look(shown, name).colour for name in names}
+    if len(set(colours.values())) == len(names):
+        return colours
+    return {name: str(series_style(index)["color"]) for index, name in enumerate(names)}
 
 
 def _stack(axes: Axes, logs: pd.DataFrame, colours: dict[str, str]) -> None:
-    """Margins stand on each other, so that the upper edge is the system's margin where none is negative."""
-    parts = [[values.mean(axis=1) for values in smoothed(logs, f"margin_{name}")] for name in colours]
-    for rounds in zip(*parts, strict=True):
+    """Stacks margins, so that the upper edge is the system's margin if none is negative."""
+    margins = [[values.mean(axis=1) for values in smoothed(logs, f"margin_{name}")] for name in colours]
+    for rounds in zip(*margins, strict=True):
         floor = 0 * rounds[0]
         for colour, margin in zip(colours.values(), rounds, strict=True):
             axes.fill_between(margin.index, floor, floor + margin, color=colour, alpha=0.55, linewidth=0)
@@ -88,7 +86,7 @@ def _stack(axes: Axes, logs: pd.DataFrame, colours: dict[str, str]) -> None:
 
 
 def _log_ratios(axes: Axes, logs: pd.DataFrame, component: str) -> None:
-    for part, style in (("chosen", CHOSEN), ("rejected", REJECTED)):
-        for values in smoothed(logs, f"{part}_{component}"):
+    for side, style in (("chosen", CHOSEN), ("rejected", REJECTED)):
+        for values in smoothed(logs, f"{side}_{component}"):
             axes.plot(values.index, values.mean(axis=1), **style)
             draw_band(axes, values, style["color"], 0.13)

@@ -1,4 +1,4 @@
-"""Figure: whether the objectives could differ at all, and how far each model went, over the updates."""
+"""Figure: whether the objectives can differ, and how far each model moves, over the updates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCALES: dict[str, dict[str, Any]] = {"symlog": {"linthresh": 1.0}, "log": {"nonp
 
 
 def measures(shown: Shown) -> dict[str, tuple[str, str]]:
-    """What is logged of each component as `{measure}_{component}`, how it is called, and the scale it is drawn on."""
+    """The label and axis scale of each measure, which is logged per component as `{measure}_{component}`."""
     pair = [f"{shown.method(name).short.lower()}'s" for name in (*shown.subjects[:1], shown.rival) if name]
     return {
         "scaled_margin": ("β times the margin's size", "log"),
@@ -38,11 +38,11 @@ def measures(shown: Shown) -> dict[str, tuple[str, str]]:
     "range.",
 )
 def dynamics(run: Run) -> Figure:
-    """A row a measure that was logged, a column a component, one line a method."""
+    """One row per logged measure, one column per component, one line per method."""
     logs, shown = run.training(), run.shown
     names = logged_components(shown, logs)
     known = measures(shown)
-    rows = [name for name in known if any(is_logged(logs, f"{name}_{each}") for each in names)]
+    rows = [name for name in known if any(is_logged(logs, f"{name}_{component}") for component in names)]
     if not rows:
         raise UserError("figures: 'dynamics' needs trainings that log it; set training.monitor_every above 0.")
     methods = shown.order_methods(logs["method"])
@@ -58,9 +58,9 @@ def dynamics(run: Run) -> Figure:
                     axes.text(0.5, 0.5, "not defined", transform=axes.transAxes, ha="center", color=SOFT)
                     continue
                 draw_methods(axes, shown, logs, column, methods)
-                # Before the first update a margin is zero, which has no logarithm.
+                # Before the first update the margin is zero, which has no logarithm.
                 axes.set_yscale(scale, **SCALES.get(scale, {}))
-                if measure == "scaled_margin":  # above it the sigmoid bends
+                if measure == "scaled_margin":  # above 1 the sigmoid is not linear
                     level(axes, 1)
         for axes in grid[-1]:
             axes.set_xlabel("update")

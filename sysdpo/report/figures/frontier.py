@@ -1,4 +1,4 @@
-"""Figure: the score against how far the system moved from its reference."""
+"""Figure: the score against the drift from the reference."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sysdpo.report.style import label_points, line_style, styled
     "at every use instead.",
 )
 def frontier(run: Run) -> Figure:
-    """The first headline metric over the drift of all components together: up and to the left is better."""
+    """The first headline metric over the total drift of all components; up and to the left is better."""
     name, shown, drift = run.shown.headline[0], run.shown, total_drift(run.values())
     metric = shown.metric(name)
     with styled():

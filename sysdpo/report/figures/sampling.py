@@ -1,4 +1,4 @@
-"""Figure: what the candidates are worth that a sum over hidden values is taken over, over the updates."""
+"""Figure: the quality of the candidates in a sum over hidden values, over the updates."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ COLUMNS = {
     "how probable all candidates together are under the model. Means over seeds, bands their range.",
 )
 def sampling(run: Run) -> Figure:
-    """A panel each of `COLUMNS` that was logged, one line a method; those with one candidate have nothing to show.
+    """One panel per logged column of `COLUMNS`, one line per method with several candidates.
 
-    Raises UserError where no method has more.
+    Raises UserError if no method has several.
     """
     logs = run.training()
-    there = logs[logs["candidates"] > 1] if "candidates" in logs.columns else logs.iloc[:0]
-    methods = run.shown.order_methods(there["method"])
+    several = logs[logs["candidates"] > 1] if "candidates" in logs.columns else logs.iloc[:0]
+    methods = run.shown.order_methods(several["method"])
     if not methods:
         raise UserError("figures: 'sampling' should stand only at a system with a method that has several candidates.")
-    columns = {name: title for name, title in COLUMNS.items() if is_logged(there, name)}
+    columns = {name: title for name, title in COLUMNS.items() if is_logged(several, name)}
     with styled():
-        drawn, places = method_panels(run.shown, logs[logs["method"].isin(methods)], columns, methods)
-        for column, axes in places.items():
+        drawn, panels = method_panels(run.shown, logs[logs["method"].isin(methods)], columns, methods)
+        for column, axes in panels.items():
             if column in SHARES:
                 axes.set_ylim(0, 103)
             else:

@@ -18,7 +18,7 @@ from sysdpo.report.style import SOFT, styled
     "round: fresh outputs are sampled and margins start at zero again. A model that is not trained has no line.",
 )
 def training(run: Run) -> Figure:
-    """A panel each, one line a method; `accuracy` only where it was logged."""
+    """One panel per quantity, one line per method; `accuracy` only if it was logged."""
     logs = run.training()
     columns = {"loss": "Loss", "accuracy": "Pairs ranked right (%)"}
     columns |= {
@@ -27,11 +27,11 @@ def training(run: Run) -> Figure:
     }
     columns = {name: title for name, title in columns.items() if name in logs.columns}
     with styled():
-        drawn, places = method_panels(run.shown, logs, columns, run.shown.order_methods(logs["method"]))
-        for column, axes in places.items():
+        drawn, panels = method_panels(run.shown, logs, columns, run.shown.order_methods(logs["method"]))
+        for column, axes in panels.items():
             if column.startswith(MARGIN):
                 axes.axhline(0, color=SOFT, linewidth=0.9)
-        level(places["loss"], np.log(2))
-        right = places["loss"].get_yaxis_transform()
-        places["loss"].text(1, np.log(2), "ln 2", color=SOFT, fontsize=8, transform=right, ha="right", va="bottom")
+        level(panels["loss"], np.log(2))
+        right_edge = panels["loss"].get_yaxis_transform()
+        panels["loss"].text(1, np.log(2), "ln 2", color=SOFT, fontsize=8, transform=right_edge, ha="right", va="bottom")
     return drawn
