@@ -1,4 +1,4 @@
-"""The graphs of the systems that are enumerated, drawn small."""
+"""Small drawings of the enumerable systems' graphs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ TIED, EDGE = "#dfe9f3", "#8b939c"
 
 
 class Graph(NamedTuple):
-    """How a system's graph is drawn: a title, where each variable lies, edges, and nodes that may share a component."""
+    """A system's graph: title, positions of variables, edges, and the nodes (`tied`) that may share a component."""
 
     title: str
     remark: str
-    places: dict[str, tuple[float, float]]
+    positions: dict[str, tuple[float, float]]
     edges: tuple[str, ...]
     tied: tuple[str, ...]
 
@@ -40,26 +40,26 @@ GRAPHS: dict[str, Graph] = {
 
 
 def graph_title(system: str) -> str:
-    """A system's name for people."""
+    """A system's name as shown."""
     return GRAPHS[system].title if system in GRAPHS else system.replace("_", " ").capitalize()
 
 
 def draw_graph(axes: Axes, system: str) -> None:
-    """The system's name and graph, in axes of their own; of a system that is not listed the name alone."""
+    """Draws the system's name and, if it is known, its graph, in axes of their own."""
     axes.set_axis_off()
     axes.set_xlim(-0.08, 1.08)
     axes.set_ylim(-0.2, 1.2)
     if system not in GRAPHS:
         axes.set_title(graph_title(system))
         return
-    title, remark, places, edges, tied = GRAPHS[system]
+    title, remark, positions, edges, tied = GRAPHS[system]
     axes.set_title(title, pad=16)
     axes.text(0, 1.03, remark, transform=axes.transAxes, fontsize=8.5, color=SOFT, va="bottom")
     arrow = {"arrowstyle": "-|>,head_width=0.18,head_length=0.32", "color": SOFT, "lw": 0.9, "shrinkA": 7, "shrinkB": 7}
     for edge in edges:
         tail, head = edge.split()
-        axes.annotate("", places[head], places[tail], arrowprops=arrow)
-    for name, (x, y) in places.items():
+        axes.annotate("", positions[head], positions[tail], arrowprops=arrow)
+    for name, (x, y) in positions.items():
         face = TIED if name in tied else "white"
         shape = "s" if name == "x" else "o"
         axes.plot(x, y, shape, markersize=15, markerfacecolor=face, markeredgecolor=EDGE, markeredgewidth=0.9)

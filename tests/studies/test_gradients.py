@@ -25,8 +25,8 @@ def table() -> pd.DataFrame:
 
 
 def rows(table: pd.DataFrame, generator: str, estimator: str) -> pd.DataFrame:
-    found = table[(table["generator"] == generator) & (table["estimator"] == estimator)]
-    return found.drop_duplicates("candidates").set_index("candidates")
+    selected = table[(table["generator"] == generator) & (table["estimator"] == estimator)]
+    return selected.drop_duplicates("candidates").set_index("candidates")
 
 
 def test_over_every_intermediate_there_is_no_error(table: pd.DataFrame) -> None:
@@ -52,13 +52,13 @@ def test_fewer_candidates_cost_bias_and_mass(table: pd.DataFrame) -> None:
 def test_the_exact_rows_are_the_system_s_own() -> None:
     for name in ("diamond", LANGUAGE):
         system, exact = _enumerate(name, Gradients(factory=FACTORY))
-        parameters = [weight for part in system.components.values() for weight in part.trainable_parameters()]
-        for each in exact:
-            assert each.priors.sum().item() == pytest.approx(1, abs=1e-5)
-            assert each.gradients.shape == (*each.joints.shape, sum(weight.numel() for weight in parameters))
+        parameters = [weight for component in system.components.values() for weight in component.trainable_parameters()]
+        for prompt in exact:
+            assert prompt.priors.sum().item() == pytest.approx(1, abs=1e-5)
+            assert prompt.gradients.shape == (*prompt.joints.shape, sum(weight.numel() for weight in parameters))
             # A distribution over drafts: the mean of its score is zero where the answer is summed over too.
         if name == "diamond":
-            score = sum((each.joints.exp()[..., None] * each.gradients).sum((0, 1)) for each in exact)
+            score = sum((prompt.joints.exp()[..., None] * prompt.gradients).sum((0, 1)) for prompt in exact)
             torch.testing.assert_close(score, torch.zeros_like(score), rtol=0, atol=1e-6)
 
 
@@ -69,6 +69,6 @@ def test_the_exact_rows_are_the_system_s_own() -> None:
         ({"replicates": 1}, "replicates: 1 should be at least 2"),
     ],
 )
-def test_bad_settings_are_named(section: dict, said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_bad_settings_are_named(section: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         run(section)

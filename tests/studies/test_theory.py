@@ -72,8 +72,8 @@ def test_every_run_starts_at_the_largest_preference_and_is_recorded_log_spaced(t
 def test_a_loss_by_hand() -> None:
     """Of two trajectories in the data, the one's log-ratio raised by ln 3: mean of the two ordered pairs by P*."""
     system = build("fan_in")
-    kept = torch.zeros(system.shape[:2], dtype=torch.bool)
-    kept[0, 0] = True
+    seen = torch.zeros(system.shape[:2], dtype=torch.bool)
+    seen[0, 0] = True
     beta = 0.5
     with torch.no_grad():
         system.tables["merge"].logits[0, 0] += 1.0
@@ -83,7 +83,7 @@ def test_a_loss_by_hand() -> None:
     pairs = [(i, j) for i in range(4) for j in range(4)]
     expected = sum(wins[i, j] * -math.log(1 / (1 + math.exp(-beta * (ratio[i] - ratio[j])))) for i, j in pairs)
     total = sum(wins[i, j] for i, j in pairs)
-    assert make_loss(system, "direct", kept, beta)().item() == pytest.approx((expected / total).item(), abs=1e-12)
+    assert make_loss(system, "direct", seen, beta)().item() == pytest.approx((expected / total).item(), abs=1e-12)
 
 
 def test_the_likeliest_and_the_covering_assignments() -> None:

@@ -1,1 +1,1 @@
-"""What the report shows of each study, a file each; torch is not imported here."""
+"""The studies' figures, tables and text for the report, one file per study; torch is not imported here."""

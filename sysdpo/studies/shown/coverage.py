@@ -1,4 +1,4 @@
-"""How often the intervals hold the truth in simulated runs: figure, table and sentences of the study `coverage`."""
+"""How often the intervals contain the truth in simulated runs: figure, table and sentences of the study `coverage`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sysdpo.base.errors import UserError
-from sysdpo.report.study import STUDIES, Study
+from sysdpo.report.study import STUDIES, Study, check_columns
 from sysdpo.report.style import SOFT, legend_of, series_style, styled
 
 BAND = (0.93, 0.97)
-"""Where the coverage of a 95 % interval should lie."""
+"""The range in which the coverage of a 95 % interval should lie."""
 SHOWN_SEEDS = 5
 COLUMNS = (
     *("kind", "rate", "rival_rate", "prompts", "contents", "seed_variance", "seeds"),
@@ -23,10 +22,10 @@ COLUMNS = (
 
 
 def coverage_figure(table: pd.DataFrame) -> Figure:
-    """A column a number of seeds, a row a number of contents: the coverage of each kind, a mark a seed variance.
+    """Columns: numbers of seeds. Rows: numbers of contents. The coverage of each kind, with a mark per seed variance.
 
-    `table`: columns `COLUMNS`, coverage as a share. One seed, which says nothing of others, is left out unless there
-    are no more. Raises UserError on a missing column.
+    `table`: columns `COLUMNS`, coverage as a share. One seed is left out, since its intervals say nothing about others,
+    unless there is nothing else. Raises UserError on a missing column.
     """
     labelled = _labelled(table)
     several = labelled[labelled["seeds"] > 1]
@@ -34,8 +33,8 @@ def coverage_figure(table: pd.DataFrame) -> Figure:
     kinds, variances = list(dict.fromkeys(labelled["label"])), sorted(labelled["seed_variance"].unique())
     seeds, contents = sorted(labelled["seeds"].unique()), sorted(labelled["contents"].unique(), reverse=True)
     styles = {
-        f"seed variance {variance:g}×": series_style(place, size=4.5) | {"linestyle": ""}
-        for place, variance in enumerate(variances)
+        f"seed variance {variance:g}×": series_style(index, size=4.5) | {"linestyle": ""}
+        for index, variance in enumerate(variances)
     }
     with styled():
         size = (1.6 * len(seeds) + 2.6, (0.2 * len(kinds) + 0.6) * len(contents) + 0.7)
@@ -60,57 +59,56 @@ def _marks(
 ) -> None:
     axes.axvspan(100 * BAND[0], 100 * BAND[1], color=SOFT, alpha=0.18, linewidth=0)
     axes.axvline(95, color=SOFT, linewidth=0.9)
-    for place, (variance, style) in enumerate(zip(variances, styles, strict=True)):
-        part = rows[rows["seed_variance"] == variance]
-        height = [kinds.index(label) + 0.18 * (place - (len(variances) - 1) / 2) for label in part["label"]]
-        error = 196 * part["coverage_se"]
-        axes.errorbar(100 * part["coverage"], height, xerr=error, elinewidth=0.8, **style)
+    for index, (variance, style) in enumerate(zip(variances, styles, strict=True)):
+        points = rows[rows["seed_variance"] == variance]
+        height = [kinds.index(label) + 0.18 * (index - (len(variances) - 1) / 2) for label in points["label"]]
+        error = 196 * points["coverage_se"]
+        axes.errorbar(100 * points["coverage"], height, xerr=error, elinewidth=0.8, **style)
     axes.grid(visible=False, axis="y")
 
 
 def _labelled(table: pd.DataFrame) -> pd.DataFrame:
-    """With a column `label`: the kind, and its true rates in percent."""
-    if missing := [name for name in COLUMNS if name not in table.columns]:
-        raise UserError(f"The table of coverage has no column '{missing[0]}'; it needs {', '.join(COLUMNS)}.")
+    """The table with a column `label`: the kind, and its true rates in percent."""
+    check_columns(table, "coverage", COLUMNS)
     labels = []
     for kind, rate, rival in table[["kind", "rate", "rival_rate"]].itertuples(index=False):
-        rates = [f"{100 * each:g}" for each in (rate, rival) if not np.isnan(each)]
+        rates = [f"{100 * share:g}" for share in (rate, rival) if not np.isnan(share)]
         labels.append(f"{kind}, {' and '.join(rates)} %" if rates else str(kind))
     return table.assign(label=labels)
 
 
 def coverage_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Coverage in % at `SHOWN_SEEDS` seeds, or at the most there are: a row a kind, a column a number of contents and a
-    seed variance.
+    """Coverage in % at `SHOWN_SEEDS` seeds, or the largest number: one row per kind, one column per number of contents
+    and seed variance.
     """
     labelled = _labelled(table)
     seeds = _shown_seeds(labelled)
     rows = labelled[labelled["seeds"] == seeds]
     columns: dict[str, Any] = {f"{seeds} seeds": list(dict.fromkeys(rows["label"]))}
-    for (contents, variance), part in rows.groupby(["contents", "seed_variance"], sort=False):
-        columns[f"{contents} contents, {variance:g}×"] = [_percent(share) for share in part["coverage"]]
+    for (contents, variance), group in rows.groupby(["contents", "seed_variance"], sort=False):
+        columns[f"{contents} contents, {variance:g}×"] = [_percent(share) for share in group["coverage"]]
     return pd.DataFrame(columns)
 
 
 def coverage_ranges(table: pd.DataFrame) -> pd.DataFrame:
-    """The least and the most coverage of all kinds, in %: a row a number of seeds, columns as in `coverage_table`."""
+    """The range of all kinds' coverage, in %: one row per number of seeds, columns as in `coverage_table`."""
     columns = {}
-    for (contents, variance), part in table.groupby(["contents", "seed_variance"], sort=False):
-        spans = part.groupby("seeds")["coverage"].agg(["min", "max"]).to_numpy()
+    for (contents, variance), group in table.groupby(["contents", "seed_variance"], sort=False):
+        spans = group.groupby("seeds")["coverage"].agg(["min", "max"]).to_numpy()
         columns[f"{contents} contents, {variance:g}×"] = [f"{_percent(low)}–{_percent(high)}" for low, high in spans]
     return pd.DataFrame(columns, index=pd.Index(sorted(table["seeds"].unique()), name="seeds")).reset_index()
 
 
 def coverage_sentences(table: pd.DataFrame) -> list[str]:
-    """At the seeds of `coverage_table`, for each seed variance: how many cases lie within `BAND`, and the extremes."""
+    """At the seeds of `coverage_table`, per seed variance: the number of cases within `BAND`, and the extremes."""
     labelled = _labelled(table)
     seeds = _shown_seeds(labelled)
     sentences = []
-    for variance, part in labelled[labelled["seeds"] == seeds].groupby("seed_variance"):
-        inside = part["coverage"].between(*BAND)
-        least, most = (part.iloc[int(place)] for place in (part["coverage"].argmin(), part["coverage"].argmax()))
+    for variance, rows in labelled[labelled["seeds"] == seeds].groupby("seed_variance"):
+        inside = rows["coverage"].between(*BAND)
+        least, most = (rows.iloc[int(index)] for index in (rows["coverage"].argmin(), rows["coverage"].argmax()))
         sentences.append(
-            f"With {seeds} seeds and a seed variance of {variance:g}×, {inside.sum()} of {len(part)} cases lie between "
+            f"With {seeds} seeds and a seed variance of {variance:g}×, {inside.sum()} of {len(rows)} cases lie between "
             f"{100 * BAND[0]:g} and {100 * BAND[1]:g} %; the lowest is {_case(least)}, the highest {_case(most)}."
         )
     return sentences
@@ -125,7 +123,7 @@ def _case(row: pd.Series) -> str:
 
 
 def _percent(share: float) -> float:
-    """Halves go up: shares of 2000 often lie between two tenths of a percent."""
+    """In percent, with halves rounded up: shares of 2000 often lie midway between two tenths of a percent."""
     return round(100 * float(share) + 1e-9, 1)
 
 

@@ -1,4 +1,4 @@
-"""How wrong the estimators of SysDPO-Sampling are, against the gradient computed over every hidden value."""
+"""The errors of SysDPO-Sampling's estimators, compared with the gradient over every hidden value."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from sysdpo.base.errors import UserError
-from sysdpo.report.study import STUDIES, Study
+from sysdpo.report.study import STUDIES, Study, check_columns
 from sysdpo.report.style import SOFT, legend_of, series_style, styled
 from sysdpo.studies.graphs import graph_title
 
-SAME = 1e-6  # biases no further apart are one, but for arithmetic
+SAME = 1e-6  # biases closer than this differ by rounding errors alone
 KNOBS = ("diversity", "temperature")
 COLUMNS = ("system", "generator", "estimator", "candidates", *KNOBS, "bias", "bias_se", "spread")
 
 
 def gradients_figure(table: pd.DataFrame) -> Figure:
-    """A column a system, over the number of candidates: above the bias of the gradient, below its spread.
+    """One column per system, over the number of candidates: above the bias of the gradient, below its spread.
 
-    `table`: columns `COLUMNS`; bias and spread as shares of the exact gradient's norm. A line a generator, estimator
-    and, where they vary, diversity and temperature; bars are 95 % intervals. What is deterministic has no spread and
-    no line below. Raises UserError on a missing column.
+    `table`: columns `COLUMNS`; bias and spread as shares of the exact gradient's norm. One line per generator and
+    estimator, and per diversity and temperature if these vary; bars are 95 % intervals. Deterministic generators have
+    no spread and no line below. Raises UserError on a missing column.
     """
     labelled = _labelled(table)
     names = list(dict.fromkeys(labelled["line"]))
-    styles = {name: series_style(place, size=5.5) for place, name in enumerate(names)}
+    styles = {name: series_style(index, size=5.5) for index, name in enumerate(names)}
     systems = list(dict.fromkeys(labelled["system"]))
     with styled():
         figure = Figure(figsize=(max(3.4 * len(systems), 5) + 0.4, 6.0), layout="constrained")
@@ -62,51 +61,50 @@ def gradients_figure(table: pd.DataFrame) -> Figure:
 
 
 def _labelled(table: pd.DataFrame) -> pd.DataFrame:
-    """With a column `line`: generator and estimator, and those of `KNOBS` that vary within the two."""
-    if missing := [name for name in COLUMNS if name not in table.columns]:
-        raise UserError(f"The table of gradients has no column '{missing[0]}'; it needs {', '.join(COLUMNS)}.")
-    parts = []
-    for (generator, estimator), part in table.groupby(["generator", "estimator"], sort=False):
-        knobs = [name for name in KNOBS if part[name].nunique() > 1]
+    """The table with a column `line`: generator, estimator, and those of `KNOBS` that vary within the two."""
+    check_columns(table, "gradients", COLUMNS)
+    groups = []
+    for (generator, estimator), group in table.groupby(["generator", "estimator"], sort=False):
+        knobs = [name for name in KNOBS if group[name].nunique() > 1]
         lines = [
             ", ".join([f"{generator}, {estimator}", *(f"{name} {row[name]:g}" for name in knobs)])
-            for _, row in part.iterrows()
+            for _, row in group.iterrows()
         ]
-        parts.append(part.assign(line=[line.replace("_", " ") for line in lines]))
-    return pd.concat(parts)
+        groups.append(group.assign(line=[line.replace("_", " ") for line in lines]))
+    return pd.concat(groups)
 
 
 def gradients_sentences(table: pd.DataFrame) -> list[str]:
-    """For each system the least and the most biased at the most candidates, and the error of drawing at random."""
+    """Per system, at the most candidates: the least and most biased lines, and the smallest spread of random draws."""
     labelled = _labelled(table)
     sentences = []
-    for system, part in labelled.groupby("system", sort=False):
-        most = part["candidates"].max()
-        last = part[part["candidates"] == most].sort_values("bias")
+    for system, group in labelled.groupby("system", sort=False):
+        most = group["candidates"].max()
+        last = group[group["candidates"] == most].sort_values("bias")
         least, worst = last.iloc[0], last.iloc[-1]
         alike = " and ".join(last.loc[last["bias"] <= least["bias"] + SAME, "line"])
         title = graph_title(str(system))
-        said = (
+        sentence = (
             f"{title}, {most:g} candidates: the least bias is {_percent(least['bias'])} of the gradient's norm "
             f"({alike})"
         )
         if worst["bias"] > least["bias"] + SAME:
-            said += f", the largest {_percent(worst['bias'])} ({worst['line']})"
+            sentence += f", the largest {_percent(worst['bias'])} ({worst['line']})"
         drawn = last[last["spread"] > 0]
         if len(drawn):
             steady = drawn.loc[drawn["spread"].idxmin()]
-            said += f"; of those that draw, {steady['line']} spreads least, by {_percent(steady['spread'])}"
-        sentences.append(f"{said}.")
+            sentence += f"; of those that draw, {steady['line']} spreads least, by {_percent(steady['spread'])}"
+        sentences.append(f"{sentence}.")
     return sentences
 
 
 def gradients_table(table: pd.DataFrame) -> pd.DataFrame:
-    """At the most candidates of each system: a row a line of the figure, numbers as shares of the gradient's norm."""
+    """One row per line of the figure, at each system's most candidates; numbers as shares of the gradient's norm."""
     labelled = _labelled(table)
     last = labelled[labelled["candidates"] == labelled.groupby("system")["candidates"].transform("max")]
-    places = {system: place for place, system in enumerate(dict.fromkeys(table["system"]))}
+    order = {system: index for index, system in enumerate(dict.fromkeys(table["system"]))}
     last = last.sort_values(
-        ["system", "bias"], key=lambda column: column.map(places) if column.name == "system" else column
+        ["system", "bias"], key=lambda column: column.map(order) if column.name == "system" else column
     )
     columns = ["system", "line", *(name for name in ("candidates", "bias", "spread", "mass") if name in last.columns)]
     return last[columns].rename(columns={"line": "candidates by", "candidates": "K"}).round(6).reset_index(drop=True)

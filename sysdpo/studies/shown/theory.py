@@ -1,4 +1,4 @@
-"""The theory experiment's figure, table and sentences: which method reaches perfect alignment, where and when."""
+"""Figure, table and sentences of the study `theory`: which methods reach perfect alignment, and where."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sysdpo.base.errors import UserError
 from sysdpo.method.method_words import OBJECTIVES, RIVAL, SUBJECT
-from sysdpo.report.study import STUDIES, Study
+from sysdpo.report.study import STUDIES, Study, check_columns
 from sysdpo.report.style import INK, LOOKS, SOFT, styled, styled_line
 from sysdpo.studies.graphs import EDGE, TIED, draw_graph, graph_title
 
 ALIGNED = 1e-3
-FLOOR = 1e-8  # smaller gaps are drawn here: they are the arithmetic's, not the method's
+FLOOR = 1e-8  # smaller gaps, which are rounding errors, are drawn here
 COLUMNS = ("system", "shared", "method", "candidates", "refreshed", "coverage", "step", "max_gap")
 RUN = ["system", "shared", "method", "candidates", "refreshed", "coverage"]
 CEILING = 6.0
@@ -28,13 +27,13 @@ _PALE: dict[str, Any] = {"marker": "", "linestyle": "-", "linewidth": 1.2, "zord
 
 
 def theory_figure(table: pd.DataFrame) -> Figure:
-    """A column a system: its graph, the largest alignment gap over the updates, and its end over what was enumerated.
+    """One column per system: its graph, the largest alignment gap over the updates, and the final gap over the number
+    of candidates and the share of intermediates seen.
 
-    `table`: columns `COLUMNS`, a row a run and recorded step; gaps in units of the preference's logit. The lower panels
-    show the systems as they are when nodes share nothing, where the table has them so. Raises UserError on a missing
-    column.
+    `table`: columns `COLUMNS`, one row per run and recorded step; gaps in units of the preference's logit. The lower
+    panels show systems whose nodes share no component, if the table has them. Raises UserError on a missing column.
     """
-    _check(table)
+    check_columns(table, "theory", COLUMNS)
     systems, ways = list(dict.fromkeys(table["system"])), sorted(table["shared"].unique())
     end = final(table[table["shared"] == ways[0]])
     with styled():
@@ -43,21 +42,21 @@ def theory_figure(table: pd.DataFrame) -> Figure:
         figure.get_layout_engine().set(h_pad=0.06, w_pad=0.04)  # type: ignore[union-attr, call-arg]
         heights = [0.62, *[1.0] * (len(ways) + 2)]
         grid = figure.subplots(len(heights), len(systems), squeeze=False, height_ratios=heights)
-        for place, system in enumerate(systems):
-            column = grid[:, place]
+        for index, system in enumerate(systems):
+            column = grid[:, index]
             draw_graph(column[0], system)
             for axes, shared in zip(column[1:], ways, strict=False):
                 _over_updates(axes, table[(table["system"] == system) & (table["shared"] == shared)])
             _over_candidates(column[-2], end[end["system"] == system])
             _over_coverage(column[-1], end[end["system"] == system])
             for axes in column[1:]:
-                _gap_axis(axes, labelled=place == 0)
-        said = ["Over training, every node a model of its own", "Over training, two nodes sharing one model"]
+                _gap_axis(axes, labelled=index == 0)
+        during = ["Over training, every node a model of its own", "Over training, two nodes sharing one model"]
         after = [
             "After training, over the number of candidates",
             "After training, over the share of intermediates that are in the data (Direct) or candidates (Sampling)",
         ]
-        for row, heading in zip(grid[1:], [*(said[int(shared)] for shared in ways), *after], strict=True):
+        for row, heading in zip(grid[1:], [*(during[int(shared)] for shared in ways), *after], strict=True):
             _heading(row, heading)
         _legend(figure)
         _settle(figure)
@@ -65,7 +64,7 @@ def theory_figure(table: pd.DataFrame) -> Figure:
 
 
 def _settle(figure: Figure) -> None:
-    """Fixes the layout at round numbers: the solver's last bits vary, and matplotlib names parts of an svg by them."""
+    """Rounds the layout: the last bits of the solver vary, and matplotlib derives ids in an svg from them."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for axes in figure.axes:
@@ -74,17 +73,12 @@ def _settle(figure: Figure) -> None:
 
 
 def final(table: pd.DataFrame) -> pd.DataFrame:
-    """The last recorded step of each run."""
+    """The rows of each run's last recorded step."""
     return table.loc[table.groupby(RUN, dropna=False, sort=False)["step"].idxmax()].reset_index(drop=True)
 
 
-def _check(table: pd.DataFrame) -> None:
-    if missing := [name for name in COLUMNS if name not in table.columns]:
-        raise UserError(f"The table of theory has no column '{missing[0]}'; it needs {', '.join(COLUMNS)}.")
-
-
 def _heading(row: np.ndarray, heading: str) -> None:
-    """A line of text over a row of panels; the layout leaves it room, but does not widen the first panel for it."""
+    """A heading over a row of panels, with space of its own, but without widening the first panel."""
     for axes in row:
         axes.set_title(" ", fontsize=9, pad=4)
     text = row[0].text(0, 1.05, heading, transform=row[0].transAxes, fontsize=9, color=INK, va="bottom")
@@ -114,7 +108,7 @@ def _over_updates(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def _line(axes: Axes, rows: pd.DataFrame, style: dict[str, Any], phase: float) -> None:
-    """`phase` in [0, 1) staggers the markers of lines that lie on each other."""
+    """`phase` in [0, 1) staggers the markers of coinciding lines."""
     rows = rows.sort_values("step")
     every = max(1, len(rows) // 4)
     axes.plot(rows["step"], _shown(rows["max_gap"]), **style, markevery=(int(phase * every), every))
@@ -146,8 +140,8 @@ def _gap_axis(axes: Axes, *, labelled: bool) -> None:
     axes.set_ylim(FLOOR * 0.7, CEILING)
     axes.axhline(ALIGNED, color=SOFT, linewidth=0.9, linestyle=(0, (3, 3)), zorder=2)
     ticks = [FLOOR, 1e-6, 1e-4, 1e-2, 1]
-    said = ["≤10⁻⁸", "10⁻⁶", "10⁻⁴", "10⁻²", "1"] if labelled else [""] * len(ticks)
-    axes.set_yticks(ticks, said)
+    labels = ["≤10⁻⁸", "10⁻⁶", "10⁻⁴", "10⁻²", "1"] if labelled else [""] * len(ticks)
+    axes.set_yticks(ticks, labels)
     axes.set_yticks([], minor=True)
     axes.tick_params(labelsize=8)
 
@@ -157,14 +151,14 @@ def _shown(gaps: pd.Series) -> np.ndarray:
 
 
 def _sampling_style(share: float) -> dict[str, Any]:
-    """The fewer candidates of all, the paler."""
+    """Paler for a smaller share of all candidates."""
     ink = np.array(to_rgb(_LOOKS["sampling"].colour))
     pale = ink + (1 - ink) * 0.8 * (1 - share)
     return _line_style("sampling", size=4.5) | {"color": to_hex((pale[0], pale[1], pale[2]))}
 
 
 def _line_style(method: str, size: float = 5.5) -> dict[str, Any]:
-    """The house's, with the dashes of `sampling` above the solid line of `direct`, on which they often lie."""
+    """The usual style, with the dashes of `sampling` above the solid line of `direct`, which often coincide."""
     over: dict[str, dict[str, Any]] = {"sampling": {"zorder": 5}, "direct": {"linewidth": 3.0}}
     return styled_line(_LOOKS[method], size=size, foremost=method == "direct") | over.get(method, {})
 
@@ -195,17 +189,17 @@ def _legend(figure: Figure) -> None:
 
 
 def theory_table(table: pd.DataFrame) -> pd.DataFrame:
-    """The largest alignment gap after training: a row a system, a column a method; empty where it did not run.
+    """The largest alignment gap after training: one row per system, one column per method, empty if it did not run.
 
     `direct` and `separate` with every intermediate in their data, `direct` with the fewest, `sampling` over all
-    candidates and over half of them, kept and chosen anew.
+    candidates and over half of them, fixed and chosen anew.
     """
-    _check(table)
+    check_columns(table, "theory", COLUMNS)
     rows = []
-    for (system, shared), part in final(table).groupby(["system", "shared"], sort=False):
-        direct, separate = (part[part["method"] == method] for method in ("direct", "separate"))
-        fixed = part[(part["method"] == "sampling") & ~part["refreshed"].astype(bool)]
-        anew = part[(part["method"] == "sampling") & part["refreshed"].astype(bool)]
+    for (system, shared), runs in final(table).groupby(["system", "shared"], sort=False):
+        direct, separate = (runs[runs["method"] == method] for method in ("direct", "separate"))
+        fixed = runs[(runs["method"] == "sampling") & ~runs["refreshed"].astype(bool)]
+        anew = runs[(runs["method"] == "sampling") & runs["refreshed"].astype(bool)]
         most = fixed["candidates"].max()
         half = most // 2 if len(fixed) else 0
         partial = direct[direct["coverage"] < 1 - 1e-9].sort_values("coverage")
@@ -228,25 +222,25 @@ def _gap(rows: pd.DataFrame) -> float:
 
 
 def sentences(table: pd.DataFrame) -> list[str]:
-    """What the numbers say: who gets below `ALIGNED` on which systems, and what fewer intermediates cost."""
-    _check(table)
+    """Which methods get below `ALIGNED` on which systems, and what fewer intermediates cost."""
+    check_columns(table, "theory", COLUMNS)
     summary = theory_table(table)
     names = {
         "direct": f"{NAMES['direct']} with every intermediate in its data",
         "sampling, K = all": f"{NAMES['sampling']} over all intermediates",
         "separate": NAMES["separate"],
     }
-    said = [_reach(name, summary["system"], summary[column]) for column, name in names.items()]
+    lines = [_reach(name, summary["system"], summary[column]) for column, name in names.items()]
     alike = summary.loc[np.isclose(summary["separate"], summary["direct"], rtol=1e-3, atol=0), "system"]
     if len(alike):
-        said.append(
+        lines.append(
             f"{names['separate']} does what direct does on {', '.join(alike)}: one model owns every node there."
         )
     end = final(table)
     partial = end[(end["method"] == "direct") & (end["coverage"] < 1 - 1e-9)]
     if len(partial):
         aligned = int((partial["max_gap"] < ALIGNED).sum())
-        said.append(
+        lines.append(
             f"With only {100 * partial['coverage'].min():.0f} to {100 * partial['coverage'].max():.0f} % of the "
             f"intermediates in its data, {NAMES['direct']} is aligned in {aligned} of {len(partial)} runs; "
             f"its gap is up to {_number(partial['max_gap'].max())}."
@@ -258,29 +252,29 @@ def sentences(table: pd.DataFrame) -> list[str]:
     if len(both):
         apart = both[(both["fixed"] / both["anew"] - 1).abs() > 0.01]
         lower = int((apart["anew"] < apart["fixed"]).sum())
-        said.append(
+        lines.append(
             f"With fewer candidates than intermediates, {int((both['fixed'] < ALIGNED).sum())} of {len(both)} runs of "
             f"{NAMES['sampling']} are aligned; choosing the candidates anew as training goes ends with a "
             f"smaller gap in {lower} of these, a larger one in {len(apart) - lower}, the same in "
             f"{len(both) - len(apart)}."
         )
-    return said
+    return lines
 
 
 def _reach(name: str, systems: pd.Series, gaps: pd.Series) -> str:
-    there = gaps.notna()
-    systems, gaps = systems[there], gaps[there]
+    ran = gaps.notna()
+    systems, gaps = systems[ran], gaps[ran]
     if gaps.empty:
         return f"{name} did not run."
     aligned = gaps < ALIGNED
-    said = f"{name} is aligned (a gap below 10⁻³) on {int(aligned.sum())} of {len(gaps)} systems"
+    sentence = f"{name} is aligned (a gap below 10⁻³) on {int(aligned.sum())} of {len(gaps)} systems"
     if aligned.any():
         few = f" ({', '.join(systems[aligned])})" if aligned.sum() <= 2 else ""
-        said += f"{few}, there at most {_number(gaps[aligned].max())}"
+        sentence += f"{few}, there at most {_number(gaps[aligned].max())}"
     if not aligned.all():
         left = [f"{system} ({_number(gap)})" for system, gap in zip(systems[~aligned], gaps[~aligned], strict=True)]
-        said += "; not on " + ", ".join(left)
-    return said + "."
+        sentence += "; not on " + ", ".join(left)
+    return sentence + "."
 
 
 def _number(value: float) -> str:
