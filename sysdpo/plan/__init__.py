@@ -1,1 +1,1 @@
-"""What a run will take, before anything is spent: counted on networks without weights."""
+"""Estimates of a run's cost before it starts, from networks without weights."""

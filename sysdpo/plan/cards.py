@@ -1,4 +1,4 @@
-"""Graphics cards: what they hold and how fast they are, by their makers' data sheets, and what a job then takes."""
+"""Graphics cards: memory and speed from their data sheets, and the time that a job takes on them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from sysdpo.components.meter import Usage
 
 GIB = 2**30
 
-# Our assumptions, on the cautious side of what is usually reached: data sheets give what no program gets.
+# Reached shares of the data sheets' peaks: our assumptions, on the cautious side of usual values.
 ARITHMETIC_REACHED = 0.4
 READING_REACHED = 0.6
-# A CUDA context with its libraries, and what the allocator loses between tensors.
+# A CUDA context with its libraries, and the allocator's fragmentation.
 RESERVED_BYTES, RESERVED_SHARE = 1.0 * GIB, 0.05
 START_SECONDS, LOADED_PER_SECOND = 60.0, 1.0e9
 
@@ -28,11 +28,11 @@ class Card:
     reads: float
 
     def fits(self, memory: float) -> bool:
-        """Whether a job that holds so many bytes runs on it."""
+        """Whether a job that needs this many bytes fits."""
         return memory * (1 + RESERVED_SHARE) + RESERVED_BYTES <= self.memory * GIB
 
     def hours(self, usage: Usage, *, starts: int, weights: float) -> float:
-        """Arithmetic and reading, as if they never overlapped, and so many starts with weights of so many bytes."""
+        """Hours of arithmetic and reading without overlap, and of `starts` processes that load `weights` bytes each."""
         peaks = {kind: self.half if kind in (torch.bfloat16, torch.float16) else self.single for kind in usage.flops}
         computing = sum(flops / peaks[kind] for kind, flops in usage.flops.items()) / ARITHMETIC_REACHED
         reading = usage.read / self.reads / READING_REACHED
@@ -47,9 +47,9 @@ CARDS: Mapping[str, Card] = {
         # NVIDIA A100 tensor core GPU, data sheet, 2021 (SXM)
         Card("A100 40", 40, 312e12, 19.5e12, 1555e9),
         Card("A100 80", 80, 312e12, 19.5e12, 2039e9),
-        # NVIDIA H100 tensor core GPU, data sheet, 2022 (SXM; half of what it says for sparse products)
+        # NVIDIA H100 tensor core GPU, data sheet, 2022 (SXM; half of its value for sparse products)
         Card("H100 80", 80, 989.4e12, 67e12, 3350e9),
-        # NVIDIA H200 tensor core GPU, data sheet, 2024 (SXM); its 141 GB are 140 GiB as the driver counts them
+        # NVIDIA H200 tensor core GPU, data sheet, 2024 (SXM); its 141 GB are 140 GiB in the driver
         Card("H200 141", 140, 989.4e12, 67e12, 4800e9),
     )
 }

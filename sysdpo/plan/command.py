@@ -18,7 +18,7 @@ example: sysdpo plan workflow/scales/paper.yaml workflow/scales/small-gpu.yaml -
 
 
 def add_options(step: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Adds the command's options."""
     step.formatter_class, step.description = argparse.RawDescriptionHelpFormatter, DESCRIPTION
     config = "a scale, or several that are laid one over the other"
     tokens = "usual length of prompts whose data set is not here, in tokens (256)"
@@ -37,16 +37,16 @@ def plan(options: argparse.Namespace) -> None:
     config: Config = without_dropped(reduce(merged, map(load_config, [*files, *options.config])))
     for name in ("processes", "prompt_tokens"):
         at_least(f"--{name.replace('_', '-')}", getattr(options, name), 1)
-    os.environ["HF_HUB_OFFLINE"] = "1"  # configurations that are not here must be asked for, not downloaded
-    gc.disable()  # nearly all objects of a network last; looking for others takes a fifth of the time
+    os.environ["HF_HUB_OFFLINE"] = "1"  # a missing configuration is an error, not downloaded
+    gc.disable()  # nearly all objects of a network live on; collection would take a fifth of the time
     try:
         from sysdpo.plan.rules import plan_systems
         from sysdpo.plan.table import plan_table, written
 
-        rows, systems, made = plan_systems(config, processes=options.processes, assumed=options.prompt_tokens)
+        rows, systems, not_planned = plan_systems(config, processes=options.processes, assumed=options.prompt_tokens)
     finally:
         gc.enable()
     if options.csv is not None:
         with whole(options.csv) as path:
             plan_table(rows).to_csv(path, index=False, float_format="%.4f")
-    print(written(rows, systems, made))
+    print(written(rows, systems, not_planned))

@@ -1,4 +1,4 @@
-"""What a model takes that scores trajectories: their pictures one by one, or the conversations that they are."""
+"""The cost of models that score trajectories, picture by picture or as conversations."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,24 +9,24 @@ from sysdpo.components.meter import NOTHING, Meter, Usage
 from sysdpo.components.weightless import parameters, weight_bytes
 from sysdpo.method.benchmark import Judge
 
-IMAGE_SIDE = 224  # pixels, of classifiers that do not say
+IMAGE_SIDE = 224  # pixels, of classifiers without this setting
 
 
 class Judging:
-    """A frozen model. tokens: of a conversation as usual, and of the longest. images: of a trajectory."""
+    """A frozen model. tokens: of a typical conversation and of the longest. images: per trajectory."""
 
     def __init__(self, network: Any, judge: Judge, *, tokens: tuple[int, int], images: int):
         self.model, self.parameters, self.weights = judge.model, parameters(network), weight_bytes(network)
         self.network = getattr(network, "vision_model", network)
         self.sees = self.network.main_input_name == "pixel_values"
-        # A decoder that knows no padding scores one text at a time.
+        # A decoder without a padding token scores one text at a time.
         padded = self.sees or getattr(network.config, "pad_token_id", None) is not None
         self.batch_size = judge.batch_size if padded else 1
         limits = (judge.max_length, getattr(network.config, "max_position_embeddings", None))
-        lengths = [min([each, *filter(None, limits)]) for each in tokens]
+        lengths = [min([length, *filter(None, limits)]) for length in tokens]
         usual, most = map(self._one, lengths)
         counts: dict[str, Any] = {"images": 1} if self.sees else {"tokens": lengths[0]}
-        self.one, self.each = replace(usual, peak=most.peak, **counts), images if self.sees else 1
+        self.one, self.inputs = replace(usual, peak=most.peak, **counts), images if self.sees else 1
 
     @torch.no_grad()
     def _one(self, tokens: int) -> Usage:
@@ -39,6 +39,6 @@ class Judging:
             return Meter(self.network).measured(lambda: self.network(**seen))
 
     def usage(self, trajectories: float) -> Usage:
-        """So many trajectories, `batch_size` at a time."""
-        rows = trajectories * self.each
+        """The cost of scoring so many trajectories, `batch_size` at a time."""
+        rows = trajectories * self.inputs
         return replace(self.one.times(rows), peak=self.one.peak * min(rows, self.batch_size)) if rows else NOTHING

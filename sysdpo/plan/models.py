@@ -1,6 +1,6 @@
-"""The system of a run without weights, from configurations that are here.
+"""The system of a run without weights, from local model configurations.
 
-Hub models' folders of configurations ship with the project, in `configs/{organisation}--{name}`; nothing is downloaded.
+Configurations of hub models ship with the project, in `configs/{organisation}--{name}`; nothing is downloaded.
 """
 
 from collections.abc import Mapping
@@ -20,14 +20,14 @@ SHIPPED = Path(__file__).parent / "configs"
 
 
 def loaded(benchmark: Benchmark) -> Mapping[str, Any]:
-    """A benchmark's components as its system loads them; `model` is None where the workflow makes the model itself."""
+    """A benchmark's components as its system loads them; `model` is None if the workflow makes the model itself."""
     return benchmark.loaded() if isinstance(benchmark, Planned) else benchmark.components
 
 
 def build_system(benchmark: Benchmark, where: str) -> System:
-    """The system before alignment. Raises `UserError` where a model's configuration is not known.
+    """The system before alignment. Raises `UserError` if a model's configuration is unknown.
 
-    What a function makes of its inputs is taken to be as long as the longest of them.
+    The output of a function is assumed to be as long as its longest input.
     """
     components: dict[str, Any] = {}
     for name, settings in loaded(benchmark).items():
@@ -36,16 +36,16 @@ def build_system(benchmark: Benchmark, where: str) -> System:
         build: Any = weightless_language_model if is_language else weightless_diffusion_model
         components[name] = build(settings, folder)
     for name in {node.component for node in benchmark.nodes} - components.keys():
-        components[name] = Function(partial(_said_by, name))
+        components[name] = Function(partial(_output_of, name))
     return System(benchmark.inputs, benchmark.nodes, components, getattr(benchmark, "outputs", None))
 
 
-def _said_by(function: str, *values: Any) -> str:
+def _output_of(function: str, *values: Any) -> str:
     return f"{function} {max(map(str, values), key=len)}"
 
 
 def config_folder(model: str, where: str) -> Path:
-    """The folder of a model's configurations: a local one, or one that ships. `UserError` names the setting `where`."""
+    """The folder of a model's configurations, local or shipped; without one, `UserError` names the setting `where`."""
     for folder in (Path(model), SHIPPED / model.replace("/", "--")):
         if any((folder / name).is_file() for name in ("config.json", INDEX)):
             return folder

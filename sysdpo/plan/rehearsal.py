@@ -1,4 +1,4 @@
-"""A system's computations, each run once on the meta device by the code that a run runs."""
+"""A system's computations, each executed once on the meta device by the code of a real run."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -19,36 +19,36 @@ from sysdpo.method.training import pair_loss
 from sysdpo.plan.sampling import drawing, generation
 from sysdpo.plan.texts import trajectories
 
-CLOSE = 0.1  # of a length
+CLOSE = 0.1  # relative difference of lengths
 
 Inputs = Mapping[str, str]
 
 
 class Rehearsal:
-    """A system on the meta device. inputs: typical ones, whose arithmetic is counted, and the longest, which must fit.
+    """A system on the meta device. inputs: typical ones, for the arithmetic, and the longest, for the memory.
 
-    held: what each component's weights take.
+    held: the memory of each component's weights.
     """
 
     def __init__(self, system: System, inputs: Sequence[Inputs], held: Mapping[str, Held]):
         self.system, self.held, (self.typical, self.longest) = system, held, inputs
-        self.unpacked = max(part.unpacked for part in held.values())
-        parts = system.components.items()
-        self.language_models = {name: part for name, part in parts if isinstance(part, LanguageModel)}
-        self.diffusion_models = {name: part for name, part in parts if isinstance(part, DiffusionModel)}
+        self.unpacked = max(component.unpacked for component in held.values())
+        components = system.components.items()
+        self.language_models = {name: model for name, model in components if isinstance(model, LanguageModel)}
+        self.diffusion_models = {name: model for name, model in components if isinstance(model, DiffusionModel)}
         lengths = [(self.prompt(name, self.typical), self.prompt(name, self.longest)) for name in self.language_models]
         if all(usual >= (1 - CLOSE) * most for usual, most in lengths):
             self.typical = self.longest
         self._seen: Counter[str] = Counter()
-        for name, part in parts:
-            part.log_probs = partial(self._log_probs, name, part.log_probs)  # type: ignore[method-assign]
-            for weight in part.trainable_parameters():
+        for name, component in components:
+            component.log_probs = partial(self._log_probs, name, component.log_probs)  # type: ignore[method-assign]
+            for weight in component.trainable_parameters():
                 weight.grad = weight.detach().clone()
         self.meter = Meter(*networks_of(*system.components.values()))
         self._known: dict[Any, Any] = {}
 
     def _log_probs(self, name: str, log_probs: Any, conditions: Any, values: Any, *, draw: Any) -> LogProbs:
-        """The component's own, counting what it reads."""
+        """The component's own log-probabilities, counting the tokens and images it reads."""
         if model := self.language_models.get(name):
             read = sum(len(model.encode_prompt(condition)) for condition in conditions)
             self._seen["tokens"] += read + sum(len(value.tokens) for value in values)
@@ -56,21 +56,21 @@ class Rehearsal:
         return log_probs(conditions, values, draw=draw)
 
     def prompt(self, name: str, inputs: Inputs) -> int:
-        """The tokens of the longest prompt that a language model reads."""
+        """The number of tokens in a language model's longest prompt."""
         values, model = trajectories(self.system, inputs, 1), self.language_models[name]
         nodes = [node for node in self.system.nodes if node.component == name]
         return max(len(model.encode_prompt(conditions_of(node, values)[0])) for node in nodes)
 
     def sampling(self, node: Node, rows: int) -> Usage:
-        """Values of a model's node for so many trajectories at once."""
+        """The cost of a node's values for `rows` trajectories at once."""
         if node.component in self.language_models:
             return self.generation(node, rows, shares=True)
         model = self.diffusion_models[node.component]
-        key = ("drawing", node.component, rows)  # what a picture takes does not depend on its prompt
+        key = ("drawing", node.component, rows)  # a picture's cost does not depend on its prompt
         return self._measured(key, rows, lambda values: drawing(self.meter, model, conditions_of(node, values)))
 
     def generation(self, node: Node, rows: int, **how: Any) -> Usage:
-        """Completions at a language model's node for so many prompts at once, as `sampling.generation` has them."""
+        """The cost of completions at a language model's node for `rows` prompts at once; see `sampling.generation`."""
         model, weights = self.language_models[node.component], self.held[node.component].whole
 
         def run(values: dict[str, list[Any]]) -> Usage:
@@ -80,7 +80,7 @@ class Rehearsal:
         return self._measured((node.name, rows, *how.items()), rows, run)
 
     def drift(self, name: str, rows: int) -> Usage:
-        """How far a component is from its reference, by so many trajectories at once."""
+        """The cost of a component's drift from its reference, on `rows` trajectories at once."""
 
         def run(values: dict[str, list[Any]]) -> Usage:
             return self.meter.measured(lambda: self.system.drift(values, draw=range(rows), components=[name]))
@@ -88,7 +88,7 @@ class Rehearsal:
         return self._measured(("drift", name, rows), rows, run)
 
     def _measured(self, key: Any, rows: int, run: Callable[[dict[str, list[Any]]], Usage]) -> Usage:
-        """The arithmetic of so many typical trajectories and the memory of the longest; each `key` is run once."""
+        """The arithmetic of `rows` typical trajectories and the memory of the longest, computed once per `key`."""
         if key not in self._known:
             longest = run(trajectories(self.system, self.longest, rows))
             is_one = self.typical is self.longest
@@ -97,9 +97,9 @@ class Rehearsal:
         return self._known[key]
 
     def update(self, settings: MethodSettings, pairs: int) -> tuple[Usage, Usage]:
-        """The gradients of a method's loss on so many pairs at once: met for the first time, and met again.
+        """The cost of the gradients of a method's loss on `pairs` pairs at once, the first time and later.
 
-        The second time the noise is other, and what frozen parts say is known.
+        Later the noise differs, and the outputs of frozen modules are cached.
         """
         trained = trained_components(settings.objective, self.system.trainable)
         candidates = settings.candidates if "hidden" in settings.intermediates else None
@@ -112,15 +112,15 @@ class Rehearsal:
         return self._known[key]
 
     def _update(self, settings: MethodSettings, trained: list[str], inputs: Inputs, pairs: int) -> list[Usage]:
-        intermediates, found = intermediates_of(self.system, settings), []
-        memories = [part.memories for part in self.system.components.values() if isinstance(part, Remembering)]
+        intermediates, usages = intermediates_of(self.system, settings), []
+        memories = [c.memories for c in self.system.components.values() if isinstance(c, Remembering)]
         values = trajectories(self.system, inputs, pairs, 2)
         seen = {name: values[name] for name in intermediates.variables(values)}
         keys = [str(number) for number in range(pairs)] * 2
         for draw in (0, 1):
-            for part in (intermediates, getattr(intermediates, "hidden", None)):
-                if isinstance(part, HiddenIntermediates):
-                    part.sets = self._assignments(part, inputs, pairs)
+            for source in (intermediates, getattr(intermediates, "hidden", None)):
+                if isinstance(source, HiddenIntermediates):
+                    source.sets = self._assignments(source, inputs, pairs)
             self._seen.clear()
             noise = [draw * pairs + number for number in range(pairs)] * 2
 
@@ -129,16 +129,16 @@ class Rehearsal:
                 pair_loss(batch, settings)[0].backward()
 
             usage = self.meter.measured(loss)
-            found.append(replace(usage, tokens=self._seen["tokens"], images=self._seen["images"]))
-            if not any(kind for memory in memories for kind in memory.values()):  # then a second time is as the first
-                return [*found, *found]
+            usages.append(replace(usage, tokens=self._seen["tokens"], images=self._seen["images"]))
+            if not any(kind for memory in memories for kind in memory.values()):  # then all passes cost the same
+                return [*usages, *usages]
         for memory in memories:
             for kind in memory.values():
                 kind.clear()
-        return found
+        return usages
 
     def _assignments(self, hidden: HiddenIntermediates, inputs: Inputs, pairs: int) -> dict[str, list[Assignment]]:
-        """As if they had been generated: so many for each prompt, no two alike."""
+        """Assignments as if generated, `count` for each prompt, all different."""
         count = hidden.settings.count
         values = trajectories(self.system, inputs, pairs, count)
         rows = [{node.name: values[node.name][row] for node in hidden.hidden} for row in range(pairs * count)]

@@ -1,4 +1,4 @@
-"""What each rule of the workflow that runs a model takes, a row for each rule and method."""
+"""The cost of each workflow rule that runs a model, one row per rule and method."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -19,17 +19,17 @@ from sysdpo.plan.rehearsal import Rehearsal
 from sysdpo.plan.texts import image_size, inputs_of, trajectories
 from sysdpo.plan.training import FLOAT, TrainingPlan
 
-BYTES_A_TOKEN = 12  # of text, and of its number
-BYTES_A_PIXEL = 2.4  # of a PNG file: about what photographs take
+BYTES_A_TOKEN = 12  # of text and token id
+BYTES_A_PIXEL = 2.4  # of a PNG file: about that of a photograph
 BYTES_A_SCORE = 40
 
 
 @dataclass(frozen=True)
 class Row:
-    """Jobs of one rule, all seeds and parts together.
+    """The jobs of one rule, over all seeds and shards.
 
-    `peak_bytes` and `weights`, in bytes too, are of one process, of which a job has one on each of its `gpus`; the
-    numbers of parameters are of one job. reference_bytes: of a second adapter, None where there is no reference.
+    `peak_bytes` and `weights` are bytes of one process, of which a job has one on each of its `gpus`; the numbers of
+    parameters are those of one job. reference_bytes: of a second adapter, None if there is no reference.
     """
 
     system: str
@@ -46,13 +46,13 @@ class Row:
 
 
 class SystemPlan:
-    """One system, none of whose models is made by the workflow itself.
+    """One system of pretrained models only.
 
-    `processes` share each training; `assumed` is the length of inputs that are not here, in tokens.
+    `processes` share each training; `assumed` is the length in tokens of inputs whose dataset is missing.
     """
 
     def __init__(self, config: Config, name: str, *, processes: int = 1, assumed: int = 256):
-        config = config | {"experiments": {}}  # whose grids are no part of it
+        config = config | {"experiments": {}}  # experiments are not planned
         self.name, self.processes, self.seeds = name, processes, len(config["seeds"])
         described, where = system_config(config, name), f"systems.{name}"
         self.benchmark = load_benchmark(name, described)
@@ -63,20 +63,20 @@ class SystemPlan:
         self.drawn_to_train = self.counts.get("train", 0) * self.sampling.samples_per_prompt
         settings, system = loaded(self.benchmark), build_system(self.benchmark, where)
         held = {
-            part: Held(component, processes, four_bit=getattr(settings.get(part), "load_in_4bit", False))
-            for part, component in system.components.items()
+            key: Held(component, processes, four_bit=getattr(settings.get(key), "load_in_4bit", False))
+            for key, component in system.components.items()
         }
         self.has_prompts, inputs = inputs_of(self.benchmark, described, assumed)
         self.rehearsal = Rehearsal(system, inputs, held)
-        self.weights = sum(part.whole for part in held.values())
+        self.weights = sum(component.whole for component in held.values())
         self.parameters = parameters(*networks_of(*system.components.values()))
         self.judges = dict(self._judges(where))
-        # Bytes of the models' files, in the number format they are loaded in.
+        # The size of the models' files in bytes, in the number format they are loaded in.
         self.files = {judge.model: judge.weights for judge in self.judges.values()}
-        self.files |= {str(each.model): held[part].file for part, each in settings.items()}
+        self.files |= {str(model.model): held[key].file for key, model in settings.items()}
 
     def rows(self) -> Iterator[Row]:
-        """In the order in which the rules run."""
+        """The rows in the order in which the rules run."""
         trained = {name: settings for name, settings in self.methods.items() if settings.trains}
         if any(settings.preferences == "sampled" for settings in trained.values()):
             yield self._drawn("sample", self.drawn_to_train, self.sampling.shards)
@@ -87,14 +87,14 @@ class SystemPlan:
             yield self._evaluate(name, settings)
 
     def training(self, method: str) -> TrainingPlan:
-        """What training by a method takes."""
+        """The cost of training by a method."""
         settings, prompts = self.methods[method], self.counts.get("train", 0)
         is_all = settings.preferences == "sampled" and settings.pairs == "all"
         used = self.drawn_to_train if is_all else 2 * prompts
         return TrainingPlan(self.rehearsal, settings, prompts, used, self.processes)
 
     def _judges(self, where: str) -> Iterator[tuple[str, Judging]]:
-        """The models that score, by their sections of the configuration."""
+        """The models that score, by section of the configuration."""
         system, painters, tokens = self.rehearsal.system, self.rehearsal.diffusion_models, []
         images = sum(node.component in painters for node in system.nodes if node.name in system.outputs)
         for inputs in (self.rehearsal.typical, self.rehearsal.longest):
@@ -110,7 +110,7 @@ class SystemPlan:
         return Row(self.name, rule, jobs, usage, peak, self.weights, self.parameters, **more)
 
     def _drawn(self, rule: str, count: int, jobs: int) -> Row:
-        """So many trajectories for each seed, in so many jobs."""
+        """The cost of `count` trajectories per seed, in `jobs` jobs per seed."""
         usage, disk, rows, system = NOTHING, 0.0, self.seeds * count, self.rehearsal.system
         for node in system.nodes if count else ():
             component = system.components[node.component]
@@ -133,7 +133,7 @@ class SystemPlan:
     def _train(self, name: str, settings: MethodSettings) -> Row:
         plan = self.training(name)
         usage, peak = plan.usage().times(self.seeds * settings.rounds), plan.memory()
-        # A round after the first starts from fresh trajectories, scored.
+        # Later rounds start with fresh trajectories and their scores.
         sampled = self._drawn("sample", self.drawn_to_train, self.sampling.shards)
         for fresh in (sampled, *self._score()) if settings.rounds > 1 else ():
             usage = usage + replace(fresh.usage, tokens=0, images=0).times(settings.rounds - 1)
@@ -144,36 +144,37 @@ class SystemPlan:
         return self._row(f"train {name}", self.seeds, usage, peak, disk_bytes=disk, **sizes)
 
     def _evaluate(self, name: str, settings: MethodSettings) -> Row:
-        """Sampling, scoring, and the drift from the reference of what is kept."""
-        kept, jobs = self.counts.get("test", 0) * self.evaluation.samples_per_prompt, self.evaluation.shards
-        row = self._drawn(f"evaluate {name}", kept * settings.best_of, jobs)
+        """Sampling, scoring, and the drift of the selected samples from the reference."""
+        samples, jobs = self.counts.get("test", 0) * self.evaluation.samples_per_prompt, self.evaluation.shards
+        row = self._drawn(f"evaluate {name}", samples * settings.best_of, jobs)
         beside, peak = NOTHING, 0.0
         if self.evaluation.greedy:
             beside = self._drawn("greedy", self.counts.get("test", 0), jobs).usage
-        for section, judge in self.judges.items():  # one after the other, each given back before the next
-            judged = judge.usage(kept * (settings.best_of if section == "scorer" else 1) / jobs)
+        for section, judge in self.judges.items():  # one after the other, each freed before the next
+            judged = judge.usage(samples * (settings.best_of if section == "scorer" else 1) / jobs)
             beside, peak = beside + judged.times(self.seeds * jobs), max(peak, judge.weights + judged.peak)
-        for part, component in self.rehearsal.system.components.items() if kept else ():
+        for key, component in self.rehearsal.system.components.items() if samples else ():
             if isinstance(component, (LanguageModel, DiffusionModel)):
-                nodes = sum(node.component == part for node in self.rehearsal.system.nodes)
-                rows = min(DRIFT_ROWS, max(1, component.batch_size // nodes), math.ceil(kept / jobs))
-                drift = self.rehearsal.drift(part, rows)
-                beside, peak = beside + drift.times(self.seeds * kept / rows), max(peak, drift.peak)
+                nodes = sum(node.component == key for node in self.rehearsal.system.nodes)
+                rows = min(DRIFT_ROWS, max(1, component.batch_size // nodes), math.ceil(samples / jobs))
+                drift = self.rehearsal.drift(key, rows)
+                beside, peak = beside + drift.times(self.seeds * samples / rows), max(peak, drift.peak)
         usage = row.usage + replace(beside, tokens=0, images=0)
         peak, disk = max(row.peak_bytes, self.weights + peak), row.disk_bytes / settings.best_of
         return replace(row, usage=usage, peak_bytes=peak, reference_bytes=0, disk_bytes=disk)
 
 
 def plan_systems(config: Config, **settings: Any) -> tuple[list[Row], list[SystemPlan], list[str]]:
-    """The rows of every system, the systems that are planned, and the others' names.
+    """The rows of every planned system, these systems, and the names of the others.
 
-    A system without models, or with one of the workflow's own making, takes minutes. Settings as `SystemPlan`'s.
+    Systems without models, or with models that the workflow makes, take minutes and are not planned. settings: for
+    `SystemPlan`.
     """
 
     def takes_minutes(name: str) -> bool:
         models = loaded(load_benchmark(name, system_config(config, name)))
-        return not models or any(each.model is None for each in models.values())
+        return not models or any(model.model is None for model in models.values())
 
-    made = [name for name in config["systems"] if takes_minutes(name)]
-    systems = [SystemPlan(config, name, **settings) for name in config["systems"] if name not in made]
-    return [row for system in systems for row in system.rows()], systems, made
+    not_planned = [name for name in config["systems"] if takes_minutes(name)]
+    systems = [SystemPlan(config, name, **settings) for name in config["systems"] if name not in not_planned]
+    return [row for system in systems for row in system.rows()], systems, not_planned

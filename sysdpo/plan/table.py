@@ -1,4 +1,4 @@
-"""The plan as a table to read, and as one to compute with."""
+"""The plan as text and as a table of numbers."""
 
 import math
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ NOT_PLANNED = "Not planned: models that the workflow makes itself. They train in
 
 
 def plan_table(rows: Sequence[Row]) -> pd.DataFrame:
-    """A line a row, in bytes and hours; hours are missing where a job does not fit."""
+    """One row each, in bytes and hours; hours are missing if a job does not fit."""
     values = [vars(row.usage) | vars(row) | {"flops": round(row.usage.total_flops)} for row in rows]
     table = pd.DataFrame(values, columns=COLUMNS)
     whole = ["reference_bytes", "peak_bytes", "tokens", "images", "disk_bytes"]
@@ -33,18 +33,18 @@ def plan_table(rows: Sequence[Row]) -> pd.DataFrame:
     return table
 
 
-def written(rows: Sequence[Row], systems: Sequence[SystemPlan], made: Sequence[str]) -> str:
-    """The table, what it comes to, and what it rests on. made: the systems that are not planned."""
+def written(rows: Sequence[Row], systems: Sequence[SystemPlan], not_planned: Sequence[str]) -> str:
+    """The table, its totals and its assumptions as text. not_planned: names of systems."""
     lines = []
     if rows:
         table = plan_table(rows)
         lines = [_shown(table), *_totals(table, systems), "", LEGEND, "", *_lengths(systems), ""]
-    lines += [NOT_PLANNED, *(f"  {name} is left out: it has such models, or none at all" for name in made)]
+    lines += [NOT_PLANNED, *(f"  {name} is left out: it has such models, or none at all" for name in not_planned)]
     return "\n".join([*lines, ""])
 
 
 def _shown(table: pd.DataFrame) -> str:
-    """Lines of text, a system's name above its own; the methods of a rule that differ in nothing share one."""
+    """The rows as text, below their system's name; a rule's methods with equal costs share a line."""
     shown = []
     for system, rows in table.groupby("system", sort=False):
         shown.append({"rule": f"[{system}]"})
@@ -87,7 +87,7 @@ def _hours(number: float) -> str:
 
 
 def short(number: float) -> str:
-    """Three digits and a unit: `8.07 G`; a dash for nothing."""
+    """Three digits and a unit, `8.07 G`, or a dash for zero."""
     power = min(max(0, int(math.log10(max(1, number) * 1.0005) // 3)), 6)
     return f"{number / 1000**power:#.3g}".rstrip(".") + " " + ["", *"kMGTPE"][power] if number else NONE
 
@@ -111,7 +111,7 @@ def _lengths(systems: Sequence[SystemPlan]) -> list[str]:
     for system in systems:
         rehearsal = system.rehearsal
         for name, model in rehearsal.language_models.items():
-            usual, longest = (rehearsal.prompt(name, each) for each in (rehearsal.typical, rehearsal.longest))
+            usual, longest = (rehearsal.prompt(name, inputs) for inputs in (rehearsal.typical, rehearsal.longest))
             assumed = "" if system.has_prompts else "   prompts assumed, their data set is not here"
             prompt = f"{usual} ({longest})"
             lines.append(f"  {f'{system.name}, {name}':32} {prompt:>13}  {model.max_new_tokens:>6}{assumed}")

@@ -1,7 +1,6 @@
-"""Texts and pictures that stand for those of a run: as long or as large, and no two alike.
+"""Placeholders for a run's texts and pictures: of the same length or size, and all different.
 
-Nothing is known of what pretrained models say, so all answers are taken to be `max_new_tokens` long, the most they can
-be, and each unlike any other.
+Since pretrained models' answers are unknown, all are assumed to be different and to have `max_new_tokens`, the maximum.
 """
 
 import itertools
@@ -20,16 +19,16 @@ from sysdpo.method.system import System, conditions_of
 from sysdpo.method.values import Completion
 
 CHARACTERS_A_TOKEN = 4
-USUAL = (0.9, 1)  # quantiles of lengths, as a batch is padded to its longest, and the longest of all
+USUAL = (0.9, 1)  # quantiles of lengths: high, since a batch is padded to its longest, and the longest
 
 _numbers = itertools.count()
 
 
 def inputs_of(benchmark: Benchmark, described: Mapping[str, Any], assumed: int) -> tuple[bool, list[dict[str, str]]]:
-    """A system's inputs as usual, and at their longest, and whether they are known.
+    """Whether a system's inputs are known, and its typical and longest inputs.
 
-    Where they come from a data set that is not here they are taken to have `assumed` tokens together, and at most as
-    many as its `max_prompt_characters` allows.
+    If their dataset is not on this machine, typical inputs are assumed to have `assumed` tokens together, and the
+    longest as many as `max_prompt_characters` allows.
     """
     data = described.get("data") or {}
     if data and not any(isinstance(value, str) and Path(value).exists() for value in data.values()):
@@ -41,7 +40,7 @@ def inputs_of(benchmark: Benchmark, described: Mapping[str, Any], assumed: int) 
 
 
 def trajectories(system: System, inputs: Mapping[str, str], prompts: int, samples: int = 1) -> dict[str, list[Any]]:
-    """All variables' values: the first sample of so many prompts, then the second of each, and so on."""
+    """All variables' values: the first sample of each prompt, then the second of each, and so on."""
     numbers = list(itertools.islice(_numbers, prompts)) * samples
     values: dict[str, list[Any]] = {
         name: [f"{number} {text.partition(' ')[2]}" for number in numbers] for name, text in inputs.items()
@@ -76,6 +75,6 @@ def _tokens_a_word(tokenizer: Any) -> float:
 
 
 def image_size(component: DiffusionModel) -> tuple[int, int]:
-    """Height and width in pixels: as the configuration has them, or what the denoiser was made for."""
+    """Height and width in pixels, from the configuration, or else the denoiser's own."""
     own = component.denoiser.config.sample_size * component.pipeline.vae_scale_factor
     return component.sampling.get("height", own), component.sampling.get("width", own)

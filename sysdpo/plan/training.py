@@ -1,4 +1,4 @@
-"""What training a system by one method takes."""
+"""The cost of training a system by one method."""
 
 import math
 
@@ -16,9 +16,9 @@ FLOAT = 4  # bytes
 
 
 class TrainingPlan:
-    """One method on one seed, on so many trajectories, by so many processes that share each batch.
+    """One method on one seed, on `trajectories` trajectories, by `processes` processes that share each batch.
 
-    Raises `UserError` where the batch cannot be shared, and where the method does not suit the system.
+    Raises `UserError` if the batch cannot be divided, or if the method does not suit the system.
     """
 
     def __init__(
@@ -31,34 +31,34 @@ class TrainingPlan:
         pairs_at_once = min(settings.micro_batch_size or self.share, self.share)
         self.first, self.again = rehearsal.update(settings, pairs_at_once)
         self.pairs = settings.steps * settings.batch_size
-        self.parts = self.pairs / pairs_at_once
-        self.new = min(1.0, trajectories / (2 * self.pairs))  # the share that is met for the first time
+        self.passes = self.pairs / pairs_at_once
+        self.new = min(1.0, trajectories / (2 * self.pairs))  # the share of pairs that are seen for the first time
         system = rehearsal.system
         weights = {name: parameters(*networks_of(system.components[name]), trained=True) for name in system.trainable}
         self.trainable = sum(weights[name] for name in trained_components(settings.objective, system.trainable))
-        # A round after the first has a second adapter for its reference.
+        # Later rounds have a second adapter for the reference.
         self.reference_bytes = FLOAT * sum(weights.values()) if settings.rounds > 1 else 0
         self.hidden = (
             HiddenIntermediates(system, settings.candidates).hidden if "hidden" in settings.intermediates else []
         )
 
     def memory(self) -> float:
-        """The bytes that one process holds at its fullest."""
+        """The peak memory of one process in bytes."""
         held = self.rehearsal.held.values()
-        # A process chooses candidates by itself, for which it gathers models of which it holds a share.
-        gathered = sum(part.whole for part in held if part.share < part.whole)
-        choosing = gathered + self.candidates().peak if self.hidden else 0.0
-        # Gradients, AdamW's two averages, and where several processes exchange gradients, what they send.
+        # A process generates candidates by itself, and for that gathers the models that are sharded.
+        unsharded = sum(model.whole for model in held if model.share < model.whole)
+        choosing = unsharded + self.candidates().peak if self.hidden else 0.0
+        # Gradients, AdamW's two averages, and with several processes the buffers that exchange gradients.
         states = (3 + (self.processes > 1)) * FLOAT * self.trainable
-        return sum(part.share for part in held) + states + self.reference_bytes + max(self.first.peak, choosing)
+        return sum(model.share for model in held) + states + self.reference_bytes + max(self.first.peak, choosing)
 
     def usage(self) -> Usage:
-        """All updates of a round, in all processes."""
+        """The cost of all updates of a round, in all processes."""
         updates = self.first.times(self.new) + self.again.times(1 - self.new)
-        return self.candidates() + updates.times(self.parts)
+        return self.candidates() + updates.times(self.passes)
 
     def candidates(self) -> Usage:
-        """Candidates for what is hidden, chosen anew every few updates by each process for its prompts."""
+        """The cost of candidates for hidden values, which each process renews every few updates for its prompts."""
         usage, wanted, known = NOTHING, self.settings.candidates, 1
         drawn = GENERATORS[wanted.generator].draws
         prompts = min(min(wanted.refresh, self.settings.steps) * self.share, self.prompts)

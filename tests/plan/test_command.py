@@ -74,15 +74,15 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
     return printed.err
 
 
-def test_the_table_has_a_line_for_each_rule_and_says_what_it_rests_on(
+def test_the_table_has_a_line_for_each_rule_and_its_assumptions(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["plan", str(config), "--alone"]) == 0
     printed = capsys.readouterr().out
     lines = {" ".join(line.split("  ")[0].split()) for line in printed.splitlines()}
     assert {"sample", "score", "train direct, separate", "evaluate before, direct, separate"} <= lines
-    for told in ("GPU-hours", "H100 80", "largest peak", "HuggingFaceTB/SmolLM2-135M-Instruct", "prompts assumed"):
-        assert told in printed
+    for text in ("GPU-hours", "H100 80", "largest peak", "HuggingFaceTB/SmolLM2-135M-Instruct", "prompts assumed"):
+        assert text in printed
     assert max(map(len, printed.split("In all")[0].splitlines())) <= 200
 
 
@@ -113,14 +113,12 @@ def test_scales_are_laid_one_over_the_other(config: Path, tmp_path: Path, capsys
         assert "separate" not in printed
 
 
-def test_a_model_that_is_not_here_is_asked_for(
-    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_configuration_is_an_error(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     unknown = {"systems": {"chat": {"components": {"drafter": {"model": "some/model"}}}}}
     output = tmp_path / "plan.csv"
-    told = refused(capsys, "--alone", config, write(tmp_path / "scale.yaml", unknown), "--csv", output)
-    for part in ("systems.chat.components.drafter.model", "'some/model'", "config.json"):
-        assert part in told
+    message = refused(capsys, "--alone", config, write(tmp_path / "scale.yaml", unknown), "--csv", output)
+    for text in ("systems.chat.components.drafter.model", "'some/model'", "config.json"):
+        assert text in message
     assert not output.exists()
 
 
@@ -130,9 +128,9 @@ def test_a_configuration_that_is_not_here_is_named(tmp_path: Path, capsys: pytes
 
 @pytest.mark.parametrize(("option", "value"), [("--processes", 0), ("--prompt-tokens", -1), ("--processes", 3)])
 def test_what_cannot_be_is_refused(config: Path, option: str, value: int, capsys: pytest.CaptureFixture[str]) -> None:
-    told = refused(capsys, config, "--alone", option, value)
-    assert str(value) in told
-    assert "should be" in told
+    message = refused(capsys, config, "--alone", option, value)
+    assert str(value) in message
+    assert "should be" in message
 
 
 def test_the_papers_scale_is_planned_in_little_memory(tmp_path: Path) -> None:

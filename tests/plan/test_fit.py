@@ -167,12 +167,12 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Jobs:
 
 @pytest.mark.parametrize("method", ["direct", "sampling_scored"])
 def test_a_whole_training(jobs: Jobs, method: str) -> None:
-    found = {row["quantity"]: row["ratio"] for row in jobs.compared(f"train {method}")}
-    assert found["peak_bytes"] == pytest.approx(1, abs=CLOSE)
-    assert found["flops"] == pytest.approx(1, abs=CLOSE)
+    ratios = {row["quantity"]: row["ratio"] for row in jobs.compared(f"train {method}")}
+    assert ratios["peak_bytes"] == pytest.approx(1, abs=CLOSE)
+    assert ratios["flops"] == pytest.approx(1, abs=CLOSE)
 
 
 def test_policy_and_reference_are_one_copy_in_memory(jobs: Jobs) -> None:
-    found = jobs.copies("direct")
-    assert found["measured"] == pytest.approx(found["planned"], rel=0.01)
+    copies = jobs.copies("direct")
+    assert copies["measured"] == pytest.approx(copies["planned"], rel=0.01)
     assert jobs.rows["train direct"].reference_bytes == 0

@@ -92,7 +92,7 @@ def test_shipped_configs_of_judges(model: str) -> None:
 @pytest.mark.parametrize("model", PIPELINES)
 def test_shipped_configs_of_pipelines(model: str) -> None:
     pipeline = diffusion_model(model, dtype="float16").pipeline
-    networks = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
+    networks = {name: network for name, network in pipeline.components.items() if isinstance(network, torch.nn.Module)}
     assert {name: frozen(network) for name, network in networks.items()} == PIPELINES[model]
     assert pipeline.tokenizer.model_max_length == 77
     assert pipeline.vae_scale_factor == 8
@@ -124,8 +124,8 @@ def test_two_processes_hold_half_of_the_frozen_blocks_each(kind: str) -> None:
     whole, half, quarter = (Held(model, processes=count).share for count in (1, 2, 4))
     # What each holds of the blocks falls from a half to a quarter; what is gathered for the moment is the same.
     assert half - quarter == pytest.approx(within / 4)
-    gathered = half - (whole - within / 2)
-    assert 0 < gathered < within / 3
+    unsharded = half - (whole - within / 2)
+    assert 0 < unsharded < within / 3
     assert half < 0.9 * whole
 
 
@@ -144,7 +144,7 @@ def test_a_local_pipeline_is_read_from_its_folder(kind: str, pipeline_folders: d
     planned = diffusion_model(
         str(pipeline_folders[kind]), pipeline=name if kind == "flow" else "diffusers:DiffusionPipeline"
     )
-    networks = [part for part in loaded.components.values() if isinstance(part, torch.nn.Module)]
+    networks = [component for component in loaded.components.values() if isinstance(component, torch.nn.Module)]
     assert frozen(*networks_of(planned)) == parameters(*networks)
     assert type(planned.pipeline) is type(loaded)
 

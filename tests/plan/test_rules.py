@@ -75,8 +75,8 @@ def config(**over: Any) -> dict[str, Any]:
     return {"seeds": [0, 1], "systems": {"chat": chat}}
 
 
-def plan(settings: dict[str, Any] | None = None, **given: Any) -> SystemPlan:
-    return SystemPlan(settings or config(), "chat", **given)
+def plan(settings: dict[str, Any] | None = None, **options: Any) -> SystemPlan:
+    return SystemPlan(settings or config(), "chat", **options)
 
 
 def rows(planned: SystemPlan) -> dict[str, Row]:
@@ -114,18 +114,18 @@ def test_a_second_round_takes_a_second_adapter(usual: SystemPlan) -> None:
     assert row.usage.total_flops > 2 * once.usage.total_flops
 
 
-def test_optimizer_and_gradients_are_those_of_what_is_trained(usual: SystemPlan) -> None:
+def test_optimizer_and_gradients_are_those_of_trained_components(usual: SystemPlan) -> None:
     one, both = rows(usual)["train only_drafter"], rows(usual)["train direct"]
     assert both.trained == 2 * one.trained
     training = usual.training("direct")
     assert training.memory() - training.first.peak == usual.weights + 3 * 4 * both.trained
 
 
-def test_jobs_in_parts_do_the_same_work(usual: SystemPlan) -> None:
+def test_sharded_jobs_do_the_same_work(usual: SystemPlan) -> None:
     split = plan(config(trajectories={"shards": 4}, evaluation={"shards": 2}))
-    for rule, parts in (("sample", 4), ("evaluate direct", 2)):
+    for rule, shards in (("sample", 4), ("evaluate direct", 2)):
         whole, shared = rows(usual)[rule], rows(split)[rule]
-        assert shared.jobs == parts * whole.jobs
+        assert shared.jobs == shards * whole.jobs
         assert shared.usage.flops == pytest.approx(whole.usage.flops, rel=0.01)
         assert (shared.usage.tokens, shared.disk_bytes) == pytest.approx((whole.usage.tokens, whole.disk_bytes))
         assert shared.peak_bytes <= whole.peak_bytes
@@ -150,9 +150,9 @@ def test_recomputed_activations_save_memory_and_cost_arithmetic(usual: SystemPla
 
 
 def test_fewer_pairs_at_once_save_memory_and_cost_nothing(usual: SystemPlan) -> None:
-    parts = plan(config(training={"micro_batch_size": 2})).training("direct")
-    assert parts.first.peak == pytest.approx(usual.training("direct").first.peak / 4, rel=0.05)
-    assert parts.usage().total_flops == pytest.approx(usual.training("direct").usage().total_flops, rel=0.01)
+    smaller = plan(config(training={"micro_batch_size": 2})).training("direct")
+    assert smaller.first.peak == pytest.approx(usual.training("direct").first.peak / 4, rel=0.05)
+    assert smaller.usage().total_flops == pytest.approx(usual.training("direct").usage().total_flops, rel=0.01)
 
 
 def test_half_precision_halves_the_frozen_weights_and_not_the_adapters(usual: SystemPlan) -> None:
@@ -185,8 +185,8 @@ def test_a_batch_that_cannot_be_shared_is_refused() -> None:
 
 
 def test_sharding_is_what_a_training_by_several_holds() -> None:
-    kept, split = (plan(with_components(sharded=sharded), processes=2) for sharded in (False, True))
-    assert split.training("direct").memory() < kept.training("direct").memory()
+    whole_model, split = (plan(with_components(sharded=sharded), processes=2) for sharded in (False, True))
+    assert split.training("direct").memory() < whole_model.training("direct").memory()
     alone = plan(with_components(sharded=True), processes=1)
     assert alone.training("direct").rehearsal.held["drafter"].share == plan().rehearsal.held["drafter"].whole
 
@@ -194,7 +194,7 @@ def test_sharding_is_what_a_training_by_several_holds() -> None:
 def test_prompts_of_a_data_set_that_is_not_here_are_assumed(usual: SystemPlan) -> None:
     longer = plan(assumed=400)
     assert not usual.has_prompts
-    typical = [each.rehearsal.prompt("refiner", each.rehearsal.typical) for each in (usual, longer)]
+    typical = [planned.rehearsal.prompt("refiner", planned.rehearsal.typical) for planned in (usual, longer)]
     assert typical[1] - typical[0] == pytest.approx(400 - 256, abs=2)
     assert usual.rehearsal.prompt("drafter", usual.rehearsal.longest) > 2000 // 4
     assert rows(longer)["train direct"].usage.total_flops > rows(usual)["train direct"].usage.total_flops
@@ -211,7 +211,7 @@ def test_prompts_that_are_here_are_counted(tmp_path: Path) -> None:
     assert here.rehearsal.prompt("drafter", here.rehearsal.longest) < 50
 
 
-def test_candidates_take_the_memory_of_those_that_are_generated_at_once() -> None:
+def test_candidates_take_the_memory_of_one_batch() -> None:
     few, many = (plan(with_components(batch_size=size)).training("given").candidates() for size in (8, 16))
     assert many.peak == pytest.approx(2 * few.peak, rel=0.01)
     assert many.total_flops == pytest.approx(few.total_flops, rel=0.01)
@@ -229,9 +229,9 @@ def test_tokens_are_those_of_the_rows_that_the_components_see(usual: SystemPlan)
 def test_a_system_that_takes_minutes_is_left_out() -> None:
     qa = load_config(REPOSITORY / "config.yaml")["systems"]["two_stage_qa"]
     both = config()
-    found, systems, made = plan_systems(both | {"systems": both["systems"] | {"two_stage_qa": qa}})
-    assert made == ["two_stage_qa"]
-    assert {row.system for row in found} == {system.name for system in systems} == {"chat"}
+    planned_rows, systems, not_planned = plan_systems(both | {"systems": both["systems"] | {"two_stage_qa": qa}})
+    assert not_planned == ["two_stage_qa"]
+    assert {row.system for row in planned_rows} == {system.name for system in systems} == {"chat"}
 
 
 def test_a_model_whose_config_is_not_here_is_named() -> None:
