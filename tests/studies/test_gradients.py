@@ -63,7 +63,7 @@ def test_the_exact_rows_are_the_system_s_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("section", "said"),
+    ("section", "message"),
     [
         ({"systems": ["chian"]}, r"systems.0: 'chian' should be one of"),
         ({"replicates": 1}, "replicates: 1 should be at least 2"),
