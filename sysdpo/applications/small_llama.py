@@ -9,9 +9,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from sysdpo.applications.answers.settings import SolverSettings
 from sysdpo.applications.fitting import fit
-from sysdpo.applications.images.settings import WriterSettings
+from sysdpo.applications.settings import SmallLlamaSettings
 from sysdpo.applications.tokenizer import make_tokenizer
 from sysdpo.base.seeds import seed_torch
 
@@ -61,7 +60,7 @@ def tokenized(tokenizer: PreTrainedTokenizerFast, pairs: Sequence[tuple[str, str
 
 def make_small_llama(
     name: str,
-    settings: SolverSettings | WriterSettings,
+    settings: SmallLlamaSettings,
     words: Iterable[str],
     pairs: Sequence[tuple[str, str]],
     seed: int,

@@ -4,26 +4,14 @@ No model library is imported here: Snakemake checks the configuration in an envi
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from sysdpo.applications.settings import SmallLlamaSettings, SplitSizes
 from sysdpo.base.settings import Count, DType, FunctionName, Positive, ProperShare, Seed, Settings, Share, WrongSetting
 from sysdpo.components.settings import LanguageModelSettings, require_models
 from sysdpo.method.config import SystemSettings, settings_class
-
-
-class SplitSizes(Settings):
-    """How many prompts each split has, and how they are drawn."""
-
-    train: Count = 300
-    """Prompts for trajectories, preference pairs and training."""
-    validation: Count = 150
-    """Prompts for choosing settings."""
-    test: Count = 300
-    """Prompts for comparing methods."""
-    seed: Seed = 0
-    """Seed of the draw of prompts."""
 
 
 class WorldSettings(Settings):
@@ -39,21 +27,15 @@ class WorldSettings(Settings):
     """The settings of the world's models, from the section `foundation`."""
 
 
-class SolverSettings(Settings):
+class SolverSettings(SmallLlamaSettings):
     """How a small model is pretrained."""
 
     examples: Count = 8000
     """Number of training questions."""
     steps: Count = 400
     """Updates."""
-    batch_size: Count = 64
-    """Examples in an update."""
     learning_rate: Positive = 4e-3
     """Peak learning rate."""
-    width: Annotated[int, Field(ge=16, le=10**6, multiple_of=16)] = 64
-    """Hidden size."""
-    layers: Count = 2
-    """Number of layers."""
     initializer_range: Positive = 0.08
     """Standard deviation of the initial weights."""
 

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from sysdpo.applications.images.attributes import ATTRIBUTES as SERIES_ATTRIBUTES
 from sysdpo.applications.images.grammar import REQUESTS, WORDS
+from sysdpo.applications.settings import SmallLlamaSettings
 from sysdpo.base.settings import (
     Count,
     DType,
@@ -54,23 +55,11 @@ class ScenePrompts(Settings):
     """Seed of the draw of prompts and splits."""
 
 
-class WriterSettings(Settings):
+class WriterSettings(SmallLlamaSettings):
     """How the language model is pretrained, and its deliberate flaws."""
 
     answers: Count = 12000
     """Number of training answers."""
-    steps: Count = 500
-    """Updates."""
-    batch_size: Count = 64
-    """Answers in an update."""
-    learning_rate: Positive = 3e-3
-    """Peak learning rate."""
-    width: Count = 64
-    """Hidden size."""
-    layers: Count = 2
-    """Number of layers."""
-    initializer_range: Positive = 0.02
-    """Standard deviation of the initial weights."""
     ordered: Share = 0.5
     """The share of training answers whose three words rise (or fall) as requested."""
     alike: Share = 0.3
