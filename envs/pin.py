@@ -41,8 +41,9 @@ IMPORTED = {
         "tokenizers",
         "torch",
         "transformers",
+        "typer",
     ],
-    "results": ["jinja2", "matplotlib", "numpy", "pandas", "pillow", "pyarrow", "pydantic", "pyyaml"],
+    "results": ["jinja2", "matplotlib", "numpy", "pandas", "pillow", "pyarrow", "pydantic", "pyyaml", "typer"],
 }
 PURPOSE = {
     "training": "Everything that runs or trains a model.",

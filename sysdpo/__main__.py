@@ -19,9 +19,7 @@ def main() -> int:
     except UserError as error:
         print(f"sysdpo: {error}", file=sys.stderr)
         return 2
-    if arguments[:1] == ["warm"]:
-        return warm.run_command(arguments[1:])
-    status = warm.run_step(arguments)
+    status = None if arguments[:1] == ["warm"] else warm.run_step(arguments)
     if status is None:
         from sysdpo.run import cli
 

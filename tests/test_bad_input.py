@@ -440,22 +440,44 @@ def where_nothing_fits(steps: Steps, step: str, told: Any) -> None:
 @pytest.mark.parametrize(
     ("option", "value", "said"),
     [
-        ("seed", "-1", "argument --seed: -1 should be at least 0"),
-        ("seed", "1.5", "argument --seed: '1.5' should be a number"),
-        ("seed", "9" * 30, "should be at most 1000000000"),
-        ("checkpoint-every", "nan", "argument --checkpoint-every: nan should be a finite number"),
-        ("checkpoint-every", "-1", "argument --checkpoint-every: -1.0 should be at least 0"),
+        ("seed", "-1", "-1 should be at least 0"),
+        ("seed", "1.5", "'1.5' should be a number"),
+        ("seed", "9" * 30, f"{'9' * 30} should be at most 1000000000"),
+        ("checkpoint-every", "nan", "nan should be a finite number"),
+        ("checkpoint-every", "-1", "-1.0 should be at least 0"),
+        ("processes", "two", "'two' should be a number"),
+        ("machines", "0", "0 should be at least 1"),
     ],
 )
-def test_a_number_that_is_none(steps: Steps, capsys: pytest.CaptureFixture, option: str, value: str, said: str) -> None:
-    with pytest.raises(SystemExit) as end:
-        steps("train", method="direct", **{option: value})
-    assert end.value.code == 2
-    assert said in capsys.readouterr().err
+def test_a_number_that_is_none(steps: Steps, refused, option: str, value: str, said: str) -> None:
+    assert refused(steps, "train", method="direct", **{option: value}) == f"sysdpo train: --{option}: {said}"
 
 
-def test_an_option_that_is_missing(steps: Steps, capsys: pytest.CaptureFixture) -> None:
-    with pytest.raises(SystemExit) as end:
-        main(["pair", "--config", str(steps.config)])
-    assert end.value.code == 2
-    assert "--scores" in capsys.readouterr().err
+def test_a_word_that_is_none(steps: Steps, refused) -> None:
+    said = refused(steps, "evaluate", method="direct", split="train")
+    assert said == "sysdpo evaluate: --split: 'train' should be one of ['validation', 'test']"
+
+
+def test_options_that_are_missing(steps: Steps, refused) -> None:
+    said = refused(steps, "pair", scores=None, seed=None)
+    assert said == "sysdpo pair: --seed, --scores should be given"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["smaple"], "sysdpo: 'smaple' is no step; did you mean 'sample'?"),
+        (["--sample"], "sysdpo: No such option: --sample"),
+        (["sample", "--sede", "1"], "sysdpo sample: No such option: --sede (Possible options: --seed)"),
+        (["sample", "--seed"], "sysdpo sample: Option '--seed' requires an argument."),
+        (["plan", "--alone"], "sysdpo plan: CONFIG should be given"),
+        (["settings", "here", "and\nthere"], "sysdpo settings: Got unexpected extra argument(s) (here and\\x0athere)"),
+        (["warm", "no-such-command", "--help"], "sysdpo warm: 'no-such-command --help' should be a command, "),
+    ],
+)
+def test_a_command_line_that_is_none(words: list[str], said: str, capsys: pytest.CaptureFixture) -> None:
+    assert main(words) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(said)
+    assert printed.err.count("\n") == 1

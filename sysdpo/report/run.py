@@ -12,7 +12,7 @@ import pandas as pd
 
 from sysdpo.base.tables import VALUE_COLUMNS
 from sysdpo.report import files
-from sysdpo.report.descriptions import Shown, read_descriptions
+from sysdpo.report.descriptions import Descriptions, Shown
 from sysdpo.report.figure import figure_name, load_figure
 from sysdpo.report.style import save
 
@@ -44,10 +44,10 @@ class Run:
         return files.read_evaluations(self.folder, files.VALUES, self.methods, VALUE_COLUMNS)
 
 
-def read_run(system: str, descriptions: Path, metrics_csv: Path, comparisons_csv: Path, runs: Path) -> Run:
+def read_run(system: str, descriptions: Descriptions, metrics_csv: Path, comparisons_csv: Path, runs: Path) -> Run:
     """`runs` is `results/runs/{system}`. Raises UserError if a table is invalid or has no rows of the system."""
     metrics = files.read_metrics(metrics_csv, system)
-    shown = read_descriptions(descriptions).system(system).among(metrics["metric"])
+    shown = descriptions.system(system).among(metrics["metric"])
     return Run(shown, metrics, files.read_comparisons(comparisons_csv, system), runs)
 
 

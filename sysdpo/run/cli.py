@@ -1,22 +1,27 @@
-"""`sysdpo STEP …`: each step of the workflow as a command of its own."""
+"""`sysdpo STEP …`: each step of the workflow as a command of its own, made from its function's types."""
 
-import argparse
 import gc
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from sysdpo.base import numerics
-from sysdpo.base.errors import UserError
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+from sysdpo.base.errors import UserError, printable
 from sysdpo.base.files import check_outputs
-from sysdpo.base.settings import NotNegative, Seed, WrongSetting, read
-from sysdpo.method.config import load_config
-from sysdpo.plan.command import add_options, plan
-from sysdpo.run import settings_page, steps
+from sysdpo.base.settings import unknown_name
+from sysdpo.plan.command import plan
 from sysdpo.run.launch import tell_launcher
+from sysdpo.run.options import loaders, written
+from sysdpo.run.settings_page import settings
+from sysdpo.run.steps import checking, data, reproducing, results, studies, training
+from sysdpo.run.warm import run_command
 
 ENVIRONMENT = {
     # Torch's OpenMP threads spin at barriers; where cores are shared that costs a factor of ten and more.
@@ -27,151 +32,114 @@ ENVIRONMENT = {
     "DIFFUSERS_VERBOSITY": "error",
 }
 
-PATHS = (
-    *("prompts", "foundation", "trajectories", "scores", "pairs", "metrics", "comparisons", "table"),
-    *("runs", "results", "figures", "descriptions", "digests", "claims", "committed", "checkpoint", "output"),
-)
-STEPS: dict[str, tuple[Any, tuple[str, ...]]] = {
-    "validate": (steps.validate, ()),
-    "describe": (steps.describe, ("output",)),
-    "prompts": (steps.prompts, ("system", "output")),
-    "foundation": (steps.foundation, ("system", "seed", "model", "output")),
-    "inspect": (steps.inspect, ("system", "seed", "foundation", "output")),
-    "sample": (steps.sample, ("system", "seed", "prompts", "foundation", "part?", "output")),
-    "score": (steps.score, ("system", "seed", "prompts", "trajectories", "foundation", "output")),
-    "pair": (steps.pair, ("system", "seed", "scores", "output")),
-    "given": (steps.given, ("system", "prompts", "output")),
-    "gather": (steps.gather, ("parts", "output")),
-    "train": (
-        steps.train,
-        (
-            *("system", "seed", "method", "prompts", "trajectories", "scores", "pairs", "foundation", "output"),
-            *("checkpoint?", "checkpoint-every?", "processes?", "machines?", "rendezvous?"),
-        ),
+
+def warm(
+    *, command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="The command, with its options.")]
+) -> int:
+    """Run a command of many steps, and import their libraries once for all of them.
+
+    For example: sysdpo warm snakemake --cores all
+    """
+    return run_command(command)
+
+
+GROUPS = {
+    "Before a run": (checking.validate, plan, settings),
+    "Data": (data.prompts, data.sample, data.score, data.pair, data.given, data.gather),
+    "Models and training": (training.foundation, training.inspect, training.train),
+    "Evaluation and results": (
+        *(results.evaluate, results.metrics, results.describe, results.tables, results.figure, results.credit),
+        *(results.experiment, results.claims, results.quote, results.report),
     ),
-    "evaluate": (
-        steps.evaluate,
-        ("system", "seed", "method", "prompts", "foundation", "training?", "split?", "part?", "output"),
-    ),
-    "metrics": (steps.metrics, ("evaluations", "descriptions", "comparisons", "output")),
-    "tables": (steps.tables, ("system", "descriptions", "metrics", "comparisons", "output")),
-    "figure": (
-        steps.figure,
-        ("system", "figure", "descriptions", "metrics", "comparisons", "runs", "output"),
-    ),
-    "credit": (steps.credit, ("system", "descriptions", "runs", "output")),
-    "claims": (steps.claims, ("claims", "descriptions", "metrics", "comparisons", "ablations?", "output")),
-    "show": (steps.show, ("claims", "descriptions", "committed?")),
-    "quote": (steps.quote, ("results", "descriptions", "output")),
-    "study": (steps.study, ("study", "output")),
-    "draw": (steps.draw, ("study", "table", "output")),
-    "report": (steps.report, ("results", "descriptions", "output")),
-    "manifest": (steps.manifest, ("results", "output")),
-    "verify": (steps.verify, ("results", "digests")),
-    "verdicts": (steps.verdicts, ("comparisons", "committed")),
-    "experiment": (steps.experiment, ("experiment", "evaluations", "descriptions", "figures", "output")),
+    "Studies": (studies.study, studies.draw),
+    "Reproducibility": (reproducing.manifest, reproducing.verify, reproducing.verdicts, reproducing.show),
 }
 
 
-WRITTEN = {
-    **dict.fromkeys(("validate", "figure", "draw"), ()),  # figures are written one by one into a folder
-    "train": ("output", "checkpoint"),
-    "metrics": ("output", "comparisons"),
-}
-"""Which options of a step name what it replaces, where that is not `output` alone."""
+class Step(TyperCommand):
+    """A command that replaces nothing that it reads, and loads its configuration."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        required = [param for param in self.params if param.required]
+        self.no_args_is_help = bool(required)
+        words = spread(args, [param.opts[0] for param in self.params if param.multiple])
+        found = self.make_parser(ctx).parse_args(list(words))[0]
+        missing = [param for param in required if found.get(param.name) is None]
+        if words and missing and "help" not in found:
+            raise UserError(f"{', '.join(map(called, missing))} should be given")
+        return super().parse_args(ctx, words)
+
+    def invoke(self, ctx: Any) -> Any:
+        values, outputs = ctx.params, written(self.callback)
+        named = [(name, each) for name, of in values.items() for each in (of if isinstance(of, list) else [of])]
+        inputs = [value for name, value in named if name not in outputs and isinstance(value, Path)]
+        check_outputs({name: value for name, value in named if name in outputs and value is not None}, inputs)
+        for name, load in loaders(self.callback).items():
+            values[name] = load(values[name])
+        return super().invoke(ctx)
 
 
-def parser() -> argparse.ArgumentParser:
+class Steps(TyperGroup):
+    """All commands."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] not in self.commands:
+            raise UserError(unknown_name(args[0], "step", self.commands))
+        return super().resolve_command(ctx, args)
+
+
+def spread(words: Sequence[str], several: Collection[str]) -> list[str]:
+    """The words with `--parts a b` as `--parts a --parts b`, which is how the library reads several values."""
+    result, option = list[str](), ""
+    for word in words:
+        if word.startswith("--"):
+            option = word if word in several else ""
+        if word != option:
+            result += [option, word] if option else [word]
+    return result
+
+
+def called(param: Any) -> str:
+    """What the help calls an option or argument."""
+    return str(param.metavar if param.nargs < 0 else param.opts[0])
+
+
+@cache
+def commands() -> Any:
     """The command line."""
-    top = argparse.ArgumentParser(
-        prog="sysdpo",
-        description="Aligning compound AI systems, step by step.",
-        epilog="`sysdpo warm COMMAND` runs a command of many steps, each of which starts with its libraries imported.",
-    )
-    commands = top.add_subparsers(dest="step", required=True, metavar="STEP")
-    for name, (function, options) in STEPS.items():
-        step = commands.add_parser(name, help=(function.__doc__ or "").splitlines()[0])
-        step.add_argument("--config", type=Path, required=True, help="the resolved configuration (YAML)")
-        for option in options:
-            _add_option(step, option.removesuffix("?"), required=not option.endswith("?"))
-    add_options(commands.add_parser("plan", help=(plan.__doc__ or "").splitlines()[0]))
-    help_of = (settings_page.write_settings.__doc__ or "").splitlines()[0]
-    settings_page.add_options(commands.add_parser("settings", help=help_of))
-    return top
-
-
-def _add_option(step: argparse.ArgumentParser, name: str, *, required: bool) -> None:
-    if name == "seed":
-        step.add_argument("--seed", type=number(int, Seed), required=required)
-    elif name in ("evaluations", "parts"):
-        step.add_argument(f"--{name}", type=Path, nargs="+", required=required)
-    elif name == "training":
-        step.add_argument(f"--{name}", type=Path, nargs="+", default=[], required=required)
-    elif name == "part":
-        step.add_argument("--part", metavar="2/4", required=required, help="do this part of the prompts alone")
-    elif name in ("processes", "machines"):
-        step.add_argument(f"--{name}", type=int, metavar="N", default=1, help=f"{name} that share the training")
-    elif name == "checkpoint-every":
-        step.add_argument(
-            f"--{name}",
-            type=number(float, NotNegative),
-            metavar="SECONDS",
-            default=600.0,
-            help="between two checkpoints",
-        )
-    elif name == "rendezvous":
-        step.add_argument("--rendezvous", metavar="HOST:PORT", help="where the machines meet, outside of SLURM")
-    elif name == "split":
-        step.add_argument("--split", choices=("validation", "test"), default="test")
-    elif name == "ablations":
-        step.add_argument("--ablations", action="store_true", help="the claims about ablations in place of the others")
-    elif name in PATHS:
-        step.add_argument(f"--{name}", type=Path, required=required)
-    else:
-        step.add_argument(f"--{name}", required=required)
-
-
-def check_paths(options: argparse.Namespace) -> None:
-    """Raises `UserError` if the step would replace what it reads."""
-    given = {name: value for name, value in vars(options).items() if isinstance(value, Path)}
-    outputs = {name: given.pop(name) for name in WRITTEN.get(options.step, ("output",)) if name in given}
-    several = [path for name in ("evaluations", "parts", "training") for path in getattr(options, name, ())]
-    check_outputs(outputs, [*given.values(), *several])
-
-
-def number(kind: type, hint: Any) -> Callable[[str], Any]:
-    """Reads a number of this type, such as `Seed`, from the command line."""
-
-    def parse(text: str) -> Any:
-        try:
-            return read(hint, kind(text), "number")
-        except WrongSetting as error:
-            raise argparse.ArgumentTypeError(error.what) from error
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f"'{text}' should be a number") from error
-
-    return parse
+    about = "Align compound AI systems, step by step; `sysdpo STEP --help` says what a step takes."
+    app = typer.Typer(cls=Steps, help=about, subcommand_metavar="STEP", no_args_is_help=True, add_completion=False)
+    for group, functions in GROUPS.items():
+        for function in functions:
+            app.command(cls=Step, rich_help_panel=group)(function)
+    its_own = {"allow_interspersed_args": False}  # what follows the command's name are its options
+    app.command(cls=Step, rich_help_panel="Many steps", context_settings=its_own)(warm)
+    return get_command(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one step; returns 0, or 2 with one sentence on stderr for what the user can mend."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    options = parser().parse_args(arguments)
-    options.arguments = arguments
+    """Run one step; returns its exit code: 2, after one sentence on stderr, for what the user can mend."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     prepare()
     try:
-        if options.step in ("plan", "settings"):
-            {"plan": plan, "settings": settings_page.write_settings}[options.step](options)
-        else:
-            config = load_config(options.config)
-            numerics.choose(config.get("numerics", numerics.chosen()))
-            check_paths(options)
-            STEPS[options.step][0](options, config)
+        with commands().make_context("sysdpo", list(words), obj=words) as context:
+            return commands().invoke(context) or 0
+    except typer.Exit as end:
+        return end.exit_code
     except UserError as error:
         if not tell_launcher(error):
-            print(f"sysdpo {options.step}: {error}", file=sys.stderr)
-        return 2
-    return 0
+            say(words, str(error))
+    except typer.TyperException as error:
+        option: Any = getattr(error, "param", None)
+        say(words, f"{called(option)}: {error.message}" if option else error.format_message())
+    return 2
+
+
+def say(words: Sequence[str], sentence: str) -> None:
+    """Print what is wrong with a command."""
+    command = " ".join(["sysdpo", *[word for word in words[:1] if word in commands().commands]])
+    if sentence:  # where nothing is asked for, the help has been printed
+        print(f"{command}: {printable(sentence)}", file=sys.stderr)
 
 
 def prepare() -> None:

@@ -99,8 +99,8 @@ def _launch_here(arguments: Sequence[str], processes: int, machines: int, rendez
 
 def tell_launcher(error: UserError) -> bool:
     """Leave the sentence for `launch` to say once for all processes; False where nobody would read it."""
-    place = os.environ.get("TORCHELASTIC_ERROR_FILE") if is_worker() else None
-    if place is None:
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE") if is_worker() else None
+    if path is None:
         return False
-    Path(place).write_text(json.dumps({"message": str(error)}))
+    Path(path).write_text(json.dumps({"message": str(error)}))
     return True

@@ -20,7 +20,7 @@ SAMPLES, METRICS = "samples.parquet", "metrics.parquet"
 
 
 def prompts_of_part(prompts: pd.DataFrame, part: str | None, setting: str) -> tuple[pd.DataFrame, int]:
-    """The rows of a part, `2/4` say, and the place of its first one among all of `prompts`.
+    """The rows of a part, `2/4` say, and the offset of its first one in `prompts`.
 
     Parts are contiguous and as equal as can be; None is all. setting: the name of the number of parts, for the error.
     """
@@ -50,8 +50,8 @@ def gather_parts(parts: Sequence[Path], output: Path) -> None:
         _append_tables([part / SAMPLES for part in parts], folder / SAMPLES)
         metrics = pd.concat([read_table(part / METRICS, VALUE_COLUMNS) for part in parts], ignore_index=True)
         check_values(metrics, f"the parts of '{output}'")
-        place = pd.Categorical(metrics["metric"], categories=metrics["metric"].unique()).codes
-        write_table(metrics.iloc[place.argsort(kind="stable")], folder / METRICS)
+        order = pd.Categorical(metrics["metric"], categories=metrics["metric"].unique()).codes
+        write_table(metrics.iloc[order.argsort(kind="stable")], folder / METRICS)
 
 
 def _append_tables(parts: Sequence[Path], output: Path) -> None:

@@ -1,11 +1,10 @@
 """The table of all settings, and the schema that editors check a configuration against: both made from the models."""
 
-import argparse
 import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic.json_schema import models_json_schema
 
@@ -14,6 +13,7 @@ from sysdpo.base.functions import load_function
 from sysdpo.base.settings import NAME, Settings
 from sysdpo.base.yaml_files import read_yaml
 from sysdpo.method.config import Comparison, Study, SystemSettings
+from sysdpo.run import options
 
 Model = type[Settings]
 
@@ -30,18 +30,14 @@ CONFIGURATIONS = ("config.yaml", "workflow/scales/*.yaml")
 PAGE, SCHEMA = Path("config/README.md"), Path("workflow/schemas/config.schema.json")
 
 
-def add_options(step: argparse.ArgumentParser) -> None:
-    """What the command takes."""
-    step.description = f"Writes {PAGE} and {SCHEMA} in a copy of the project, from the code's own description."
-    step.add_argument("--project", type=Path, default=Path(), metavar="DIR", help="the copy (the working directory)")
+def settings(*, project: Annotated[Path, options.path("The project's folder.", "FOLDER")] = Path()) -> None:
+    """Write the table of all settings, and the schema of the configuration, from the code.
 
-
-def write_settings(options: argparse.Namespace) -> None:
-    """Write the table of all settings, and the schema of the configuration."""
-    root = options.project
-    classes = named_classes([path for pattern in CONFIGURATIONS for path in sorted(root.glob(pattern))])
+    They are config/README.md and workflow/schemas/config.schema.json.
+    """
+    classes = named_classes([path for pattern in CONFIGURATIONS for path in sorted(project.glob(pattern))])
     for path, text in ((PAGE, page(classes)), (SCHEMA, json.dumps(schema(classes), indent=1) + "\n")):
-        with whole(root / path) as temporary:
+        with whole(project / path) as temporary:
             temporary.write_text(text)
 
 

@@ -30,7 +30,7 @@ from sysdpo.base.errors import printable
 from sysdpo.run.launch import WARM_ADDRESS
 
 MODULES = (
-    *("sysdpo.run.steps", "sysdpo.method.training", "sysdpo.components.language", "sysdpo.components.diffusion"),
+    *("sysdpo.method.training", "sysdpo.components.language", "sysdpo.components.diffusion"),
     *("sysdpo.applications.images.painter", "sysdpo.applications.small_llama", "sysdpo.report.run"),
 )
 """What a warm process imports: whatever most steps need, with all that these import."""
@@ -41,15 +41,15 @@ PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 def run_step(arguments: Sequence[str]) -> int | None:
     """The exit code of a step that the warm process has run; None where there is none, or none of this interpreter."""
-    place, _, address = os.environ.get(WARM_ADDRESS, "").rpartition(":")
+    interpreter, _, address = os.environ.get(WARM_ADDRESS, "").rpartition(":")
     # An environment of its own, a rule's conda env say, has libraries of its own; and libraries that are imported have
     # their numerics.
-    if place != f"{sys.prefix}:{numerics.chosen()}":
+    if interpreter != f"{sys.prefix}:{numerics.chosen()}":
         return None
     with socket.socket(socket.AF_UNIX) as connection:
         try:
-            with _reachable(address) as place:
-                connection.connect(place)
+            with _reachable(address) as path:
+                connection.connect(path)
         except OSError:
             return None
         socket.send_fds(connection, [b"\n"], STREAMS)
@@ -67,8 +67,8 @@ def run_command(command: Sequence[str]) -> int:
     from sysdpo.run.cli import prepare
 
     if not command or shutil.which(command[0]) is None:
-        given = printable(" ".join(command))
-        print(f"sysdpo warm: '{given}' should be a command, 'snakemake --cores all' for example", file=sys.stderr)
+        words = printable(" ".join(command))
+        print(f"sysdpo warm: '{words}' should be a command, 'snakemake --cores all' for example", file=sys.stderr)
         return 2
     prepare()
     for name in MODULES:
@@ -107,8 +107,8 @@ class _Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
     timeout = 0.1
 
     def __init__(self, address: str):
-        with _reachable(address) as place:
-            super().__init__(place, _Step)
+        with _reachable(address) as path:
+            super().__init__(path, _Step)
         self.server_address = address
 
 
@@ -119,9 +119,9 @@ class _Step(socketserver.BaseRequestHandler):
         _, streams, _, _ = socket.recv_fds(self.request, 1, len(STREAMS))
         with self.request.makefile("rb") as sent:
             job = json.loads(sent.readline())
-        for stream, given in zip(STREAMS, streams, strict=True):
-            os.dup2(given, stream)
-            os.close(given)
+        for stream, received in zip(STREAMS, streams, strict=True):
+            os.dup2(received, stream)
+            os.close(received)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         threading.Thread(target=self._follow, daemon=True).start()

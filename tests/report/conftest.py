@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import studies
-from described import COMMITTED, committed
+from described import committed
 from PIL import Image
 
 from sysdpo.base.tables import VALUE_COLUMNS
@@ -49,7 +49,7 @@ def run_of(made_up_results: Path):
     tables = made_up_results / "metrics.csv", made_up_results / "comparisons.csv"
 
     def read(system: str) -> Run:
-        return read_run(system, COMMITTED, *tables, made_up_results / "runs" / system)
+        return read_run(system, committed(), *tables, made_up_results / "runs" / system)
 
     return read
 

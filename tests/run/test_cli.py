@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,9 +18,11 @@ from steps import Steps
 from sysdpo.components.table import TableDecoder
 from sysdpo.method.function import Function
 from sysdpo.method.system import System
-from sysdpo.run.cli import STEPS, main
+from sysdpo.run.cli import GROUPS, called, commands, main
+from sysdpo.run.options import written
 
 REPOSITORY = Path(__file__).parents[2]
+STEPS = commands().commands
 
 
 @pytest.fixture(scope="module")
@@ -155,8 +158,73 @@ def test_the_module_is_a_program(finished: Steps, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_every_step_explains_itself(step: str, capsys: pytest.CaptureFixture) -> None:
-    with pytest.raises(SystemExit) as end:
-        main([step, "--help"])
-    assert end.value.code == 0
-    assert "--config" in capsys.readouterr().out
+def test_every_step_explains_itself_and_every_option(step: str, capsys: pytest.CaptureFixture) -> None:
+    assert main([step, "--help"]) == 0
+    said = plain(capsys.readouterr().out)
+    assert " ".join(STEPS[step].help.split()[:5]) in " ".join(said.split())
+    for param in STEPS[step].params:
+        assert param.help.endswith("."), param.name
+        assert param.help.split()[0] in said.partition(f" {called(param)} ")[2], param.name
+
+
+def plain(text: str) -> str:
+    """Less colours, which continuous integration may ask for."""
+    return re.sub(r"\x1b\[[\d;]*m", "", text)
+
+
+def test_all_steps_are_listed_in_groups_without_the_model_libraries() -> None:
+    """The command that a stranger begins with."""
+    absent = "sys.modules.update(dict.fromkeys(['torch', 'transformers', 'diffusers', 'peft', 'accelerate']))"
+    code = f"import sys; {absent}; from sysdpo.run.cli import main; sys.exit(main(['--help']))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = plain(done.stdout).splitlines()
+    groups = [line.split(" ─")[0].removeprefix("╭─ ") for line in lines if line.startswith("╭")]
+    assert groups == ["Options", *GROUPS, "Many steps"]
+    assert [found[1] for line in lines if (found := re.match(r"│ ([a-z]+) ", line))] == list(STEPS)
+    assert "completion" not in done.stdout
+
+
+def test_without_a_word_the_help_is_shown(capsys: pytest.CaptureFixture) -> None:
+    for words in ([], ["sample"], ["plan"], ["warm"]):
+        assert main(words) == 2
+        printed = capsys.readouterr()
+        assert "Usage: sysdpo" in plain(printed.out)
+        assert printed.err == ""
+
+
+WRITING = [
+    (step, output, param.name)
+    for step, command in STEPS.items()
+    for output in written(command.callback)
+    for param in command.params
+    if param.name != output and (param.type_descriptor.parameter_info.parser is Path)
+]
+"""Every path that a step replaces, with every other path of the step."""
+
+
+@pytest.mark.parametrize(("step", "output", "other"), WRITING)
+def test_a_step_never_replaces_what_it_reads(
+    step: str, output: str, other: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "both").write_text("what is there")
+    words = [step]
+    for param in STEPS[step].params:
+        path = tmp_path / ("both" if param.name in (output, other) else param.name)
+        value = str(path) if param.type_descriptor.parameter_info.parser is Path else "1"
+        if param.required or param.name in (output, other):
+            words += [value] if param.nargs < 0 else [param.opts[0], value]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    replaced = re.fullmatch(
+        rf"sysdpo {step}: --(\w+): '{tmp_path}/both' (would replace|should be another path)\b.*\n", said
+    )
+    assert replaced, said
+    assert replaced[1] in (output, other)
+    assert (tmp_path / "both").read_text() == "what is there"
+
+
+def test_every_step_that_makes_a_file_says_what_it_replaces() -> None:
+    making = {step for step, command in STEPS.items() if any(param.name == "output" for param in command.params)}
+    drawing = {"figure", "draw"}  # into a folder, beside other figures
+    assert {step for step, _, _ in WRITING} == making - drawing | {"plan"}

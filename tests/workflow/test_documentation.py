@@ -10,7 +10,7 @@ import pytest
 import yaml
 from project import REPOSITORY, make_project
 
-from sysdpo.run.cli import parser
+from sysdpo.run.cli import commands as steps
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 
@@ -51,7 +51,8 @@ def test_the_clusters_commands_plan_the_run_in_a_fresh_copy(tmp_path: Path) -> N
 def test_the_clusters_paths_are_those_of_the_scale_that_it_runs() -> None:
     (scale,) = {words[words.index("--configfile") + 1] for words in commands("snakemake")}
     (planned,) = commands("sysdpo")
-    assert list(map(str, parser().parse_args(planned).config)) == [scale]
+    step, *options = planned
+    assert list(map(str, steps().commands[step].make_context(step, options).params["config"])) == [scale]
     config = yaml.safe_load((REPOSITORY / scale).read_text())
     assert {words[-1] for words in commands("tar")} == {config["results"]}
     ((_, log),) = commands("tail")

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from project import REPOSITORY, Project
 
-from sysdpo.run.cli import STEPS
+from sysdpo.run.cli import commands
 
 RULES = sorted((REPOSITORY / "workflow" / "rules").glob("*.smk"))
 ENVIRONMENTS = sorted((REPOSITORY / "envs").glob("*.yaml"))
@@ -68,16 +68,15 @@ def test_every_command_quotes_what_it_is_given(name: str) -> None:
 
 @pytest.mark.parametrize("name", rule_texts())
 def test_every_command_gives_its_step_the_options_it_knows(name: str) -> None:
-    _, options = STEPS[step_of(name)]
-    required = {option for option in options if not option.endswith("?")}
-    given = set(re.findall(r"--([a-z]+)", command_of(name))) - {"config"}
-    assert required <= given <= {option.removesuffix("?") for option in options}
+    options = commands().commands[step_of(name)].params
+    given = set(re.findall(r"--([a-z]+)", command_of(name))) | {"config"}
+    assert {option.name for option in options if option.required} <= given <= {option.name for option in options}
 
 
 def test_the_steps_without_models_need_no_torch() -> None:
     light = [step_of(name) for name, text in rule_texts().items() if "envs/results.yaml" in text]
-    sources = "".join(inspect.getsource(STEPS[step][0]) for step in light)
-    modules = ["sysdpo.run.cli", "sysdpo.run.steps", *re.findall(r"from (sysdpo[\w.]*) import", sources)]
+    sources = "".join(inspect.getsource(commands().commands[step].callback) for step in light)
+    modules = ["sysdpo.run.cli", *re.findall(r"from (sysdpo[\w.]*) import", sources)]
     absent = ["torch", "transformers", "diffusers", "peft", "accelerate"]
     code = f"import sys; sys.modules.update(dict.fromkeys({absent})); import {', '.join(modules)}"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)

@@ -1,0 +1,41 @@
+"""What steps read, checked as it is read."""
+
+from pathlib import Path
+from typing import Any
+
+from sysdpo.base.errors import UserError
+from sysdpo.base.files import read_table
+from sysdpo.base.tables import PROMPT_COLUMNS, check_prompts, check_trajectories
+from sysdpo.method.config import Config, system_config
+
+
+def benchmark_of(config: Config, system: str) -> Any:
+    """The benchmark of a system of the configuration."""
+    from sysdpo.method.benchmark import load_benchmark
+
+    return load_benchmark(system, system_config(config, system))
+
+
+def read_prompts(path: Path, benchmark: Any, split: str | None = None) -> Any:
+    """The prompts in a file, of one split or all of them; raises `UserError` if they are none of the system's."""
+    table = read_table(path, PROMPT_COLUMNS)
+    check_prompts(table, f"'{path}'", benchmark.inputs)
+    if split is not None and not (table["split"] == split).any():
+        raise UserError(f"'{path}' should have prompts of the split '{split}', but has none")
+    return table if split is None else table[table["split"] == split]
+
+
+def read_checked_trajectories(path: Path, benchmark: Any, prompts: Any) -> Any:
+    """The trajectories in a file; raises `UserError` if they are none of the system's to these prompts."""
+    from sysdpo.method.preferences import read_trajectories
+
+    trajectories = read_trajectories(path)
+    check_trajectories(trajectories, f"'{path}'", prompts, generated_variables(benchmark))
+    return trajectories
+
+
+def generated_variables(benchmark: Any) -> list[str]:
+    """The inputs of a system and what its models make: what every trajectory has a value of."""
+    models = getattr(benchmark, "components", {})
+    nodes = [node.name for node in getattr(benchmark, "nodes", ()) if node.component in models]
+    return [*benchmark.inputs, *nodes]

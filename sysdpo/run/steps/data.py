@@ -1,0 +1,119 @@
+"""The steps that make the data of a training: prompts, trajectories, scores, preference pairs.
+
+A step imports the model libraries by itself: they take seconds, and some environments have none of them.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from sysdpo.base.errors import UserError
+from sysdpo.base.files import read_table, whole, write_table
+from sysdpo.base.tables import SCORE_COLUMNS, check_prompts, check_scores, check_trajectories
+from sysdpo.method.config import method_rows, system_config
+from sysdpo.run import options
+from sysdpo.run.inputs import benchmark_of, generated_variables, read_checked_trajectories, read_prompts
+from sysdpo.run.parts import gather_parts, prompts_of_part
+
+
+def prompts(*, config: options.Config, system: options.System, output: options.OutputFile) -> None:
+    """Write a system's prompts, each in its split: train, validation or test."""
+    benchmark = benchmark_of(config, system)
+    table = benchmark.prompts()
+    check_prompts(table, f"the prompts of systems.{system}", benchmark.inputs)
+    write_table(table, output)
+
+
+def sample(
+    *,
+    config: options.Config,
+    system: options.System,
+    seed: options.Seed,
+    prompts: options.Prompts,
+    foundation: options.Foundation,
+    part: options.Shard = None,
+    output: options.OutputFile,
+) -> None:
+    """Sample trajectories for the training prompts from the system before alignment."""
+    benchmark = benchmark_of(config, system)
+    from sysdpo.method.evaluation import sample_trajectories
+    from sysdpo.method.preferences import write_trajectories
+
+    setting = f"systems.{system}.trajectories.shards"
+    shard, offset = prompts_of_part(read_prompts(prompts, benchmark, "train"), part, setting)
+    count = system_config(config, system)["trajectories"]["samples_per_prompt"]
+    models = benchmark.system(foundation).to()
+    sampled = sample_trajectories(benchmark, models, shard, count, seed=seed, purpose="train", offset=offset)
+    write_trajectories(sampled, output)
+
+
+def score(
+    *,
+    config: options.Config,
+    system: options.System,
+    seed: options.Seed,
+    prompts: options.Prompts,
+    trajectories: options.Trajectories,
+    foundation: options.Foundation,
+    output: options.OutputFile,
+) -> None:
+    """Score trajectories with the system's scorer."""
+    benchmark = benchmark_of(config, system)
+    from sysdpo.method.evaluation import score_trajectories
+
+    all_prompts = read_prompts(prompts, benchmark)
+    sampled = read_checked_trajectories(trajectories, benchmark, all_prompts)
+    write_table(score_trajectories(benchmark, all_prompts, sampled, foundation), output)
+
+
+def pair(
+    *,
+    config: options.Config,
+    system: options.System,
+    seed: options.Seed,
+    scores: options.Scores,
+    output: options.OutputFile,
+) -> None:
+    """Make the preference pairs: any two trajectories of a prompt whose scores differ."""
+    from sysdpo.method.preferences import make_pairs
+
+    table = read_table(scores, SCORE_COLUMNS)
+    check_scores(table, f"'{scores}'")
+    write_table(make_pairs(table), output)
+
+
+def given(
+    *, config: options.Config, system: options.System, prompts: options.Prompts, output: options.OutputFolder
+) -> None:
+    """Write the preferences that a system's own data set has for the training prompts."""
+    benchmark = benchmark_of(config, system)
+    from sysdpo.method.benchmark import HasPreferences
+
+    if not isinstance(benchmark, HasPreferences):
+        rows = method_rows(config, system)
+        method = next((name for name, row in rows.items() if row.get("preferences") == "given"), "<method>")
+        raise UserError(
+            f"systems.{system}.methods.{method}.preferences: 'given' should be 'sampled', because this "
+            "system's data come with no preferences"
+        )
+    from sysdpo.method.preferences import make_pairs, write_trajectories
+
+    training_prompts = read_prompts(prompts, benchmark, "train")
+    with whole(output, holds=("trajectories.parquet", "scores.parquet", "pairs.parquet")) as folder:
+        folder.mkdir()
+        trajectories, scores = benchmark.given(training_prompts, Path())  # no seed's models had a part in it
+        name = f"the given preferences of systems.{system}"
+        check_trajectories(trajectories, f"{name}: trajectories", training_prompts, generated_variables(benchmark))
+        scores = check_scores(scores, f"{name}: scores", trajectories)
+        write_trajectories(trajectories, folder / "trajectories.parquet")
+        write_table(scores, folder / "scores.parquet")
+        write_table(make_pairs(scores), folder / "pairs.parquet")
+
+
+def gather(
+    *,
+    config: options.Config,
+    parts: Annotated[list[Path], options.path("The jobs' outputs, in the order of their shards.", "PATH...")],
+    output: Annotated[Path, options.path("The table or folder to write.", "PATH"), options.WRITTEN],
+) -> None:
+    """Merge the shards of one sampling, or of one evaluation, that several jobs have made."""
+    gather_parts(parts, output)
