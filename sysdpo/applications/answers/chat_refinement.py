@@ -156,7 +156,7 @@ class ChatRefinementBenchmark:
         return self.components
 
     def judges(self) -> Mapping[str, Judge]:
-        """The scorer and, where there is one, the judge."""
+        """The scorer and, if configured, the judge."""
         return {
             section: Judge(settings.model, settings.batch_size, settings.dtype, settings.max_length)
             for section, settings in (("scorer", self.scorer), ("judge", self.judge))
