@@ -65,7 +65,7 @@ def rules() -> dict[str, tuple[str, str]]:
             if inherited := re.match(r"use rule (\w+) as (\w+) with:", block):
                 found[inherited[2]] = found[inherited[1]]
             else:
-                named = [re.search(pattern, block) for pattern in (r"python -m sysdpo (\w+)", r"envs/(\w+)\.yaml")]
+                named = [re.search(pattern, block) for pattern in (r'step\(\s*"(\w+)', r"envs/(\w+)\.yaml")]
                 found[block.removeprefix("rule ").split(":", 1)[0]] = (named[0][1], named[1][1])
     return found
 

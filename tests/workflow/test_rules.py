@@ -42,21 +42,25 @@ def test_every_rule_declares_what_it_needs(name: str) -> None:
 
 
 def command_of(name: str) -> str:
-    shell = re.search(r'^    shell:\n((?: {8}".*"\n)+)', rule_texts()[name], re.MULTILINE)
+    """A step with its options, as every rule gives it to the function that makes the shell command of it."""
+    shell = re.search(r'^    shell:\n        step\(\s*((?:"[^"\n]*"\s*)+)\)', rule_texts()[name], re.MULTILINE)
     assert shell, name
-    return "".join(re.findall(r'^ {8}"(.*)"$', shell[1], re.MULTILINE))
+    return "".join(re.findall(r'"(.*)"', shell[1]))
 
 
 def step_of(name: str) -> str:
-    found = re.match(r"python -m sysdpo ([a-z]+) --config {params.config:q} ", command_of(name))
-    assert found, command_of(name)
-    return found[1]
+    return command_of(name).split()[0]
 
 
-@pytest.mark.parametrize("name", rule_texts())
-def test_every_rule_is_one_command_whose_output_is_shown_and_logged(name: str) -> None:
-    assert command_of(name).count("sysdpo") == 1
-    assert command_of(name).endswith("2>&1 | tee -i {log:q} >&2")
+def test_every_rule_is_one_command_whose_output_is_shown_and_logged(project: Project) -> None:
+    shown = project.run("--dry-run", "--printshellcmds")
+    commands = re.findall(r"^Shell command: (set .*)$", shown, re.MULTILINE)
+    logs = re.findall(r"^    log: (.*)$", shown, re.MULTILINE)
+    assert commands
+    assert len(logs) == len(commands)
+    for command, log in zip(commands, logs, strict=True):
+        assert command.count(" -m sysdpo ") == 1
+        assert command.endswith(f" --config results/config.yaml 2>&1 | tee -i {log} >&2")
 
 
 @pytest.mark.parametrize("name", rule_texts())
@@ -70,7 +74,7 @@ def test_every_command_quotes_what_it_is_given(name: str) -> None:
 def test_every_command_gives_its_step_the_options_it_knows(name: str) -> None:
     _, options = STEPS[step_of(name)]
     required = {option for option in options if not option.endswith("?")}
-    given = set(re.findall(r"--([a-z]+)", command_of(name))) - {"config"}
+    given = set(re.findall(r"--([a-z]+)", command_of(name)))
     assert required <= given <= {option.removesuffix("?") for option in options}
 
 

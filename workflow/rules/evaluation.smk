@@ -23,17 +23,17 @@ rule evaluate:
         mem_mb=growing(2000),
         runtime=growing(60),
     params:
-        config=RESOLVED_CONFIG,
         settings=evaluation_settings,
         split=evaluation_split,
-        foundation=foundation_folder,
+        foundation=placed(FOUNDATION),
         training=training_options,
         part="",
     shell:
-        "python -m sysdpo evaluate --config {params.config:q} --system {wildcards.system:q}"
-        " --seed {wildcards.seed:q} --method {wildcards.method:q} --prompts {input.prompts:q}"
-        " --split {params.split:q} --foundation {params.foundation:q} {params.training}"
-        " {params.part} --output {output:q} 2>&1 | tee -i {log:q} >&2"
+        step(
+            "evaluate --system {wildcards.system:q} --seed {wildcards.seed:q} --method {wildcards.method:q}"
+            " --prompts {input.prompts:q} --split {params.split:q} --foundation {params.foundation:q}"
+            " {params.training} {params.part} --output {output:q}"
+        )
 
 
 use rule evaluate as evaluate_part with:
@@ -69,12 +69,10 @@ rule gather_evaluation:
         mem_mb=growing(1000),
         runtime=growing(30),
     params:
-        config=RESOLVED_CONFIG,
         settings=evaluation_settings,
         split=evaluation_split,
     shell:
-        "python -m sysdpo gather --config {params.config:q} --parts {input.parts:q}"
-        " --output {output:q} 2>&1 | tee -i {log:q} >&2"
+        step("gather --parts {input.parts:q} --output {output:q}")
 
 
 rule metrics:
@@ -98,12 +96,12 @@ rule metrics:
         mem_mb=growing(1000),
         runtime=growing(30),
     params:
-        config=RESOLVED_CONFIG,
         settings=comparison_settings,
     shell:
-        "python -m sysdpo metrics --config {params.config:q} --evaluations {input.evaluations:q}"
-        " --descriptions {input.descriptions:q}"
-        " --output {output.metrics:q} --comparisons {output.comparisons:q} 2>&1 | tee -i {log:q} >&2"
+        step(
+            "metrics --evaluations {input.evaluations:q} --descriptions {input.descriptions:q}"
+            " --output {output.metrics:q} --comparisons {output.comparisons:q}"
+        )
 
 
 use rule metrics as ablation_metrics with:

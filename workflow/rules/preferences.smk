@@ -23,14 +23,14 @@ rule sample:
         mem_mb=growing(2000),
         runtime=growing(60),
     params:
-        config=RESOLVED_CONFIG,
         settings=sampling_settings_of("trajectories"),
-        foundation=foundation_folder,
+        foundation=placed(FOUNDATION),
         part="",
     shell:
-        "python -m sysdpo sample --config {params.config:q} --system {wildcards.system:q}"
-        " --seed {wildcards.seed:q} --prompts {input.prompts:q} --foundation {params.foundation:q}"
-        " {params.part} --output {output:q} 2>&1 | tee -i {log:q} >&2"
+        step(
+            "sample --system {wildcards.system:q} --seed {wildcards.seed:q} --prompts {input.prompts:q}"
+            " --foundation {params.foundation:q} {params.part} --output {output:q}"
+        )
 
 
 use rule sample as sample_part with:
@@ -67,11 +67,9 @@ rule gather_samples:
         mem_mb=growing(1000),
         runtime=growing(30),
     params:
-        config=RESOLVED_CONFIG,
         settings=sampling_settings_of("trajectories"),
     shell:
-        "python -m sysdpo gather --config {params.config:q} --parts {input.parts:q}"
-        " --output {output:q} 2>&1 | tee -i {log:q} >&2"
+        step("gather --parts {input.parts:q} --output {output:q}")
 
 
 rule score:
@@ -96,13 +94,13 @@ rule score:
         mem_mb=growing(2000),
         runtime=growing(30),
     params:
-        config=RESOLVED_CONFIG,
         settings=settings_of("factory", "questions", "data", "scorer"),
-        foundation=foundation_folder,
+        foundation=placed(FOUNDATION),
     shell:
-        "python -m sysdpo score --config {params.config:q} --system {wildcards.system:q}"
-        " --seed {wildcards.seed:q} --prompts {input.prompts:q} --trajectories {input.trajectories:q}"
-        " --foundation {params.foundation:q} --output {output:q} 2>&1 | tee -i {log:q} >&2"
+        step(
+            "score --system {wildcards.system:q} --seed {wildcards.seed:q} --prompts {input.prompts:q}"
+            " --trajectories {input.trajectories:q} --foundation {params.foundation:q} --output {output:q}"
+        )
 
 
 rule pair:
@@ -115,6 +113,7 @@ rule pair:
     benchmark:
         f"{BENCHMARKS}/{{system}}/{{seed}}/pair.tsv"
     priority: 80
+    localrule: True
     conda:
         "../../envs/results.yaml"
     threads: 1
@@ -122,12 +121,11 @@ rule pair:
         gpu=0,
         mem_mb=growing(1000),
         runtime=growing(10),
-    params:
-        config=RESOLVED_CONFIG,
     shell:
-        "python -m sysdpo pair --config {params.config:q} --system {wildcards.system:q}"
-        " --seed {wildcards.seed:q} --scores {input.scores:q}"
-        " --output {output:q} 2>&1 | tee -i {log:q} >&2"
+        step(
+            "pair --system {wildcards.system:q} --seed {wildcards.seed:q} --scores {input.scores:q}"
+            " --output {output:q}"
+        )
 
 
 # Preferences that come with the prompts, as final outputs: no model makes them, so all seeds share them.
@@ -151,9 +149,7 @@ rule given:
         mem_mb=growing(2000),
         runtime=growing(30),
     params:
-        config=RESOLVED_CONFIG,
         settings=sampling_settings_of("questions", "data"),
-        folder=GIVEN,
+        folder=placed(GIVEN),
     shell:
-        "python -m sysdpo given --config {params.config:q} --system {wildcards.system:q}"
-        " --prompts {input.prompts:q} --output {params.folder:q} 2>&1 | tee -i {log:q} >&2"
+        step("given --system {wildcards.system:q} --prompts {input.prompts:q} --output {params.folder:q}")
