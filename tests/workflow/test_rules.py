@@ -14,7 +14,8 @@ from project import REPOSITORY, Project
 
 from sysdpo.run.cli import STEPS
 
-RULES = sorted((REPOSITORY / "workflow" / "rules").glob("*.smk"))
+SNAKEFILE = REPOSITORY / "workflow/Snakefile"
+RULES = [SNAKEFILE.parent / path for path in re.findall(r'^include: "(.+)"$', SNAKEFILE.read_text(), re.MULTILINE)]
 ENVIRONMENTS = sorted((REPOSITORY / "envs").glob("*.yaml"))
 
 
@@ -67,7 +68,7 @@ def test_every_rule_is_one_command_whose_output_is_shown_and_logged(project: Pro
 def test_every_command_quotes_what_it_is_given(name: str) -> None:
     unquoted = re.findall(r"{([\w.]+)}", command_of(name))
     # Options with their values, made in the rules from numbers and quoted paths.
-    assert set(unquoted) <= {"params.part", "params.training", "params.processes", "params.which"}
+    assert set(unquoted) <= {"params.shard", "params.training", "params.processes", "params.which"}
 
 
 @pytest.mark.parametrize("name", rule_texts())

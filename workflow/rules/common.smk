@@ -50,7 +50,7 @@ BENCHMARKS = f"{RESULTS}/benchmarks"
 RUN = f"{RESULTS}/runs/{{system}}/{{seed}}"
 GIVEN = f"{RESULTS}/runs/{{system}}/given"
 FOUNDATION = f"{RUN}/foundation"
-PART = "{part}-of-{parts}"
+SHARD = r"\.\d+-of-\d+"  # ends a file's name where several jobs share the work
 RESOLVED_CONFIG = placed(f"{RESULTS}/config.yaml")
 EXPERIMENT_TABLE = f"{RESULTS}/experiments/{{experiment}}.csv"
 DESCRIPTIONS = f"{RESULTS}/descriptions.json"
@@ -88,8 +88,7 @@ wildcard_constraints:
     figure=one_of(figure for names in FIGURES.values() for figure in names),
     experiment=one_of(EXPERIMENTS),
     study=one_of(STUDIES),
-    part=r"\d+",
-    parts=r"\d+",
+    shard="()",  # nothing, where one job does all the work
 
 
 # The library is used where it stands: the environments hold only what it needs, so a change of its code asks for no new
@@ -121,22 +120,24 @@ def shards_of(system, section):
     return SYSTEMS[system][section].get("shards", 1)
 
 
-def in_one_job(section):
-    return one_of(system for system in SYSTEMS if shards_of(system, section) == 1)
-
-
-def in_parts(section):
+def in_shards(section):
+    """A wildcard's constraint: the systems whose `section` several jobs share."""
     return one_of(system for system in SYSTEMS if shards_of(system, section) > 1)
 
 
-def parts_of(path, section):
-    """The files `path` of all parts, in their order."""
+def shards(path, section):
+    """The files `path` of the jobs that share a section, in their order."""
 
     def paths(wildcards):
-        shards = shards_of(wildcards.system, section)
-        return expand(path, part=range(1, shards + 1), parts=shards, **wildcards)
+        count = shards_of(wildcards.system, section)
+        return expand(path, shard=[f".{number}-of-{count}" for number in range(1, count + 1)], **wildcards)
 
     return paths
+
+
+def shard_option(wildcards):
+    """Which of several jobs a step is; nothing where it is the only one."""
+    return "--part {}/{}".format(*re.findall(r"\d+", wildcards.shard)) if wildcards.shard else ""
 
 
 def write_whole(path, text):

@@ -7,13 +7,11 @@ rule sample:
         foundation=foundation_models,
         code=own_code,
     output:
-        f"{RUN}/trajectories.parquet",
+        f"{RUN}/trajectories{{shard}}.parquet",
     log:
-        f"{LOGS}/{{system}}/{{seed}}/sample.log",
+        f"{LOGS}/{{system}}/{{seed}}/sample{{shard}}.log",
     benchmark:
-        f"{BENCHMARKS}/{{system}}/{{seed}}/sample.tsv"
-    wildcard_constraints:
-        system=in_one_job("trajectories"),
+        f"{BENCHMARKS}/{{system}}/{{seed}}/sample{{shard}}.tsv"
     priority: 80
     conda:
         "../../envs/training.yaml"
@@ -25,31 +23,28 @@ rule sample:
     params:
         settings=sampling_settings_of("trajectories"),
         foundation=placed(FOUNDATION),
-        part="",
+        shard=shard_option,
     shell:
         step(
             "sample --system {wildcards.system:q} --seed {wildcards.seed:q} --prompts {input.prompts:q}"
-            " --foundation {params.foundation:q} {params.part} --output {output:q}"
+            " --foundation {params.foundation:q} {params.shard} --output {output:q}"
         )
 
 
-use rule sample as sample_part with:
+# The same for one of several jobs. Its file is gone once it is gathered, which is said of a whole rule or not at all.
+use rule sample as sample_shard with:
     output:
-        temp(f"{RUN}/sample/{PART}.parquet"),
-    log:
-        f"{LOGS}/{{system}}/{{seed}}/sample/{PART}.log",
-    benchmark:
-        f"{BENCHMARKS}/{{system}}/{{seed}}/sample/{PART}.tsv"
+        temp(f"{RUN}/trajectories{{shard}}.parquet"),
     wildcard_constraints:
-        system=in_parts("trajectories"),
-    params:
-        part="--part {part}/{parts}",
+        shard=SHARD,
 
 
-# It has the settings of the parts: when they change, the parts themselves are there no more.
+ruleorder: gather_samples > sample
+
+
 rule gather_samples:
     input:
-        parts=parts_of(f"{RUN}/sample/{PART}.parquet", "trajectories"),
+        shards(f"{RUN}/trajectories{{shard}}.parquet", "trajectories"),
     output:
         f"{RUN}/trajectories.parquet",
     log:
@@ -57,7 +52,7 @@ rule gather_samples:
     benchmark:
         f"{BENCHMARKS}/{{system}}/{{seed}}/gather_samples.tsv"
     wildcard_constraints:
-        system=in_parts("trajectories"),
+        system=in_shards("trajectories"),
     priority: 80
     conda:
         "../../envs/results.yaml"
@@ -66,10 +61,8 @@ rule gather_samples:
         gpu=0,
         mem_mb=growing(1000),
         runtime=growing(30),
-    params:
-        settings=sampling_settings_of("trajectories"),
     shell:
-        step("gather --parts {input.parts:q} --output {output:q}")
+        step("gather --parts {input:q} --output {output:q}")
 
 
 rule score:
