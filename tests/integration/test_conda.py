@@ -60,12 +60,13 @@ print(json.dumps([tokenizer.decode(tokenizer(text)["input_ids"]), type(tokenizer
 def rules() -> dict[str, tuple[str, str]]:
     """Of every rule with a command: its step and its environment."""
     found: dict[str, tuple[str, str]] = {}
-    for path in sorted((REPOSITORY / "workflow" / "rules").glob("*.smk")):
-        for block in re.split(r"^(?=rule |use rule )", path.read_text(), flags=re.MULTILINE)[1:]:
+    folder = REPOSITORY / "workflow"
+    for included in re.findall(r'^include: "(.+)"$', (folder / "Snakefile").read_text(), re.MULTILINE):
+        for block in re.split(r"^(?=rule |use rule )", (folder / included).read_text(), flags=re.MULTILINE)[1:]:
             if inherited := re.match(r"use rule (\w+) as (\w+) with:", block):
                 found[inherited[2]] = found[inherited[1]]
             else:
-                named = [re.search(pattern, block) for pattern in (r"python -m sysdpo (\w+)", r"envs/(\w+)\.yaml")]
+                named = [re.search(pattern, block) for pattern in (r'step\(\s*"(\w+)', r"envs/(\w+)\.yaml")]
                 found[block.removeprefix("rule ").split(":", 1)[0]] = (named[0][1], named[1][1])
     return found
 

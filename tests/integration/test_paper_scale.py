@@ -101,4 +101,4 @@ def test_nothing_is_left_to_do(rehearsal: Rehearsal) -> None:
 def test_the_small_gpu_s_scale_is_the_paper_s_with_less(rehearsal: Rehearsal) -> None:
     shown = rehearsal.snakemake("--dry-run", scales=(PAPER, SMALL_GPU))
     assert "results/small-gpu/report.html" in shown
-    assert "sample_part" not in shown
+    assert "sample_shard" not in shown

@@ -182,7 +182,8 @@ def test_a_training_that_fails_is_tried_again_with_more_memory(run: Run) -> None
 
 def test_a_training_of_several_processes_gets_their_cores_and_no_job_a_gpu(run: Run) -> None:
     for row in jobs(run.folder, "train"):
-        assert (row["NumNodes"], row["NumCPUs"], row["arguments"][-2:]) == ("1", "2", ["--processes", "2"])
+        asked = row["arguments"]
+        assert (row["NumNodes"], row["NumCPUs"], asked[asked.index("--processes") + 1]) == ("1", "2", "2")
     for row in jobs(run.folder, "train") + jobs(run.folder, "evaluate"):
         assert ("TresPerJob" in row, row["gpus"]) == (False, None)
 
@@ -190,11 +191,11 @@ def test_a_training_of_several_processes_gets_their_cores_and_no_job_a_gpu(run: 
 def test_logs_are_where_the_profile_says(run: Run) -> None:
     own = run.results / "logs/two_stage_qa/0/direct"
     assert "4/4" in (own / "train.log").read_text()
-    assert (own.parent / "sample/2-of-2.log").exists()
+    assert (own.parent / "sample.2-of-2.log").exists()
     around = run.folder / "results/logs/slurm"
     tried = [path.read_text() for path in sorted(around.glob("rule_train/two_stage_qa_0_direct/*.log"))]
     assert ["killed: out of memory" in text for text in tried] == [True, False]
-    assert len(list(around.glob("rule_sample_part/*/*.log"))) == 2
+    assert len(list(around.glob("rule_sample_shard/*/*.log"))) == 2
     assert not (run.folder / ".snakemake/slurm_logs").exists()
 
 
