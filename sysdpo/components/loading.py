@@ -147,9 +147,9 @@ def add_lora(add: Callable[..., Any], lora: Any) -> Any:
     Raises `UserError` for one that matches nothing in the model, or that trains more than an adapter can switch off.
     """
     for name in ("modules_to_save", "trainable_token_indices"):
-        if given := getattr(lora, name, None):
+        if trained := getattr(lora, name, None):
             raise UserError(
-                f"lora.{name}: {given} should be left out, because the reference is the model with its adapter "
+                f"lora.{name}: {trained} should be left out, because the reference is the model with its adapter "
                 "switched off, and these weights would be trained in both"
             )
     try:

@@ -88,9 +88,9 @@ class PromptEncoder:
         return [self.tokenizer.bos_token_id]
 
 
-def check_chat_template_kwargs(tokenizer: PreTrainedTokenizerBase, given: Mapping[str, Any]) -> None:
+def check_chat_template_kwargs(tokenizer: PreTrainedTokenizerBase, kwargs: Mapping[str, Any]) -> None:
     """Raises `UserError` for what is no variable of a template but changes how the tokenizer treats its text."""
-    if taken := sorted(given.keys() & signature(tokenizer.apply_chat_template).parameters.keys() - FOR_TEMPLATES):
+    if taken := sorted(kwargs.keys() & signature(tokenizer.apply_chat_template).parameters.keys() - FOR_TEMPLATES):
         raise UserError(
             f"chat_template_kwargs: {taken} should be left out; variables of the chat template belong here, "
             "enable_thinking say"

@@ -45,7 +45,7 @@ def warm(
 
 GROUPS = {
     "Before a run": (checking.validate, plan, settings),
-    "Data": (data.prompts, data.sample, data.score, data.pair, data.given, data.gather),
+    "Data": (data.prompts, data.sample, data.score, data.pair, data.dataset, data.gather),
     "Models and training": (training.foundation, training.inspect, training.train),
     "Evaluation and results": (
         *(results.evaluate, results.metrics, results.describe, results.tables, results.figure, results.credit),

@@ -82,7 +82,7 @@ def overlay(data: Path) -> dict[str, Any]:
     lora = {"r": 2, "lora_alpha": 4, "target_modules": ["q_proj", "v_proj"]}
     qwen = {"model": str(tiny_chat.save_qwen2(data / "qwen")), "max_new_tokens": 8, "lora": lora}
     rates = {"learning_rate": {"drafter": 1.0e-3, "refiner": 1.0e-3}, "chosen_weight": {"drafter": 0.0, "refiner": 0.0}}
-    given = {"objective": "sampling", "preferences": "given", "candidates": {"count": 2}}
+    sampling = {"objective": "sampling", "preferences": "dataset", "candidates": {"count": 2}}
     chat = few | {
         "factory": "sysdpo.applications.answers.settings:ChatRefinement",
         "data": {"source": str(tiny_chat.save_orca_pairs(data / "pairs"))},
@@ -91,7 +91,7 @@ def overlay(data: Path) -> dict[str, Any]:
         "components": {"drafter": qwen, "refiner": qwen},
         "trajectories": {"samples_per_prompt": 2},
         "training": rates | {"steps": 2, "batch_size": 2},
-        "methods": {"before": {"objective": "none"}, "sampling": given},
+        "methods": {"before": {"objective": "none"}, "sampling": sampling},
         "evaluation": {"samples_per_prompt": 1},
     }
     coins = COINS["systems"]["coins"]

@@ -74,11 +74,11 @@ def test_every_trained_method_starts_at_its_reference_and_leaves_it(rehearsal: R
 
 
 def test_given_preferences_are_the_data_set_s_and_have_no_draft(rehearsal: Rehearsal) -> None:
-    given = rehearsal.results / "runs/chat_refinement/given"
-    trajectories = pd.read_parquet(given / "trajectories.parquet")
+    dataset = rehearsal.results / "runs/chat_refinement/dataset"
+    trajectories = pd.read_parquet(dataset / "trajectories.parquet")
     assert not any("draft" in column for column in trajectories.columns)
-    prompts = pd.read_parquet(given.parent / "prompts.parquet").set_index("prompt_id")
-    scores = pd.read_parquet(given / "scores.parquet").set_index("trajectory_id")["score"]
+    prompts = pd.read_parquet(dataset.parent / "prompts.parquet").set_index("prompt_id")
+    scores = pd.read_parquet(dataset / "scores.parquet").set_index("trajectory_id")["score"]
     for row in trajectories.itertuples():
         text = prompts.loc[row.prompt_id, "chosen" if scores[row.trajectory_id] else "rejected"]
         assert text.startswith(row.answer) or row.answer.startswith(text)

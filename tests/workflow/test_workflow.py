@@ -16,7 +16,7 @@ from project import REPOSITORY, Job, Project, changed_profile, make_project, pro
 from sysdpo.method.config import without_dropped
 
 RULES = sorted((REPOSITORY / "workflow/rules").glob("*.smk"))
-GIVEN = {"objective": "sampling", "preferences": "given"}
+DATASET = {"objective": "sampling", "preferences": "dataset"}
 
 
 def rules(jobs: list[Job]) -> Counter[str]:
@@ -50,17 +50,17 @@ def test_every_scale_plans_each_step_for_each_seed_and_method(tmp_path: Path, sc
     for system in systems:
         rows = [system["training"] | row for row in system["methods"].values()]
         trained = [row for row in rows if row["objective"] != "none"]
-        given = [row for row in trained if row.get("preferences") == "given"]
+        from_dataset = [row for row in trained if row.get("preferences") == "dataset"]
         models = len(system.get("foundation") or {})
         each_seed = Counter({"inspect": int(models > 0), "foundation": models, "train": len(trained)})
-        if len(trained) > len(given):
+        if len(trained) > len(from_dataset):
             each_seed.update(score=1, pair=1)
             each_seed.update(jobs("sample", "gather_samples", system["trajectories"].get("shards", 1)))
         for _ in rows:
             each_seed.update(jobs("evaluate", "gather_evaluation", system["evaluation"].get("shards", 1)))
         expected.update({rule: seeds * count for rule, count in each_seed.items()})
         expected.update({"prompts": 1, "tables": 1, "credit_table": 1, "figure": len(system["figures"])})
-        expected.update(given=int(bool(given)))
+        expected.update(dataset=int(bool(from_dataset)))
 
     planned = project.planned(*(["--configfile", *map(str, files)] if files else []))
 
@@ -384,23 +384,23 @@ def test_the_number_of_jobs_that_evaluate_is_no_reason_to_train_again(finished: 
 def test_given_preferences_are_read_once_and_nothing_is_sampled_for_them(project: Project) -> None:
     project.config = project.config | {"seeds": [0, 1], "experiments": {}}
     project.config = project.config | {"claims": None}
-    project.edit({"before": {"objective": "none"}, "sampling": GIVEN}, "methods")
+    project.edit({"before": {"objective": "none"}, "sampling": DATASET}, "methods")
     project.edit(["before"], "baselines")
     project.edit({}, "ablations")
     planned = rules(project.planned())
-    assert planned["given"] == 1
+    assert planned["dataset"] == 1
     assert planned["train"] == 2
     assert not {"sample", "score", "pair"} & set(planned)
     project.run()
-    given = project.folder / "results/runs/progressive_images/given"
-    assert {path.name for path in given.iterdir()} == {"trajectories.parquet", "scores.parquet", "pairs.parquet"}
+    folder = project.folder / "results/runs/progressive_images/dataset"
+    assert {path.name for path in folder.iterdir()} == {"trajectories.parquet", "scores.parquet", "pairs.parquet"}
     assert project.planned() == []
 
 
 def test_methods_with_sampled_and_given_preferences_stand_side_by_side(project: Project) -> None:
-    project.edit(project.settings["methods"] | {"sampling": GIVEN}, "methods")
+    project.edit(project.settings["methods"] | {"sampling": DATASET}, "methods")
     planned = rules(project.planned())
-    assert planned["given"] == planned["sample"] == planned["score"] == planned["pair"] == 1
+    assert planned["dataset"] == planned["sample"] == planned["score"] == planned["pair"] == 1
 
 
 @pytest.mark.parametrize(

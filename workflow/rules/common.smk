@@ -48,7 +48,7 @@ NUMERICS = COMPARISON.numerics
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 RUN = f"{RESULTS}/runs/{{system}}/{{seed}}"
-GIVEN = f"{RESULTS}/runs/{{system}}/given"
+DATASET = f"{RESULTS}/runs/{{system}}/dataset"
 FOUNDATION = f"{RUN}/foundation"
 SHARD = r"\.\d+-of-\d+"  # ends a file's name where several jobs share the work
 RESOLVED_CONFIG = placed(f"{RESULTS}/config.yaml")
@@ -179,8 +179,8 @@ def preference_data(name):
     """What a method learns from: the seed's own trajectories, or what comes with the prompts."""
 
     def path(wildcards):
-        given = METHODS[wildcards.system][wildcards.method].get("preferences") == "given"
-        return f"{GIVEN if given else RUN}/{name}.parquet".format(**wildcards)
+        from_dataset = METHODS[wildcards.system][wildcards.method].get("preferences") == "dataset"
+        return f"{DATASET if from_dataset else RUN}/{name}.parquet".format(**wildcards)
 
     return path
 

@@ -122,17 +122,17 @@ rule pair:
 
 
 # Preferences that come with the prompts, as final outputs: no model makes them, so all seeds share them.
-rule given:
+rule dataset:
     input:
         prompts=f"{RESULTS}/runs/{{system}}/prompts.parquet",
         code=own_code,
         data=data_files,
     output:
-        multiext(f"{GIVEN}/", "trajectories.parquet", "scores.parquet", "pairs.parquet"),
+        multiext(f"{DATASET}/", "trajectories.parquet", "scores.parquet", "pairs.parquet"),
     log:
-        f"{LOGS}/{{system}}/given.log",
+        f"{LOGS}/{{system}}/dataset.log",
     benchmark:
-        f"{BENCHMARKS}/{{system}}/given.tsv"
+        f"{BENCHMARKS}/{{system}}/dataset.tsv"
     priority: 80
     conda:
         "../../envs/training.yaml"
@@ -143,6 +143,6 @@ rule given:
         runtime=growing(30),
     params:
         settings=sampling_settings_of("questions", "data"),
-        folder=placed(GIVEN),
+        folder=placed(DATASET),
     shell:
-        step("given --system {wildcards.system:q} --prompts {input.prompts:q} --output {params.folder:q}")
+        step("dataset --system {wildcards.system:q} --prompts {input.prompts:q} --output {params.folder:q}")
