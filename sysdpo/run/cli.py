@@ -126,6 +126,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return commands().invoke(context) or 0
     except typer.Exit as end:
         return end.exit_code
+    except BrokenPipeError:
+        if "--help" not in words:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # its reader, `head` say, has seen enough
+        return 1
     except UserError as error:
         if not tell_launcher(error):
             say(words, str(error))
