@@ -182,8 +182,7 @@ def test_a_training_that_fails_is_tried_again_with_more_memory(run: Run) -> None
 
 def test_a_training_of_several_processes_gets_their_cores_and_no_job_a_gpu(run: Run) -> None:
     for row in jobs(run.folder, "train"):
-        asked = row["arguments"]
-        assert (row["NumNodes"], row["NumCPUs"], asked[asked.index("--processes") + 1]) == ("1", "2", "2")
+        assert (row["NumNodes"], row["NumCPUs"], row["arguments"][-2:]) == ("1", "2", ["--processes", "2"])
     for row in jobs(run.folder, "train") + jobs(run.folder, "evaluate"):
         assert ("TresPerJob" in row, row["gpus"]) == (False, None)
 

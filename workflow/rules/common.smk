@@ -104,9 +104,10 @@ os.environ.update(OMP_WAIT_POLICY="PASSIVE")
 
 def step(command):
     """A rule's shell command: a step of the library, whose messages are shown and kept in the rule's log."""
+    name, options = command.split(" ", 1)
     return (
-        f"set -o pipefail; PYTHONPATH={LIBRARY} SYSDPO_NUMERICS={NUMERICS} {PYTHON} -m sysdpo {command}"
-        f" --config {shlex.quote(RESOLVED_CONFIG)} 2>&1 | tee -i {{log:q}} >&2"
+        f"set -o pipefail; PYTHONPATH={LIBRARY} SYSDPO_NUMERICS={NUMERICS} {PYTHON} -m sysdpo {name}"
+        f" --config {shlex.quote(RESOLVED_CONFIG)} {options} 2>&1 | tee -i {{log:q}} >&2"
     )
 
 
