@@ -57,8 +57,8 @@ def check_whole(network: nn.Module, found: Mapping[str, Any], model: str | Path,
     value head of a policy say, or a buffer that is computed, may lie beside.
     """
     base = getattr(network, getattr(network, "base_model_prefix", None) or "", network)  # often saved by itself
-    parts = {name for each in (network, base) for name, _ in each.named_children()}
-    buffers = {name for each in (network, base) for name, _ in each.named_buffers()}
+    parts = {name for module in (network, base) for name, _ in module.named_children()}
+    buffers = {name for module in (network, base) for name, _ in module.named_buffers()}
     missing = sorted(found["missing_keys"])
     misshapen = sorted(name for name, *_ in found.get("mismatched_keys") or ())
     surplus = sorted(found["unexpected_keys"])

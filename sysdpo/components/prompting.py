@@ -129,8 +129,8 @@ def _filled(setting: str, text: str, condition: tuple[Any, ...]) -> str:
     try:
         return text.format(*condition)
     except (LookupError, ValueError) as error:
-        places = ", ".join(f"{{{place}}}" for place in range(len(condition)))
+        names = ", ".join(f"{{{index}}}" for index in range(len(condition)))
         raise UserError(
-            f"{setting}: {text!r} should stand for a prompt, with {places} for the node's inputs and other braces "
+            f"{setting}: {text!r} should stand for a prompt, with {names} for the node's inputs and other braces "
             f"doubled ({type(error).__name__}: {error})"
         ) from error

@@ -127,10 +127,10 @@ def evaluate(
     found = []
     for name, metric in metrics.items():
         values = np.empty((len(rows), samples))
-        for place in range(len(rows) * samples):
-            row = rows[place // samples] | {variable: column[place] for variable, column in drawn.items()}
+        for index in range(len(rows) * samples):
+            row = rows[index // samples] | {variable: column[index] for variable, column in drawn.items()}
             value = call_with(metric, row, f"metrics.{name}")
-            values[place // samples, place % samples] = value
+            values[index // samples, index % samples] = value
         mean, low, high = mean_interval(values.mean(1)[None], np.arange(len(rows)))
         found.append((name, float(mean), float(low), float(high), len(rows)))
     return pd.DataFrame(found, columns=["metric", "mean", "ci_low", "ci_high", "n_prompts"])

@@ -71,7 +71,11 @@ class Step(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         values, outputs = ctx.params, written(self.callback)
-        named = [(name, each) for name, of in values.items() for each in (of if isinstance(of, list) else [of])]
+        named = [
+            (name, value)
+            for name, option in values.items()
+            for value in (option if isinstance(option, list) else [option])
+        ]
         inputs = [value for name, value in named if name not in outputs and isinstance(value, Path)]
         check_outputs({name: value for name, value in named if name in outputs and value is not None}, inputs)
         for name, load in loaders(self.callback).items():

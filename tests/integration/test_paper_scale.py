@@ -39,9 +39,8 @@ class Rehearsal:
         for system, left_out in LEFT_OUT.items():
             baselines = [name for name in self.paper["systems"][system]["baselines"] if name not in left_out]
             fewer[system] = {"methods": dict.fromkeys(left_out), "baselines": baselines}
-        (folder / "fewer.yaml").write_text(
-            yaml.safe_dump({"systems": fewer, "experiments": dict.fromkeys(self.paper["experiments"])})
-        )
+        without = {"experiments": dict.fromkeys(self.paper["experiments"]), "claims": None}
+        (folder / "fewer.yaml").write_text(yaml.safe_dump({"systems": fewer} | without))
         self.scales = (PAPER, str(save_hub(folder / "hub")), str(folder / "fewer.yaml"))
         self.results = self.folder / yaml.safe_load(Path(self.scales[1]).read_text())["results"]
 
