@@ -230,7 +230,8 @@ def test_the_whole_of_it(tmp_path: Path, config: dict[str, Any]) -> None:
         assert steps(step) == 0
     paths = ["--prompts", str(steps.runs / "prompts.parquet"), "--output", str(steps.runs / "dataset")]
     assert main(["dataset", "--config", str(steps.config), "--system", steps.system, *paths]) == 0
-    tables = {f"{name}": steps.runs / "dataset" / f"{name}.parquet" for name in ("trajectories", "pairs")} | {"scores": None}
+    tables: dict[str, Any] = {name: steps.runs / "dataset" / f"{name}.parquet" for name in ("trajectories", "pairs")}
+    tables["scores"] = None
     assert len(pd.read_parquet(tables["pairs"])) == 6
     assert steps("train", method="direct") == 0
     assert steps("train", method="sampling", **tables) == 0
