@@ -60,3 +60,19 @@ def test_a_system_whose_data_have_none_is_refused(tmp_path: Path, capsys: pytest
     assert said.count("\n") == 1
     assert "systems.coins.methods.apart.preferences: 'dataset' should be 'sampled'" in said
     assert not steps.runs.exists()
+
+
+def test_outputs_alone_do_not_do_for_a_method_that_must_see_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(coin_system, "build", Judged)
+    config = json.loads(json.dumps(CONFIG))
+    config["systems"]["coins"]["methods"]["direct"]["preferences"] = "dataset"
+    steps = Steps(tmp_path, config)
+    assert steps("prompts") == steps("foundation", model="mint") == 0
+    assert write_dataset(steps) == 0
+    tables = {name: steps.runs / f"dataset/{name}.parquet" for name in ("trajectories", "pairs")}
+    assert steps("train", method="direct", scores=None, **tables) == 2
+    said = capsys.readouterr().err
+    assert "they have no values of ['left', 'shown'], which 'direct' must see; use an objective with hidden" in said
+    assert not (steps.run / "direct").exists()
