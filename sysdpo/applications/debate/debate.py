@@ -159,7 +159,7 @@ class DebateBenchmark:
         return pd.DataFrame(found)
 
     def inspect(self, foundation: Path, seed: int) -> dict[str, Any]:
-        """The dialects of each debater's openings, and how often its replies to either are right; on 400 unseen cases."""
+        """Each debater's openings, and how often its replies to either dialect are right; on 400 unseen cases."""
         system = self.system(foundation).to()
         told = questions(self.cases[1])
         sample = [told[index] for index in numpy_generator("inspection", seed).choice(len(told), 400, replace=False)]
