@@ -67,9 +67,9 @@ def align(
         for name, value in (("learning_rate", learning_rate), ("chosen_weight", chosen_weight))
     }
     chosen = MethodSettings(objective=method, **per_component, **_fitted(settings, len(preferences)))
-    for name, given in (("preferences", preferences), ("held_out", held_out)):
-        if given is not None:
-            _check_enough(given, system, chosen, name)
+    for name, rows in (("preferences", preferences), ("held_out", held_out)):
+        if rows is not None:
+            _check_enough(rows, system, chosen, name)
     seed_torch("adapters", seed)
     with TemporaryDirectory() as scratch:
         folder = Path(scratch if output is None else output)
@@ -127,10 +127,10 @@ def evaluate(
     found = []
     for name, metric in metrics.items():
         values = np.empty((len(rows), samples))
-        for place in range(len(rows) * samples):
-            row = rows[place // samples] | {variable: column[place] for variable, column in drawn.items()}
+        for index in range(len(rows) * samples):
+            row = rows[index // samples] | {variable: column[index] for variable, column in drawn.items()}
             value = call_with(metric, row, f"metrics.{name}")
-            values[place // samples, place % samples] = value
+            values[index // samples, index % samples] = value
         mean, low, high = mean_interval(values.mean(1)[None], np.arange(len(rows)))
         found.append((name, float(mean), float(low), float(high), len(rows)))
     return pd.DataFrame(found, columns=["metric", "mean", "ci_low", "ci_high", "n_prompts"])
@@ -141,9 +141,9 @@ def compare(systems: Mapping[str, System], *inputs: Any, seed: int = 0, samples:
     columns: dict[str, Sequence[Any]] = {}
     index: list[tuple[str, int]] = []
     for name, system in systems.items():
-        given = dict(zip(system.inputs, inputs, strict=False)) | named
+        values = dict(zip(system.inputs, inputs, strict=False)) | named
         with torch.no_grad():
-            rows = {variable: [value] * samples for variable, value in given.items()}
+            rows = {variable: [value] * samples for variable, value in values.items()}
             drawn = system.sample(rows, seeds=range(seed, seed + samples))
         index = [(node.name, sample) for node in system.nodes for sample in range(samples)]
         columns[name] = [plain(drawn[variable][sample]) for variable, sample in index]

@@ -45,8 +45,10 @@ class Benchmark:
         self._make, self._prompts, self._score = make, prompts, score
         self._measures: dict[str, Measure] = {}
         described = {}
-        for name, given in (metrics or {}).items():
-            words, measure = given if isinstance(given, tuple) else (Metric(name.replace("_", " "), True, "", 3), given)
+        for name, metric in (metrics or {}).items():
+            words, measure = (
+                metric if isinstance(metric, tuple) else (Metric(name.replace("_", " "), True, "", 3), metric)
+            )
             described[name], self._measures[name] = words, measure
         self.description = Description(described, title=title, story=story, headline=tuple(headline))
 

@@ -161,9 +161,9 @@ class _Trajectories:
         for trajectory, score in zip(ids, scores, strict=True):
             self._judge(prompt, trajectory, score, where)
 
-    def _put(self, prompt: str, inputs: Row, given: Any, where: str) -> str:
+    def _put(self, prompt: str, inputs: Row, value: Any, where: str) -> str:
         """A trajectory of its own for each mention; returns its id."""
-        values = self._values(given, where)
+        values = self._values(value, where)
         known = set(self.rows[0]) - {"trajectory_id", "prompt_id", "sample", *self.system.inputs} if self.rows else None
         if known is not None and set(values) != known:
             told = f"should have the variables {sorted(known)}, as others have; it has {sorted(values)}"
@@ -173,13 +173,13 @@ class _Trajectories:
         self.rows.append(row | dict(inputs) | values)
         return name
 
-    def _values(self, given: Any, where: str) -> dict[str, Any]:
-        given = given if isinstance(given, Mapping) and not _is_picture(given) else self._outputs(given, where)
-        if unknown := sorted(set(given) - set(self.owners)):
+    def _values(self, value: Any, where: str) -> dict[str, Any]:
+        value = value if isinstance(value, Mapping) and not _is_picture(value) else self._outputs(value, where)
+        if unknown := sorted(set(value) - set(self.owners)):
             raise UserError(f"{where}: {unknown} should be among the system's variables {list(self.owners)}")
-        if missing := [name for name in self.system.outputs if _is_missing(given.get(name))]:
+        if missing := [name for name in self.system.outputs if _is_missing(value.get(name))]:
             raise UserError(f"{where}: it lacks the outputs {missing}")
-        return {name: self._value(self.owners[name], value) for name, value in given.items()}
+        return {name: self._value(self.owners[name], inner) for name, inner in value.items()}
 
     def _outputs(self, value: Any, where: str) -> dict[str, Any]:
         if len(self.system.outputs) > 1:

@@ -71,7 +71,7 @@ class Benchmark(Protocol):
 class HasPreferences(Protocol):
     """A benchmark whose data come with preferences of their own."""
 
-    def given(self, prompts: pd.DataFrame, foundation: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def preferences(self, prompts: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Trajectories of these prompts, final outputs alone, and their scores."""
         ...
 

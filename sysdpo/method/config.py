@@ -17,6 +17,7 @@ from sysdpo.base.errors import UserError
 from sysdpo.base.functions import import_plugins, load_function
 from sysdpo.base.results_folder import check_results
 from sysdpo.base.settings import (
+    FORMS,
     FUNCTION,
     MODULE,
     FunctionName,
@@ -37,7 +38,11 @@ from sysdpo.method.settings import Evaluation, MethodSettings, TrainingTrajector
 
 Config = dict[str, Any]
 
-FigureName = Annotated[str, Field(pattern=rf"^({MODULE}:)?[a-z][a-z0-9_]*$")]
+FIGURE_NAME = rf"^({MODULE}:)?[a-z][a-z0-9_]*$"
+FORMS[FIGURE_NAME] = "a figure's name, or package.module:name or path/to/file.py:name of one's own"
+FigureName = Annotated[str, Field(pattern=FIGURE_NAME)]
+FOLDER = r"^[\w./@+=,-]*[\w.@+=,-]$"
+FORMS[FOLDER] = "a folder, without spaces, special characters or a slash at its end"
 
 Grid = Annotated[Mapping[str, Any], Field(min_length=1)]
 
@@ -169,7 +174,7 @@ class Comparison(Settings):
 
     numerics: Literal["portable", "native"] = "portable"
     """How numbers are rounded: the same on every x86-64 processor, or as is fastest on this one."""
-    results: Annotated[str, Field(pattern=r"^[\w./@+=,-]*[\w.@+=,-]$")] = "results"
+    results: Annotated[str, Field(pattern=FOLDER)] = "results"
     """The folder for everything that a run makes, without spaces or a slash at its end."""
     seeds: Seeds = (0,)
     """One whole repetition each, with foundation models and preference data of its own."""

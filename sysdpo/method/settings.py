@@ -90,8 +90,8 @@ class MethodSettings(Settings):
     """Updates over which the learning rate rises to its peak."""
     max_grad_norm: Positive = 1.0
     """The norm that each component's gradient is clipped to."""
-    preferences: Literal["sampled", "given"] = "sampled"
-    """Sampled from the system and scored, or given with the prompts as final outputs alone."""
+    preferences: Literal["sampled", "dataset"] = "sampled"
+    """Sampled from the system and scored, or final outputs alone that the data set comes with."""
     pairs: Literal["all", "random", "best_worst"] = "all"
     """Which of the untied pairs are used."""
     labels: Literal["deterministic", "bradley_terry", "random"] = "deterministic"
@@ -145,10 +145,10 @@ class MethodSettings(Settings):
             raise WrongSetting(
                 ("chosen_intermediates",), f"'known' should be 'hidden' for the objective '{self.objective}'"
             )
-        if self.preferences == "given" and (self.intermediates != {"hidden"} or self.rounds > 1):
+        if self.preferences == "dataset" and (self.intermediates != {"hidden"} or self.rounds > 1):
             raise WrongSetting(
                 ("preferences",),
-                "'given' are final outputs alone, for one round of an objective with hidden intermediates, or of "
+                "'dataset' has final outputs alone, for one round of an objective with hidden intermediates, or of "
                 f"likelihood with hidden chosen_intermediates; here are {self.rounds} of '{self.objective}'",
             )
         if self.length_normalized and self._own == "hidden":

@@ -77,7 +77,7 @@ def smoothed(logs: pd.DataFrame, column: str) -> list[pd.DataFrame]:
 
 
 def mark_rounds(axes: Axes, logs: pd.DataFrame) -> None:
-    """Draws a dotted line where a round starts."""
+    """Draws a dotted line at the start of every later round."""
     if "round" not in logs.columns:
         return
     for start in sorted(logs.groupby("round")["step"].min())[1:]:

@@ -42,7 +42,7 @@ def describe(name: str, config: Config, benchmark: Benchmark) -> dict[str, Any]:
         one_of(f"systems.{name}.evaluation.win_rates_against", method, list(rows))
     known = dict(declared.components)
     components = known | {
-        each: f"the {each.replace('_', ' ')}" for each in described["components"] if each not in known
+        part: f"the {part.replace('_', ' ')}" for part in described["components"] if part not in known
     }
     _check_names(declared, components, f"the description of systems.{name}")
     metrics = declared.all_metrics(components, evaluation.greedy, evaluation.win_rates_against)

@@ -85,7 +85,7 @@ def test_rows_do_not_leak_into_each_other() -> None:
         ({"objective": "likelihood", "chosen_weight": {"a": 0.0, "b": 0.0}}, "chosen_weight: .* should be above 0 for"),
         ({"take": {"a": "tried"}}, r"take: {'a': 'tried'} should be empty for the objective 'direct'"),
         ({"monitor_every": -1}, "tried.monitor_every: -1 should be at least 0"),
-        ({"preferences": "given"}, "preferences: 'given' are final outputs alone"),
+        ({"preferences": "dataset"}, "preferences: 'dataset' has final outputs alone"),
         ({"objective": "only_c"}, "objective: 'only_c' should be one of .*'only_a', 'only_b'"),
         ({"chosen_weight": {"c": 0.1}}, r"should name the components of learning_rate; \['c'\] differ"),
     ],

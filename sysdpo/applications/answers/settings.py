@@ -141,7 +141,7 @@ class TwoStageQA(SystemSettings, extra="forbid"):
 
 
 class DataSettings(Settings):
-    """The dataset of prompts and given preferences, in the layout of Intel/orca_dpo_pairs."""
+    """The dataset of prompts and preferences, in the layout of Intel/orca_dpo_pairs."""
 
     source: str
     """A folder or file of parquet or JSON, or a hub id."""
@@ -195,7 +195,7 @@ class ChatRefinement(SystemSettings, extra="forbid"):
     components: ChatComponents  # type: ignore[assignment]
     """The models of the system."""
     data: DataSettings
-    """The dataset of prompts and given preferences."""
+    """The dataset of prompts and preferences."""
     prompts: QuestionSplitSizes = QuestionSplitSizes()
     """How many prompts each split has, and how they are drawn."""
     scorer: RewardModelSettings

@@ -81,7 +81,7 @@ def pair(
     write_table(make_pairs(table), output)
 
 
-def given(
+def dataset(
     *, config: options.Config, system: options.System, prompts: options.Prompts, output: options.OutputFolder
 ) -> None:
     """Write the preferences that a system's own data set has for the training prompts."""
@@ -90,9 +90,9 @@ def given(
 
     if not isinstance(benchmark, HasPreferences):
         rows = method_rows(config, system)
-        method = next((name for name, row in rows.items() if row.get("preferences") == "given"), "<method>")
+        method = next((name for name, row in rows.items() if row.get("preferences") == "dataset"), "<method>")
         raise UserError(
-            f"systems.{system}.methods.{method}.preferences: 'given' should be 'sampled', because this "
+            f"systems.{system}.methods.{method}.preferences: 'dataset' should be 'sampled', because this "
             "system's data come with no preferences"
         )
     from sysdpo.method.preferences import make_pairs, write_trajectories
@@ -100,8 +100,8 @@ def given(
     training_prompts = read_prompts(prompts, benchmark, "train")
     with whole(output, holds=("trajectories.parquet", "scores.parquet", "pairs.parquet")) as folder:
         folder.mkdir()
-        trajectories, scores = benchmark.given(training_prompts, Path())  # no seed's models had a part in it
-        name = f"the given preferences of systems.{system}"
+        trajectories, scores = benchmark.preferences(training_prompts)
+        name = f"the preferences of systems.{system}"
         check_trajectories(trajectories, f"{name}: trajectories", training_prompts, generated_variables(benchmark))
         scores = check_scores(scores, f"{name}: scores", trajectories)
         write_trajectories(trajectories, folder / "trajectories.parquet")

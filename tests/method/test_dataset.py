@@ -16,7 +16,7 @@ from sysdpo.run.cli import main
 class Judged(Coins):
     """The data call heads better than tails, whatever the prompt."""
 
-    def given(self, prompts: pd.DataFrame, foundation: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def preferences(self, prompts: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         return judged(prompts)
 
 
@@ -26,24 +26,24 @@ def judged(prompts: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return frame, frame[["trajectory_id", "prompt_id"]].assign(score=[0.0, 1.0] * len(prompts))
 
 
-def given(steps: Steps) -> int:
-    places = ["--prompts", str(steps.runs / "prompts.parquet"), "--output", str(steps.runs / "given")]
-    return main(["given", "--config", str(steps.config), "--system", steps.system, *places])
+def write_dataset(steps: Steps) -> int:
+    places = ["--prompts", str(steps.runs / "prompts.parquet"), "--output", str(steps.runs / "dataset")]
+    return main(["dataset", "--config", str(steps.config), "--system", steps.system, *places])
 
 
 def test_given_preferences_are_those_of_the_training_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coin_system, "build", Judged)
     steps = Steps(tmp_path, CONFIG)
     assert steps("prompts") == 0
-    assert given(steps) == 0
+    assert write_dataset(steps) == 0
 
     prompts = pd.read_parquet(steps.runs / "prompts.parquet").query("split == 'train'")["prompt_id"].tolist()
-    trajectories = read_trajectories(steps.runs / "given/trajectories.parquet")
+    trajectories = read_trajectories(steps.runs / "dataset/trajectories.parquet")
     assert trajectories["prompt_id"].tolist() == [name for name in prompts for _ in range(2)]
     assert "left" not in trajectories  # final outputs alone
-    scores = pd.read_parquet(steps.runs / "given/scores.parquet")
+    scores = pd.read_parquet(steps.runs / "dataset/scores.parquet")
     assert scores["trajectory_id"].tolist() == trajectories["trajectory_id"].tolist()
-    pairs = pd.read_parquet(steps.runs / "given/pairs.parquet")
+    pairs = pd.read_parquet(steps.runs / "dataset/pairs.parquet")
     assert pairs["prompt_id"].tolist() == prompts
     outputs = trajectories.set_index("trajectory_id")["right"]
     assert set(outputs[pairs["chosen_id"]]) == {"heads"}
@@ -52,11 +52,11 @@ def test_given_preferences_are_those_of_the_training_prompts(tmp_path: Path, mon
 
 def test_a_system_whose_data_have_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     config = json.loads(json.dumps(CONFIG))
-    config["systems"]["coins"]["methods"]["apart"] = {"objective": "sampling", "preferences": "given"}
+    config["systems"]["coins"]["methods"]["apart"] = {"objective": "sampling", "preferences": "dataset"}
     steps = Steps(tmp_path, config)
     assert steps("prompts") == 0
-    assert given(steps) == 2
+    assert write_dataset(steps) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "systems.coins.methods.apart.preferences: 'given' should be 'sampled'" in said
-    assert not (steps.runs / "given").exists()
+    assert "systems.coins.methods.apart.preferences: 'dataset' should be 'sampled'" in said
+    assert not (steps.runs / "dataset").exists()
