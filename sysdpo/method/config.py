@@ -34,6 +34,7 @@ from sysdpo.base.settings import (
     unknown_name,
 )
 from sysdpo.base.yaml_files import read_yaml
+from sysdpo.method.offer import Offer
 from sysdpo.method.settings import Evaluation, MethodSettings, TrainingTrajectories
 
 Config = dict[str, Any]
@@ -70,6 +71,9 @@ class SystemSettings(Settings, extra="allow"):
 
     benchmark: ClassVar[str] = ""
     """The benchmark's class, as `package.module:Class`; it is given the settings, and where they stand for errors."""
+
+    offer: ClassVar[Offer] = Offer()
+    """What the benchmark has for methods to learn from."""
 
     factory: FunctionName
     """The function from these settings to the benchmark, as `package.module:function`; or the class of the settings,
@@ -217,7 +221,37 @@ def check(config: Mapping[str, Any]) -> Comparison:
     for name, variant in expand_experiments(config).items():
         row = method_rows(config, variant["system"])[name]
         MethodSettings.read(row, f"experiments.{variant['experiment']}: {variant['method']} at {variant['point']}")
+    for name, described in found.systems.items():
+        check_offer(config, name, getattr(named_by(described), "offer", None))
     return found
+
+
+def named_by(described: Any) -> Any:
+    """What a system's factory is: a class of settings, a function, or a benchmark itself; None where it cannot be
+    imported here.
+    """
+    try:
+        return load_function(str(_factory(described)), "factory")
+    except UserError:
+        return None
+
+
+def check_offer(config: Mapping[str, Any], system: str, offer: Any) -> None:
+    """Raises `UserError` about the first setting of a system that asks for what its benchmark does not have.
+
+    offer: the benchmark's; nothing is asked of one that has none.
+    """
+    if not isinstance(offer, Offer) or offer == Offer():
+        return
+    described, where = config["systems"][system], f"systems.{system}"
+    sources = {name: f"{where}.ablations.{name}" for name in described.get("ablations") or {}}
+    for name, variant in expand_experiments(config).items():
+        sources[name] = f"experiments.{variant['experiment']}: {variant['method']} at {variant['point']}"
+    rows = {
+        name: MethodSettings.read(row, sources.get(name, f"{where}.methods.{name}"))
+        for name, row in method_rows(config, system).items()
+    }
+    offer.check(rows, evaluation_settings(described, system), list(described["components"]), where, sources)
 
 
 def read_whole(config: Mapping[str, Any]) -> Comparison:

@@ -1,36 +1,19 @@
 """What `docs/extending.md` prints is run as printed."""
 
-import os
-import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
-from project import REPOSITORY
+from printed import blocks_of, lay_out, run
 
-BLOCK = re.compile(r"^```\w+ file=(\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-BLOCKS = dict(BLOCK.findall((REPOSITORY / "docs/extending.md").read_text()))
+BLOCKS = blocks_of("docs/extending.md")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every block in the file that it names, and the workflow beside them."""
-    root = tmp_path_factory.mktemp("extending")
-    for name, text in BLOCKS.items():
-        (root / name).write_text(text)
-    for name in ("Snakefile", "workflow", "envs", "sysdpo", "config.yaml"):
-        (root / name).symlink_to(REPOSITORY / name)
-    return root
-
-
-def run(folder: Path, *command: str) -> str:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return lay_out(BLOCKS, tmp_path_factory.mktemp("extending"))
 
 
 def test_the_notebook_aligns_a_system(folder: Path) -> None:

@@ -393,7 +393,7 @@ def test_given_preferences_are_read_once_and_nothing_is_sampled_for_them(project
     assert not {"sample", "score", "pair"} & set(planned)
     project.run()
     folder = project.folder / "results/runs/progressive_images/dataset"
-    assert {path.name for path in folder.iterdir()} == {"trajectories.parquet", "scores.parquet", "pairs.parquet"}
+    assert {path.name for path in folder.iterdir()} == {"trajectories.parquet", "pairs.parquet"}
     assert project.planned() == []
 
 

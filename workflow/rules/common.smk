@@ -173,17 +173,25 @@ def figure_code(*systems):
 
 def data_files(wildcards):
     """The files of a data set on this machine."""
-    return [local(str(path)) for path in local_data(SYSTEMS[wildcards.system])]
+    return [local(os.path.relpath(path)) for path in local_data(SYSTEMS[wildcards.system])]
+
+
+def is_from_dataset(wildcards):
+    return METHODS[wildcards.system][wildcards.method].get("preferences") == "dataset"
 
 
 def preference_data(name):
     """What a method learns from: the seed's own trajectories, or what comes with the prompts."""
+    return lambda wildcards: f"{DATASET if is_from_dataset(wildcards) else RUN}/{name}.parquet".format(**wildcards)
 
-    def path(wildcards):
-        from_dataset = METHODS[wildcards.system][wildcards.method].get("preferences") == "dataset"
-        return f"{DATASET if from_dataset else RUN}/{name}.parquet".format(**wildcards)
 
-    return path
+def preference_scores(wildcards):
+    """The scores of the seed's own trajectories; those that come with the prompts have none."""
+    return [] if is_from_dataset(wildcards) else f"{RUN}/scores.parquet".format(**wildcards)
+
+
+def scores_option(wildcards, input):
+    return f"--scores {shlex.quote(str(input.scores))}" if input.scores else ""
 
 
 def process_options(wildcards, resources):

@@ -7,6 +7,7 @@ rule evaluate:
         foundation=foundation_models,
         training=training_folders,
         code=own_code,
+        data=data_files,
     output:
         directory(f"{RUN}/{{method}}/evaluation{{shard}}"),
     log:

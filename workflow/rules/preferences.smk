@@ -121,14 +121,14 @@ rule pair:
         )
 
 
-# Preferences that come with the prompts, as final outputs: no model makes them, so all seeds share them.
+# Preferences that come with the prompts: no model makes them, so all seeds share them.
 rule dataset:
     input:
         prompts=f"{RESULTS}/runs/{{system}}/prompts.parquet",
         code=own_code,
         data=data_files,
     output:
-        multiext(f"{DATASET}/", "trajectories.parquet", "scores.parquet", "pairs.parquet"),
+        multiext(f"{DATASET}/", "trajectories.parquet", "pairs.parquet"),
     log:
         f"{LOGS}/{{system}}/dataset.log",
     benchmark:

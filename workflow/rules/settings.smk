@@ -52,6 +52,8 @@ def evaluation_settings(wildcards):
     """Of the method's row only what sampling depends on; the rest is felt through its adapters."""
     row = METHODS[wildcards.system][wildcards.method]
     used = {name: row[name] for name in ("best_of", "take") if name in row}
+    shared = SYSTEMS[wildcards.system]["training"].get("candidates")
+    used |= {"held-out candidates": shared} if shared else {}
     return as_parameter(sampling_sections(wildcards.system, "evaluation", "scorer", "judge") | used)
 
 

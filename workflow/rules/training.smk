@@ -5,10 +5,11 @@ rule train:
     input:
         prompts=f"{RESULTS}/runs/{{system}}/prompts.parquet",
         trajectories=preference_data("trajectories"),
-        scores=preference_data("scores"),
+        scores=preference_scores,
         pairs=preference_data("pairs"),
         foundation=foundation_models,
         code=own_code,
+        data=data_files,
     output:
         directory(f"{RUN}/{{method}}/training"),
     log:
@@ -30,10 +31,11 @@ rule train:
         foundation=placed(FOUNDATION),
         checkpoint=placed(f"{RESULTS}/checkpoints/{{system}}/{{seed}}/{{method}}.pt"),
         processes=process_options,
+        scores=scores_option,
     shell:
         step(
             "train --system {wildcards.system:q} --seed {wildcards.seed:q} --method {wildcards.method:q}"
-            " --prompts {input.prompts:q} --trajectories {input.trajectories:q} --scores {input.scores:q}"
+            " --prompts {input.prompts:q} --trajectories {input.trajectories:q} {params.scores}"
             " --pairs {input.pairs:q} --foundation {params.foundation:q} --checkpoint {params.checkpoint:q}"
             " --output {output:q} {params.processes}"
         )

@@ -24,7 +24,7 @@ from sysdpo.components.settings import LanguageModelSettings
 from sysdpo.method.benchmark import Judge
 from sysdpo.method.component import Component
 from sysdpo.method.description import Description, Metric, Texts
-from sysdpo.method.preferences import as_frame
+from sysdpo.method.preferences import as_frame, make_pairs
 from sysdpo.method.system import Node, System
 from sysdpo.method.values import Completion
 
@@ -108,7 +108,7 @@ class ChatRefinementBenchmark:
         return drawn[["prompt_id", "split", *self.inputs, "chosen", "rejected"]].reset_index(drop=True)
 
     def preferences(self, prompts: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """The dataset's two answers to each prompt as trajectories without a draft, scored 1 and 0.
+        """The dataset's two answers to each prompt as trajectories without a draft, and the pair that they are.
 
         They are tokenized for the refiner, end with its chat template's end-of-turn token, and are cut after
         `max_new_tokens`. Prompts whose two answers are then equal are left out.
@@ -139,7 +139,7 @@ class ChatRefinementBenchmark:
         variables: dict[str, list[Any]] = {name: [prompt[name] for prompt, *_ in rows] for name in self.inputs}
         variables["answer"] = [answer for *_, answer in rows]
         frame = as_frame([prompt["prompt_id"] for prompt, *_ in rows], [sample for _, sample, _ in rows], variables)
-        return frame, frame[["trajectory_id", "prompt_id"]].assign(score=1.0 - frame["sample"])
+        return frame, make_pairs(frame[["trajectory_id", "prompt_id"]].assign(score=1.0 - frame["sample"]))
 
     def system(self, foundation: Path) -> System:
         """The system with each model as configured; `foundation` is unused."""

@@ -12,6 +12,7 @@ from sysdpo.applications.settings import SmallLlamaSettings, SplitSizes
 from sysdpo.base.settings import Count, DType, FunctionName, Positive, ProperShare, Seed, Settings, Share, WrongSetting
 from sysdpo.components.settings import LanguageModelSettings, require_models
 from sysdpo.method.config import SystemSettings, settings_class
+from sysdpo.method.offer import Offer
 
 
 class WorldSettings(Settings):
@@ -192,6 +193,7 @@ class ChatRefinement(SystemSettings, extra="forbid"):
     """A pretrained chat model drafts an answer to a dataset's question, a second one refines it."""
 
     benchmark: ClassVar[str] = "sysdpo.applications.answers.chat_refinement:ChatRefinementBenchmark"
+    offer: ClassVar[Offer] = Offer(scored=True, variables=1)
     components: ChatComponents  # type: ignore[assignment]
     """The models of the system."""
     data: DataSettings

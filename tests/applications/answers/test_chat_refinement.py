@@ -230,7 +230,8 @@ def test_the_whole_of_it(tmp_path: Path, config: dict[str, Any]) -> None:
         assert steps(step) == 0
     paths = ["--prompts", str(steps.runs / "prompts.parquet"), "--output", str(steps.runs / "dataset")]
     assert main(["dataset", "--config", str(steps.config), "--system", steps.system, *paths]) == 0
-    tables = {f"{name}": steps.runs / "dataset" / f"{name}.parquet" for name in ("trajectories", "scores", "pairs")}
+    tables: dict[str, Any] = {name: steps.runs / "dataset" / f"{name}.parquet" for name in ("trajectories", "pairs")}
+    tables["scores"] = None
     assert len(pd.read_parquet(tables["pairs"])) == 6
     assert steps("train", method="direct") == 0
     assert steps("train", method="sampling", **tables) == 0
@@ -239,6 +240,9 @@ def test_the_whole_of_it(tmp_path: Path, config: dict[str, Any]) -> None:
         assert steps("evaluate", method=method, training=steps.run / method / "training") == 0
     metrics = pd.read_csv(steps.compare("before", "direct", "sampling"))
     assert {"reward", "judge_score", "draft_reward", "length", "win_rate_vs_before"} <= set(metrics["metric"])
+    judged = metrics.query("metric == 'preference_accuracy'").set_index("method")["mean"]
+    assert set(judged.index) == {"before", "direct", "sampling"}
+    assert judged["before"] == 0.5
     assert metrics.query("metric == 'kl_refiner' and method == 'before'")["mean"].tolist() == [0.0]
     drift = metrics.query("method == 'sampling' and metric in ['kl_drafter', 'kl_refiner']")["mean"]
     assert (drift != 0).all()  # the draft's model learns too, though no draft is known
