@@ -66,12 +66,7 @@ def align(
         raise UserError(
             f"early_stopping: {settings.early_stopping} should be null, because there are no held-out pairs to look at"
         )
-    trained, named = trained_components(settings.objective, system.trainable), set(settings.learning_rate)
-    if wrong := sorted(set(trained) - named) or sorted(named - set(system.trainable)):
-        raise UserError(
-            f"learning_rate: {sorted(named)} should name {sorted(trained)}, which '{settings.objective}' trains, and "
-            f"none but {sorted(system.trainable)}; '{wrong[0]}' is wrong"
-        )
+    trained = check_trained(system, settings)
     checkpoint = checkpoint or Checkpoint()
     output.mkdir(parents=True, exist_ok=True)
     with (output / "training.jsonl").open("w") as log:
@@ -98,6 +93,17 @@ def align(
             resumed = None
     for name in trained:
         system.components[name].save(output / "adapters" / name)
+
+
+def check_trained(system: System, settings: MethodSettings) -> list[str]:
+    """The components that a method trains; raises `UserError` unless its learning rates are theirs."""
+    trained, named = trained_components(settings.objective, system.trainable), set(settings.learning_rate)
+    if wrong := sorted(set(trained) - named) or sorted(named - set(system.trainable)):
+        raise UserError(
+            f"learning_rate: {sorted(named)} should name {sorted(trained)}, which '{settings.objective}' trains, and "
+            f"none but {sorted(system.trainable)}; '{wrong[0]}' is wrong"
+        )
+    return trained
 
 
 def train_round(

@@ -20,7 +20,7 @@ from sysdpo.plan.command import plan
 from sysdpo.run.launch import tell_launcher
 from sysdpo.run.options import loaders, written
 from sysdpo.run.settings_page import settings
-from sysdpo.run.steps import checking, data, reproducing, results, studies, training
+from sysdpo.run.steps import checking, data, reproducing, results, starting, studies, training
 from sysdpo.run.warm import run_command
 
 ENVIRONMENT = {
@@ -44,6 +44,7 @@ def warm(
 
 
 GROUPS = {
+    "A system of your own": (starting.new, checking.check),
     "Before a run": (checking.validate, plan, settings),
     "Data": (data.prompts, data.sample, data.score, data.pair, data.dataset, data.gather),
     "Models and training": (training.foundation, training.inspect, training.train),
@@ -105,7 +106,7 @@ def spread(words: Sequence[str], several: Collection[str]) -> list[str]:
 
 def called(param: Any) -> str:
     """What the help calls an option or argument."""
-    return str(param.metavar if param.nargs < 0 else param.opts[0])
+    return str(param.metavar if param.param_type_name == "argument" else param.opts[0])
 
 
 @cache

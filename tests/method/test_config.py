@@ -13,7 +13,14 @@ from sysdpo.applications.images.settings import PainterSettings
 from sysdpo.base.errors import UserError
 from sysdpo.base.results_folder import check_results
 from sysdpo.components.settings import Estimator, LanguageModelSettings
-from sysdpo.method.config import expand_experiments, load_config, method_rows, method_settings, without_dropped
+from sysdpo.method.config import (
+    Comparison,
+    expand_experiments,
+    load_config,
+    method_rows,
+    method_settings,
+    without_dropped,
+)
 from sysdpo.method.settings import Evaluation, MethodSettings
 
 REPOSITORY = Path(__file__).parents[2]
@@ -344,3 +351,40 @@ def test_what_a_scale_sets_to_null_is_dropped() -> None:
         "studies": {"theory": {"steps": 1}},
     }
     assert without_dropped({"systems": {}}) == {"systems": {}}
+
+
+EXPERIMENTS = {"a": {"system": "mine"}, "b": {"system": "theirs"}}
+DESCRIBED = {
+    "systems": {"mine": {"methods": {}}, "theirs": {"methods": {}}},
+    "studies": {"theory": {}, "halves": {}},
+    "experiments": EXPERIMENTS,
+}
+
+
+def test_only_what_is_named_is_run() -> None:
+    assert without_dropped({"only": ["mine", "halves"], **DESCRIBED}) == {
+        "only": ["mine", "halves"],
+        "systems": {"mine": {"methods": {}}},
+        "studies": {"halves": {}},
+        "experiments": {"a": {"system": "mine"}},
+    }
+    chosen = without_dropped({"only": ["mine"], **DESCRIBED})
+    assert (list(chosen["systems"]), chosen["studies"]) == (["mine"], {})
+    assert without_dropped({"only": None, **DESCRIBED}) == {"only": None, **DESCRIBED}
+
+
+@pytest.mark.parametrize(
+    ("only", "said"),
+    [
+        (["mnie"], "only: 'mnie' is no system or study; did you mean 'mine'?"),
+        (["theory"], r"only: \['theory'\] should name one of the systems \['mine', 'theirs'\]"),
+        ([], r"only: \[\] should be not empty"),
+        ("mine", "only: 'mine' should be a list"),
+        (["mine", "mine"], r"only: \['mine', 'mine'\] should be without repetitions"),
+    ],
+)
+def test_a_choice_of_what_is_not_there_is_refused(only: Any, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        without_dropped({"only": only, **DESCRIBED})
+    with pytest.raises(UserError, match=said):
+        Comparison(only=only, systems=DESCRIBED["systems"], studies=DESCRIBED["studies"])

@@ -66,6 +66,7 @@ def results(folder: Path) -> Path:
     methods = {name: {"objective": name} for name in ("separate", "direct")} | {"before": {"objective": "none"}}
     named = {"factory": "whole.py:benchmark", "methods": methods, "baselines": ["before", "separate"]}
     config["systems"]["whole"] = config["systems"]["painting"] | named
+    config["only"].append("whole")
     (folder / "everything.yaml").write_text(yaml.safe_dump(config))
     run(folder, sys.executable, "-m", "sysdpo", "warm", *SNAKEMAKE, "everything.yaml")
     return folder / "results/everything"

@@ -68,7 +68,7 @@ def test_every_rule_is_one_command_whose_output_is_shown_and_logged(project: Pro
 def test_every_command_quotes_what_it_is_given(name: str) -> None:
     unquoted = re.findall(r"{([\w.]+)}", command_of(name))
     # Options with their values, made in the rules from numbers and quoted paths.
-    assert set(unquoted) <= {"params.shard", "params.training", "params.processes", "params.which"}
+    assert set(unquoted) <= {f"params.{name}" for name in ("shard", "training", "processes", "scores", "which")}
 
 
 @pytest.mark.parametrize("name", rule_texts())

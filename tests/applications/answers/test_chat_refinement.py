@@ -127,15 +127,18 @@ def test_given_are_the_data_s_two_answers_in_the_refiner_s_tokens(settings: dict
     settings["components"]["refiner"]["max_new_tokens"] = 100
     benchmark = build(settings)
     prompts = benchmark.prompts().query("split == 'train'")
-    pairs, scores = benchmark.preferences(prompts)
-    assert "draft" not in pairs
-    assert pairs["prompt_id"].tolist() == [name for name in prompts["prompt_id"] for _ in range(2)]
-    assert pairs["text"].tolist() == [text for text in prompts["text"] for _ in range(2)]
-    assert scores["score"].tolist() == [1.0, 0.0] * 6
-    assert [str(answer) for answer in pairs["answer"][::2]] == prompts["chosen"].tolist()
-    assert [str(answer) for answer in pairs["answer"][1::2]] == prompts["rejected"].tolist()
+    answers, pairs = benchmark.preferences(prompts)
+    assert "draft" not in answers
+    assert answers["prompt_id"].tolist() == [name for name in prompts["prompt_id"] for _ in range(2)]
+    assert answers["text"].tolist() == [text for text in prompts["text"] for _ in range(2)]
+    rows = answers.set_index("trajectory_id")
+    for side in ("chosen", "rejected"):
+        found = dict(zip(pairs["prompt_id"], map(str, rows.loc[pairs[f"{side}_id"], "answer"]), strict=True))
+        assert found == prompts.set_index("prompt_id")[side].to_dict()
+    assert [str(answer) for answer in answers["answer"][::2]] == prompts["chosen"].tolist()
+    assert [str(answer) for answer in answers["answer"][1::2]] == prompts["rejected"].tolist()
     tokenizer = AutoTokenizer.from_pretrained(settings["components"]["refiner"]["model"])
-    for answer in pairs["answer"]:
+    for answer in answers["answer"]:
         assert tokenizer.decode(answer.tokens) == f"{answer.text}<|im_end|>"
 
 
@@ -145,10 +148,10 @@ def test_given_answers_end_where_the_refiner_s_own_would(settings: dict[str, Any
     prompts = benchmark.prompts().query("split == 'train'").head(2).reset_index(drop=True)
     prompts["chosen"] = ["No cat. None.", "A cat."]
     prompts["rejected"] = ["No cat. At all.", "No cat."]
-    pairs, scores = benchmark.preferences(prompts)
-    assert pairs["prompt_id"].tolist() == [prompts["prompt_id"][1]] * 2  # the first prompt's differ too late
-    assert [len(answer.tokens) for answer in pairs["answer"]] == [3, 3]
-    assert len(scores) == 2
+    answers, pairs = benchmark.preferences(prompts)
+    assert answers["prompt_id"].tolist() == [prompts["prompt_id"][1]] * 2  # the first prompt's differ too late
+    assert [len(answer.tokens) for answer in answers["answer"]] == [3, 3]
+    assert len(pairs) == 1
     with pytest.raises(UserError, match=r"components.refiner.max_new_tokens: 3 should reach to where"):
         benchmark.preferences(prompts.head(1))
 
@@ -256,10 +259,10 @@ def test_given_answers_end_as_the_model_s_own_turns_do(settings: dict[str, Any],
     tokenizer.save_pretrained(tmp_path / "gemma")
     settings["components"]["refiner"] |= {"model": str(tmp_path / "gemma"), "max_new_tokens": 100}
     benchmark = build(settings)
-    pairs, _ = benchmark.preferences(benchmark.prompts().query("split == 'train'"))
-    ends = {tokenizer.convert_ids_to_tokens(answer.tokens[-1]) for answer in pairs["answer"]}
+    answers, _ = benchmark.preferences(benchmark.prompts().query("split == 'train'"))
+    ends = {tokenizer.convert_ids_to_tokens(answer.tokens[-1]) for answer in answers["answer"]}
     assert ends == {tiny_chat.END_OF_TURN}
-    assert not any(tiny_chat.END_OF_TURN in str(answer) for answer in pairs["answer"])
+    assert not any(tiny_chat.END_OF_TURN in str(answer) for answer in answers["answer"])
 
 
 def test_a_tokenizer_without_an_end_token_has_no_given_answers(settings: dict[str, Any], tmp_path: Path) -> None:
