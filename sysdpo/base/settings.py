@@ -25,6 +25,13 @@ NAME = r"^[a-z][a-z0-9_]*$"
 METHOD_NAME = r"^[a-z][a-z0-9_]*(\+[a-z][a-z0-9_]*)?$"
 MODULE = r"([A-Za-z_][A-Za-z0-9_.]*|[\w./+@=-]+\.py)"
 FUNCTION = rf"^{MODULE}:[A-Za-z_][A-Za-z0-9_]*$"
+FORMS = {
+    NAME: "a name of small letters, digits and underscores, a letter first",
+    METHOD_NAME: "a name of small letters, digits and underscores, a letter first, or two with + between them",
+    rf"^{MODULE}$": "a module, as package.module or path/to/file.py",
+    FUNCTION: "a function or class, as package.module:name or path/to/file.py:name",
+}
+"""What an error calls a text that matches a pattern."""
 
 
 def _check_finite(value: Value) -> Value:
@@ -178,7 +185,6 @@ BOUNDS = {
     "less_than_equal": ("le", "at most"),
     "less_than": ("lt", "below"),
     "multiple_of": ("multiple_of", "a multiple of"),
-    "string_pattern_mismatch": ("pattern", "of the form"),
 }
 
 
@@ -235,6 +241,8 @@ def _wanted(error: Any) -> str:
         name, words = BOUNDS[kind]
         bound = context[name]
         return f"{words} {bound:.15g}" if isinstance(bound, float) else f"{words} {bound}"
+    if kind == "string_pattern_mismatch":
+        return FORMS.get(context["pattern"], f"of the form {context['pattern']}")
     if kind == "literal_error":
         return f"one of [{context['expected'].replace(' or ', ', ')}]"
     if kind in ("too_short", "too_long"):

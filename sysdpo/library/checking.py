@@ -17,7 +17,7 @@ from sysdpo.base.functions import LIBRARY
 from sysdpo.base.tables import check_prompts
 from sysdpo.components.language import LanguageModel
 from sysdpo.library.drawing import draw, function_name
-from sysdpo.method.benchmark import Benchmark
+from sysdpo.method.benchmark import Benchmark, HasPreferences
 from sysdpo.method.component import Component, Deterministic, LogProbs
 from sysdpo.method.evaluation import measure_trajectories, score_trajectories
 from sysdpo.method.function import Function
@@ -73,7 +73,7 @@ def sentence(where: str, error: Exception) -> str:
 def check_benchmark(
     benchmark: Benchmark, foundation: Path = Path(), methods: Mapping[str, MethodSettings] | None = None
 ) -> Findings:
-    """What is wrong with a benchmark: its prompts, its system, its score and metrics, and how `methods` fit it."""
+    """What is wrong with a benchmark: its system, prompts, preferences, score and metrics, and how `methods` fit it."""
     findings = Findings()
     system = _built(findings, lambda: benchmark.system(foundation))
     if system is None:
@@ -91,16 +91,20 @@ def check_benchmark(
             raise UserError(f"prompts: some should be of the split '{missing[0]}'; there are {sorted(splits)}")
         prompts = _chosen(table)
         findings.seen.append(f"{len(table)} prompts")
+        if isinstance(benchmark, HasPreferences):
+            _, pairs = benchmark.preferences(table[table["split"] == "train"])
+            findings.seen.append(f"{len(pairs)} pairs for training")
     if prompts is None:
         return findings
     trajectories = _check(findings, system, prompts)
     if trajectories is not None:
         with findings.noting("score"):
             scores = score_trajectories(benchmark, prompts, trajectories, foundation)
-            low, high = scores["score"].min(), scores["score"].max()
-            findings.seen.append(f"scores from {low:g} to {high:g}")
-            if low == high:
-                findings.notes.append(f"all {len(scores)} scores are {low:g}; only scores that differ teach anything")
+            if "score" in scores:
+                low, high = scores["score"].min(), scores["score"].max()
+                findings.seen.append(f"scores from {low:g} to {high:g}")
+                if low == high:
+                    findings.notes.append(f"all {len(scores)} scores are {low:g}; nothing can be learnt from ties")
             with findings.noting("metrics"):
                 measure_trajectories(benchmark, prompts, trajectories, scores, foundation)
     return findings

@@ -17,6 +17,7 @@ from sysdpo.base.errors import UserError
 from sysdpo.base.functions import import_plugins, load_function
 from sysdpo.base.results_folder import check_results
 from sysdpo.base.settings import (
+    FORMS,
     FUNCTION,
     MODULE,
     FunctionName,
@@ -33,11 +34,16 @@ from sysdpo.base.settings import (
     unknown_name,
 )
 from sysdpo.base.yaml_files import read_yaml
+from sysdpo.method.offer import Offer
 from sysdpo.method.settings import Evaluation, MethodSettings, TrainingTrajectories
 
 Config = dict[str, Any]
 
-FigureName = Annotated[str, Field(pattern=rf"^({MODULE}:)?[a-z][a-z0-9_]*$")]
+FIGURE_NAME = rf"^({MODULE}:)?[a-z][a-z0-9_]*$"
+FORMS[FIGURE_NAME] = "a figure's name, or package.module:name or path/to/file.py:name of one's own"
+FigureName = Annotated[str, Field(pattern=FIGURE_NAME)]
+FOLDER = r"^[\w./@+=,-]*[\w.@+=,-]$"
+FORMS[FOLDER] = "a folder, without spaces, special characters or a slash at its end"
 
 Grid = Annotated[Mapping[str, Any], Field(min_length=1)]
 
@@ -65,6 +71,9 @@ class SystemSettings(Settings, extra="allow"):
 
     benchmark: ClassVar[str] = ""
     """The benchmark's class, as `package.module:Class`; it is given the settings, and where they stand for errors."""
+
+    offer: ClassVar[Offer] = Offer()
+    """What the benchmark has for methods to learn from."""
 
     factory: FunctionName
     """The function from these settings to the benchmark, as `package.module:function`; or the class of the settings,
@@ -169,7 +178,7 @@ class Comparison(Settings):
 
     numerics: Literal["portable", "native"] = "portable"
     """How numbers are rounded: the same on every x86-64 processor, or as is fastest on this one."""
-    results: Annotated[str, Field(pattern=r"^[\w./@+=,-]*[\w.@+=,-]$")] = "results"
+    results: Annotated[str, Field(pattern=FOLDER)] = "results"
     """The folder for everything that a run makes, without spaces or a slash at its end."""
     seeds: Seeds = (0,)
     """One whole repetition each, with foundation models and preference data of its own."""
@@ -229,7 +238,37 @@ def check(config: Mapping[str, Any]) -> Comparison:
     for name, variant in expand_experiments(config).items():
         row = method_rows(config, variant["system"])[name]
         MethodSettings.read(row, f"experiments.{variant['experiment']}: {variant['method']} at {variant['point']}")
+    for name, described in found.systems.items():
+        check_offer(config, name, getattr(named_by(described), "offer", None))
     return found
+
+
+def named_by(described: Any) -> Any:
+    """What a system's factory is: a class of settings, a function, or a benchmark itself; None where it cannot be
+    imported here.
+    """
+    try:
+        return load_function(str(_factory(described)), "factory")
+    except UserError:
+        return None
+
+
+def check_offer(config: Mapping[str, Any], system: str, offer: Any) -> None:
+    """Raises `UserError` about the first setting of a system that asks for what its benchmark does not have.
+
+    offer: the benchmark's; nothing is asked of one that has none.
+    """
+    if not isinstance(offer, Offer) or offer == Offer():
+        return
+    described, where = config["systems"][system], f"systems.{system}"
+    sources = {name: f"{where}.ablations.{name}" for name in described.get("ablations") or {}}
+    for name, variant in expand_experiments(config).items():
+        sources[name] = f"experiments.{variant['experiment']}: {variant['method']} at {variant['point']}"
+    rows = {
+        name: MethodSettings.read(row, sources.get(name, f"{where}.methods.{name}"))
+        for name, row in method_rows(config, system).items()
+    }
+    offer.check(rows, evaluation_settings(described, system), list(described["components"]), where, sources)
 
 
 def read_whole(config: Mapping[str, Any]) -> Comparison:

@@ -1,4 +1,4 @@
-"""`sysdpo plan CONFIG`: what a run will take, printed before anything is spent."""
+"""`sysdpo plan CONFIG`: the cost of a run, printed before it starts."""
 
 import gc
 import os

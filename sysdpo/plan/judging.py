@@ -39,6 +39,6 @@ class Judging:
             return Meter(self.network).measured(lambda: self.network(**seen))
 
     def usage(self, trajectories: float) -> Usage:
-        """The cost of scoring so many trajectories, `batch_size` at a time."""
+        """The cost of scoring this many trajectories, `batch_size` at a time."""
         rows = trajectories * self.inputs
         return replace(self.one.times(rows), peak=self.one.peak * min(rows, self.batch_size)) if rows else NOTHING

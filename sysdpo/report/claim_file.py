@@ -12,18 +12,21 @@ from pydantic import Field, model_validator
 
 from sysdpo.base.errors import UserError
 from sysdpo.base.functions import LIBRARY
-from sysdpo.base.settings import ListOf, NotNegative, Number, Settings, WrongSetting, one_of
+from sysdpo.base.settings import FORMS, ListOf, NotNegative, Number, Settings, WrongSetting, one_of
 from sysdpo.base.yaml_files import read_yaml
 from sysdpo.method.config import Config, method_rows
 
 VERDICTS = HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 CONDITIONS = ("sign", "at_least", "at_most", "within")
 
+CLAIM_ID = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
+FORMS[CLAIM_ID] = "a name of small letters and digits, with hyphens between its words"
+
 
 class Claim(Settings):
     """A statement about a metric, in stored units (fractions, not percent), with one of the last four fields."""
 
-    id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")]
+    id: Annotated[str, Field(pattern=CLAIM_ID)]
     """Lowercase words and digits, joined by `-`."""
     system: str
     """The system it is about."""

@@ -14,7 +14,8 @@ from sysdpo.report.descriptions import Shown
 from sysdpo.report.style import SOFT, legend_below, line_style, panels
 
 MARGIN = "margin_"
-SHARES = ("accuracy", "candidate_mass", "likeliest_candidate")
+HELD_OUT = "held_out_accuracy"
+SHARES = ("accuracy", HELD_OUT, "candidate_mass", "likeliest_candidate")
 """Logged fields that are shown in percent."""
 
 
@@ -77,7 +78,7 @@ def smoothed(logs: pd.DataFrame, column: str) -> list[pd.DataFrame]:
 
 
 def mark_rounds(axes: Axes, logs: pd.DataFrame) -> None:
-    """Draws a dotted line where a round starts."""
+    """Draws a dotted line at the start of every later round."""
     if "round" not in logs.columns:
         return
     for start in sorted(logs.groupby("round")["step"].min())[1:]:

@@ -56,7 +56,7 @@ def run(settings: Theory) -> pd.DataFrame:
 
 
 def train(system: Tabular, training: Run, settings: Theory) -> list[dict[str, Any]]:
-    """Full-batch training from the reference; returns a row for each of about `MOMENTS` log-spaced steps."""
+    """Full-batch training from the reference; returns a row for each of about `RECORDED_STEPS` log-spaced steps."""
     parameters = [weight for table in system.tables.values() for weight in table.trainable_parameters()]
     optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate, betas=(0.9, 0.99), fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)

@@ -76,7 +76,7 @@ def test_a_folder_with_an_adapter_alone_is_refused(folder: Path, tmp_path: Path)
     [
         ("diffusers:NoSuchPipeline", "should name a pipeline's class"),
         ("no_such_module:Pipeline", "should name a pipeline's class"),
-        ("diffusers", "should name a pipeline's class"),
+        ("diffusers", "pipeline: 'diffusers' should be a function or class, as package.module:name"),
         ("diffusers:UNet2DConditionModel", "should be a DiffusionPipeline"),
         ("diffusers:StableDiffusionXLPipeline", "should be what '.*' was saved as, a StableDiffusionPipeline"),
     ],

@@ -124,9 +124,7 @@ def test_a_mistake_is_one_sentence(check, mistake: str) -> None:
 
 
 def test_equal_scores_are_pointed_out(check) -> None:
-    assert "Note: all 6 scores are 1; only scores that differ teach anything." in check(
-        (SCORE, f"    return 1.0\n{SCORE}")
-    )
+    assert "Note: all 6 scores are 1; nothing can be learnt from ties." in check((SCORE, f"    return 1.0\n{SCORE}"))
 
 
 def test_independent_mistakes_are_a_sentence_each(check) -> None:
@@ -137,6 +135,13 @@ def test_independent_mistakes_are_a_sentence_each(check) -> None:
         *methods,
         "score: it raised",
     ]
+
+
+def test_preferences_take_the_place_of_a_score(check) -> None:
+    rows = [{"question": f"refund {number}", "chosen": "five days", "rejected": "two days"} for number in range(10)]
+    made = f"\npreferring = sysdpo.Benchmark(make, preferences={rows!r})\n"
+    said = check(("benchmark = ", f"{made}benchmark = "), words=("mine.py:preferring",))
+    assert said[-1].startswith("All is well: 10 prompts, 7 pairs for training, 3 nodes sampled on 3 of them")
 
 
 @pytest.mark.parametrize(

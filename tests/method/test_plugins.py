@@ -82,7 +82,7 @@ def test_an_objective_and_a_loss_of_ones_own_train_a_system(tmp_path: Path, plug
     [
         (["nowhere.py"], r"plugins: 'nowhere.py' cannot be imported \(there is no file 'nowhere.py'\)"),
         (["no_such_module"], r"plugins: there is no module 'no_such_module'"),
-        (["a b"], r"plugins.0: 'a b' should be of the form"),
+        (["a b"], r"plugins.0: 'a b' should be a module, as package.module"),
     ],
 )
 def test_plugins_that_are_none_are_refused(plugins: list[str], said: str) -> None:

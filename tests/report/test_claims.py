@@ -144,7 +144,7 @@ def write(path: Path, *lines: dict[str, Any], **questions: str) -> Path:
         ({"baseline": "direct"}, "one.baseline: 'direct' should be another method than the claim's own"),
         ({"method": "before"}, "one.method: 'before' is not trained, so it is compared with no baseline"),
         ({"question": "why"}, "one.question: 'why' should be one of ['key']"),
-        ({"id": "One"}, "One.id: 'One' should be of the form"),
+        ({"id": "One"}, "One.id: 'One' should be a name of small letters and digits"),
         ({"sign": "over"}, "one.sign: 'over' should be one of ['above', 'below']"),
         ({"sign": None}, "one: a claim should have exactly one of ['sign', 'at_least', 'at_most', 'within']"),
         ({"at_most": 0.1}, "one: a claim should have exactly one of"),

@@ -6,19 +6,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from pages import blocks, lay_workflow, run
+from printed import blocks_of, lay_out, run
 
-BLOCKS = blocks("docs/extending.md")
+BLOCKS = blocks_of("docs/extending.md")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every block in the file that it names, and the workflow beside them."""
-    root = tmp_path_factory.mktemp("extending")
-    for name, text in BLOCKS.items():
-        (root / name).write_text(text)
-    lay_workflow(root)
-    return root
+    return lay_out(BLOCKS, tmp_path_factory.mktemp("extending"))
 
 
 def test_the_notebook_aligns_a_system(folder: Path) -> None:

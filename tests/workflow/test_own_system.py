@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import tiny_models
-from pages import blocks, lay_workflow, run
+from printed import blocks_of, lay_out, run
 
 PAGE = "docs/your-own-system.md"
-BLOCKS = blocks(PAGE)
+BLOCKS = blocks_of(PAGE)
 GRAPH = re.search(r"^(    question +input\n(    .*\n)+)", (Path(__file__).parents[2] / PAGE).read_text(), re.MULTILINE)
 SYSDPO = (sys.executable, "-m", "sysdpo")
 
@@ -18,10 +18,7 @@ SYSDPO = (sys.executable, "-m", "sysdpo")
 @pytest.fixture(scope="module")
 def printed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page's files, and a tiny model in the place of the one that it names."""
-    folder = tmp_path_factory.mktemp("page")
-    lay_workflow(folder)
-    for name, text in BLOCKS.items():
-        (folder / name).write_text(text)
+    folder = lay_out(BLOCKS, tmp_path_factory.mktemp("page"))
     (model,) = re.findall(r'from_pretrained\("([^"]+)"', BLOCKS["assistant.py"])
     words = re.findall(r"\w+", " ".join(BLOCKS.values()).lower())
     tiny_models.save_language_model(folder / model, words=words)
@@ -49,7 +46,7 @@ def test_the_pages_system_is_trained_as_printed(printed: Path) -> None:
 
 
 def test_what_new_writes_is_well_and_reaches_the_report(tmp_path: Path) -> None:
-    lay_workflow(tmp_path)
+    lay_out({}, tmp_path)
     said = run(tmp_path, *SYSDPO, "new", "helpdesk", "--folder", "mine")
     check, snakemake = (line.split() for line in said.splitlines()[1:])
     assert (check[0], snakemake[0]) == ("sysdpo", "snakemake")

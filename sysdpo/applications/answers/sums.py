@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sysdpo.applications.answers.settings import FirstSettings, SecondSettings, Sums, SumsFoundation
+from sysdpo.applications.answers.settings import SolverSettings, Sums, SumsFoundation
 from sysdpo.applications.answers.sums_language import (
     FIRST_TEMPLATE,
     SECOND_TEMPLATE,
@@ -33,8 +33,7 @@ class SumsWorld:
         self.settings = settings
         self.default_components = {"first": ("first", FIRST_TEMPLATE), "second": ("second", SECOND_TEMPLATE)}
         self.public_models: dict[str, str] = {}
-        first, second = foundation.first, foundation.second
-        self.foundations = {"first": partial(self._make_first, first), "second": partial(self._make_second, second)}
+        self.foundations = {name: partial(self._make, name, model) for name, model in foundation.fields.items()}
 
     @cached_property
     def known(self) -> list[Question]:
@@ -46,17 +45,11 @@ class SumsWorld:
         """The questions of the validation and test prompts, with other sums than `known`."""
         return questions(split(sums(), self.settings.unseen)[1])
 
-    # The model libraries take seconds to import, so only the steps that make a model do.
+    def _make(self, name: str, settings: SolverSettings, seed: int, folder: Path) -> None:
+        # The model libraries take seconds to import, so only the steps that make a model do.
+        from sysdpo.applications.answers import solvers
 
-    def _make_first(self, settings: FirstSettings, seed: int, folder: Path) -> None:
-        from sysdpo.applications.answers.solvers import make_first
-
-        make_first(settings, self.known, seed, folder)
-
-    def _make_second(self, settings: SecondSettings, seed: int, folder: Path) -> None:
-        from sysdpo.applications.answers.solvers import make_second
-
-        make_second(settings, self.known, seed, folder)
+        getattr(solvers, f"make_{name}")(settings, self.known, seed, folder)
 
     def prompts(self, train: int, validation: int, test: int, seed: int) -> pd.DataFrame:
         """Columns `prompt_id, split, content, text, answer, verbs`; a `content` is a sum, in one split only."""

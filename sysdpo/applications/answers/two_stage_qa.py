@@ -128,7 +128,7 @@ class TwoStageQABenchmark:
         return {}
 
     def score(self, prompts: pd.DataFrame, trajectories: pd.DataFrame, foundation: Path) -> pd.DataFrame:
-        """1.0 where the final answer is right, else 0.0."""
+        """1.0 if the final answer is right, else 0.0."""
         require_columns(prompts, ("prompt_id", "answer"), "the table of prompts")
         require_columns(trajectories, ("answer",), "the table of trajectories")
         expected = trajectories["prompt_id"].map(prompts.set_index("prompt_id")["answer"])
@@ -141,7 +141,7 @@ class TwoStageQABenchmark:
     def metrics(
         self, prompts: pd.DataFrame, trajectories: pd.DataFrame, scores: pd.DataFrame, foundation: Path
     ) -> pd.DataFrame:
-        """`accuracy`: 1.0 where the final answer is right; `length`: its tokens, the end token included."""
+        """`accuracy`: 1.0 if the final answer is right; `length`: its tokens, the end token included."""
         length = [float(len(answer.tokens)) for answer in trajectories["answer"]]
         return pd.DataFrame({"accuracy": scores["score"].to_numpy(), "length": length})
 

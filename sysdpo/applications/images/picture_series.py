@@ -162,7 +162,7 @@ class PictureSeriesBenchmark:
         return self.components
 
     def judges(self) -> Mapping[str, Judge]:
-        """The scorer and, where there is one, the judge."""
+        """The scorer and, if configured, the judge."""
         return {
             section: Judge(settings.model, settings.batch_size, settings.dtype)
             for section, settings in (("scorer", self.scorer), ("judge", self.judge))
