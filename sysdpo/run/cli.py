@@ -40,7 +40,7 @@ def warm(
 
     For example: sysdpo warm snakemake --cores all
     """
-    return run_command(command)
+    return run_command(command, main)
 
 
 GROUPS = {
