@@ -86,14 +86,14 @@ def test_every_trained_method_starts_at_its_reference_and_leaves_it(rehearsal: R
         assert {path.name for path in (folder / "adapters").iterdir()} == ({only} if only in components else components)
 
 
-def test_given_preferences_are_the_data_set_s_and_have_no_draft(rehearsal: Rehearsal) -> None:
+def test_the_data_set_s_preferences_are_its_own_and_have_no_draft(rehearsal: Rehearsal) -> None:
     dataset = rehearsal.results / "runs/chat_refinement/dataset"
     trajectories = pd.read_parquet(dataset / "trajectories.parquet")
     assert not any("draft" in column for column in trajectories.columns)
     prompts = pd.read_parquet(dataset.parent / "prompts.parquet").set_index("prompt_id")
-    scores = pd.read_parquet(dataset / "scores.parquet").set_index("trajectory_id")["score"]
+    chosen = set(pd.read_parquet(dataset / "pairs.parquet")["chosen_id"])
     for row in trajectories.itertuples():
-        text = prompts.loc[row.prompt_id, "chosen" if scores[row.trajectory_id] else "rejected"]
+        text = prompts.loc[row.prompt_id, "chosen" if row.trajectory_id in chosen else "rejected"]
         assert text.startswith(row.answer) or row.answer.startswith(text)
 
 
