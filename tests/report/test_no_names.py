@@ -12,6 +12,9 @@ REPOSITORY = Path(__file__).parents[2]
 ROOMS = ("report", "run", "base", "method")
 LOGGED = {path: {"accuracy"} for path in ("method/training.py", "report/curves.py", "report/figures/training.py")}
 """Fields of every training's log that have the name of some metric."""
+LOGGED["method/settings.py"] = {"before"}  # when pydantic calls a validator
+SIDES = {"left", "right"}
+"""What the debaters are called, and what matplotlib calls the sides of a figure."""
 OBJECTIVES = {"direct", "sampling", "separate", "likelihood"}
 """What the setting `objective` may be, which some rows are called after; where objectives are defined."""
 DEFINED = ("base/settings.py", "method/objectives.py", "method/method_words.py")
@@ -27,7 +30,7 @@ def names() -> set[str]:
         names |= set(rows) | set(described.get("components") or {})
     for shown in committed().systems.values():
         names |= set(shown.metrics) - {"preference_score"} - set(shown.drifts)
-    return names
+    return names - SIDES
 
 
 def scales() -> list[Path]:
