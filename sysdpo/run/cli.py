@@ -20,7 +20,7 @@ from sysdpo.plan.command import plan
 from sysdpo.run.launch import tell_launcher
 from sysdpo.run.options import loaders, written
 from sysdpo.run.settings_page import settings
-from sysdpo.run.steps import checking, data, reproducing, results, studies, training
+from sysdpo.run.steps import checking, data, exporting, reproducing, results, studies, training
 from sysdpo.run.warm import run_command
 
 ENVIRONMENT = {
@@ -51,6 +51,7 @@ GROUPS = {
         *(results.evaluate, results.metrics, results.describe, results.tables, results.figure, results.credit),
         *(results.experiment, results.claims, results.quote, results.report),
     ),
+    "Trained systems": (exporting.export,),
     "Studies": (studies.study, studies.draw),
     "Reproducibility": (reproducing.manifest, reproducing.verify, reproducing.verdicts, reproducing.show),
 }
