@@ -2,10 +2,6 @@
 include: "workflow/Snakefile"
 
 
-localrules:
-    default,
-
-
 # An included file cannot choose the default target.
 rule default:
     input:

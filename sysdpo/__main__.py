@@ -31,7 +31,7 @@ def asked_numerics(arguments: Sequence[str]) -> str:
     """What the step's configuration asks for; where it has none, or is none, what the environment does."""
     default = os.environ.get(numerics.VARIABLE, "portable")
     after = dict(itertools.pairwise(arguments))
-    file = after.get("--config") or next((each[9:] for each in arguments if each.startswith("--config=")), None)
+    file = after.get("--config") or next((word[9:] for word in arguments if word.startswith("--config=")), None)
     if file is None:
         return default
     from sysdpo.method.config import read_yaml  # which imports no numpy: it would be too late to choose

@@ -22,7 +22,7 @@ from sysdpo.run.cli import main
 REPOSITORY = Path(__file__).parents[1]
 
 
-OLD = {"train": "training.jsonl", "evaluate": "metrics.parquet", "given": "pairs.parquet"}
+OLD = {"train": "training.jsonl", "evaluate": "metrics.parquet", "dataset": "pairs.parquet"}
 """A file of what a step that makes a folder has made before."""
 
 

@@ -96,11 +96,16 @@ def module_file(module: str) -> Path | None:
 
 
 def local_data(described: Mapping[str, Any]) -> list[Path]:
-    """The files of a system's dataset if `data.source` is a file or folder on this machine, else none."""
-    source = (described.get("data") or {}).get("source")
-    if not isinstance(source, str) or not Path(source).exists():
-        return []
-    return files_below(Path(source))
+    """The files of a system's data on this machine, all those below a folder: `data.source`, and what the factory says
+    that it reads, its attribute `data`.
+    """
+    sources = [Path(source)] if isinstance(source := (described.get("data") or {}).get("source"), str) else []
+    try:
+        named = getattr(load_function(str(described.get("factory", "")), "factory"), "data", ())
+    except WrongSetting:  # it, or a library that it needs, is not here
+        named = ()
+    sources += [path for path in named if isinstance(path, Path)] if isinstance(named, (list, tuple)) else []
+    return [file for source in sources if source.exists() for file in files_below(source)]
 
 
 def files_below(path: Path) -> list[Path]:

@@ -63,7 +63,7 @@ def architecture_of(model: PreTrainedModel) -> Architecture:
             f"model: a {name} reads a text from both sides and should be a causal language model, which reads it from "
             "left to right"
         )
-    cache = next((each for each in ("past_key_values", "cache_params") if each in known), None)
+    cache = next((name for name in ("past_key_values", "cache_params") if name in known), None)
     layers = _cache_layers(model, config)
     if cache is None or "logits_to_keep" not in known or not layers or layers - ATTENDED - RECURRENT:
         raise UserError(
@@ -113,4 +113,4 @@ def context_length(config: Any) -> int | None:
 def _rotary_scalings(config: Any) -> list[dict[str, Any]]:
     """Of all layers together, or of each kind of layer."""
     scaling = getattr(config, "rope_parameters", None) or {}
-    return [scaling] if "rope_type" in scaling else [each for each in scaling.values() if isinstance(each, dict)]
+    return [scaling] if "rope_type" in scaling else [value for value in scaling.values() if isinstance(value, dict)]

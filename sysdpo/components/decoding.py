@@ -73,12 +73,12 @@ class JoinedDecoder:
         """See `CachedDecoder`."""
         order = [number for numbers in self._conditions for number in numbers]
         log_probs = torch.cat([decoder.start() for decoder in self._decoders])
-        place = torch.tensor(order, device=log_probs.device).argsort()
+        index = torch.tensor(order, device=log_probs.device).argsort()
         sizes = torch.tensor([len(numbers) for numbers in self._conditions], device=log_probs.device)
         # Which decoder each present row belongs to, and which of its rows that is.
-        self._owner = torch.arange(len(sizes), device=log_probs.device).repeat_interleave(sizes)[place]
-        self._row = torch.cat([torch.arange(len(numbers)) for numbers in self._conditions]).to(place.device)[place]
-        return log_probs[place]
+        self._owner = torch.arange(len(sizes), device=log_probs.device).repeat_interleave(sizes)[index]
+        self._row = torch.cat([torch.arange(len(numbers)) for numbers in self._conditions]).to(index.device)[index]
+        return log_probs[index]
 
     def advance(self, rows: Tensor, tokens: Tensor) -> Tensor:
         """See `CachedDecoder`."""

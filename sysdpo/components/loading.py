@@ -57,8 +57,8 @@ def check_whole(network: nn.Module, found: Mapping[str, Any], model: str | Path,
     value head of a policy say, or a buffer that is computed, may lie beside.
     """
     base = getattr(network, getattr(network, "base_model_prefix", None) or "", network)  # often saved by itself
-    parts = {name for each in (network, base) for name, _ in each.named_children()}
-    buffers = {name for each in (network, base) for name, _ in each.named_buffers()}
+    parts = {name for module in (network, base) for name, _ in module.named_children()}
+    buffers = {name for module in (network, base) for name, _ in module.named_buffers()}
     missing = sorted(found["missing_keys"])
     misshapen = sorted(name for name, *_ in found.get("mismatched_keys") or ())
     surplus = sorted(found["unexpected_keys"])
@@ -147,9 +147,9 @@ def add_lora(add: Callable[..., Any], lora: Any) -> Any:
     Raises `UserError` for one that matches nothing in the model, or that trains more than an adapter can switch off.
     """
     for name in ("modules_to_save", "trainable_token_indices"):
-        if given := getattr(lora, name, None):
+        if trained := getattr(lora, name, None):
             raise UserError(
-                f"lora.{name}: {given} should be left out, because the reference is the model with its adapter "
+                f"lora.{name}: {trained} should be left out, because the reference is the model with its adapter "
                 "switched off, and these weights would be trained in both"
             )
     try:

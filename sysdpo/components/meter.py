@@ -53,7 +53,7 @@ class Usage:
     def times(self, count: float) -> "Usage":
         """Of doing it so many times, one after the other."""
         flops = {kind: flops * count for kind, flops in self.flops.items()}
-        return Usage(flops, self.peak, self.kept, *(count * each for each in (self.read, self.tokens, self.images)))
+        return Usage(flops, self.peak, self.kept, *(count * number for number in (self.read, self.tokens, self.images)))
 
     def __add__(self, other: "Usage") -> "Usage":
         """One after the other, nothing of the first being kept."""
@@ -108,11 +108,11 @@ class Meter(TorchDispatchMode):
                 return made
             formula = FORMULAS.get(func._overloadpacket)
             flops = formula(*args, **kwargs, out_val=made) if formula else 0
-            _RESULTS[key] = isinstance(made, Tensor), [_layout(each) for each in _outputs(made)], flops
+            _RESULTS[key] = isinstance(made, Tensor), [_layout(tensor) for tensor in _outputs(made)], flops
         is_one, layouts, flops = _RESULTS[key]
-        new = [each and torch.empty_strided(*each[:2], dtype=each[2], device=each[3]) for each in layouts]
-        self.flops[next(each[2] for each in layouts if each)] += flops
-        for tensor in filter(lambda each: each is not None, new):
+        new = [layout and torch.empty_strided(*layout[:2], dtype=layout[2], device=layout[3]) for layout in layouts]
+        self.flops[next(layout[2] for layout in layouts if layout)] += flops
+        for tensor in filter(lambda made: made is not None, new):
             self._follow(tensor)
         return new[0] if is_one else tuple(new)
 
@@ -146,9 +146,12 @@ def _outputs(made: Any) -> Any:
 
 def _is_new(made: Any, inputs: Any) -> bool:
     """Whether all that was made are meta tensors that share no memory with the inputs."""
-    before = {id(each.untyped_storage()) for each in tree_leaves(inputs) if isinstance(each, Tensor)}
-    tensors = [each for each in _outputs(made) if each is not None]
-    new = [isinstance(each, Tensor) and each.is_meta and id(each.untyped_storage()) not in before for each in tensors]
+    before = {id(tensor.untyped_storage()) for tensor in tree_leaves(inputs) if isinstance(tensor, Tensor)}
+    tensors = [tensor for tensor in _outputs(made) if tensor is not None]
+    new = [
+        isinstance(tensor, Tensor) and tensor.is_meta and id(tensor.untyped_storage()) not in before
+        for tensor in tensors
+    ]
     return bool(new) and all(new)
 
 

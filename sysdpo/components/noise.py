@@ -45,8 +45,8 @@ class NoiseSchedule:
         """A timestep index; consecutive draws cover this part of the schedule evenly (golden-ratio sequence)."""
         # In whole numbers, since a large draw has no fraction left as a float.
         fraction = ((int(draw) * GOLDEN_RATIO + (1 << 63)) % (1 << 64) >> 11) / (1 << 53)
-        place = low + (high - low) * fraction
-        return int(place * len(self.timestep))
+        position = low + (high - low) * fraction
+        return int(position * len(self.timestep))
 
     def corrupt(self, clean: Tensor, noise: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
         """`(x_t, target)`, each of shape `[batch, …]`, for indices `step` of shape `[batch]`."""

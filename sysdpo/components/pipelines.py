@@ -100,12 +100,12 @@ def check_supported(pipeline: DiffusionPipeline, model: str | Path) -> None:
     """Raises `UserError` unless the pipeline draws from a text alone, by a denoiser, an autoencoder and a schedule
     whose training objective is known: anything else would be drawn in one way and trained in another.
     """
-    asked = signature(pipeline.__call__).parameters
+    parameters = signature(pipeline.__call__).parameters
     denoiser: Any = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
     vae, scheduler = getattr(pipeline, "vae", None), getattr(pipeline, "scheduler", None)
     faults: list[str] = []
-    extra = [name for name in NOT_TEXT_ALONE if name in asked]
-    if "prompt" not in asked or extra:
+    extra = [name for name in NOT_TEXT_ALONE if name in parameters]
+    if "prompt" not in parameters or extra:
         needs = f", which takes {extra[0]}" if extra else ""
         faults.append(f"its pipeline is a {type(pipeline).__name__}{needs}, not one from text to image")
     if not hasattr(pipeline, "encode_prompt"):

@@ -93,9 +93,9 @@ class PromptEncoder:
         return [self.tokenizer.bos_token_id]
 
 
-def check_chat_template_kwargs(tokenizer: PreTrainedTokenizerBase, given: Mapping[str, Any]) -> None:
+def check_chat_template_kwargs(tokenizer: PreTrainedTokenizerBase, kwargs: Mapping[str, Any]) -> None:
     """Raises `UserError` for what is no variable of a template but changes how the tokenizer treats its text."""
-    if taken := sorted(given.keys() & signature(tokenizer.apply_chat_template).parameters.keys() - FOR_TEMPLATES):
+    if taken := sorted(kwargs.keys() & signature(tokenizer.apply_chat_template).parameters.keys() - FOR_TEMPLATES):
         raise UserError(
             f"chat_template_kwargs: {taken} should be left out; variables of the chat template belong here, "
             "enable_thinking say"
@@ -139,8 +139,8 @@ def _filled(setting: str, text: str, condition: tuple[Any, ...]) -> str:
     try:
         return text.format(*condition)
     except (LookupError, ValueError) as error:
-        places = ", ".join(f"{{{place}}}" for place in range(len(condition)))
+        names = ", ".join(f"{{{index}}}" for index in range(len(condition)))
         raise UserError(
-            f"{setting}: {text!r} should stand for a prompt, with {places} for the node's inputs and other braces "
+            f"{setting}: {text!r} should stand for a prompt, with {names} for the node's inputs and other braces "
             f"doubled ({type(error).__name__}: {error})"
         ) from error

@@ -98,15 +98,15 @@ class Table:
         return self.log_probs_at(self.locate(conditions, values))
 
     def locate(self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Any]) -> Tensor:
-        """Each row's place in the flattened table, int64 `[batch]`: looked up once where the same rows come often."""
+        """Each row's index in the flattened table, int64 `[batch]`: looked up once where the same rows come often."""
         rows, columns = self._find_rows(conditions), self._find_columns(values)
         return torch.tensor(rows) * len(self.values) + torch.tensor(columns)
 
-    def log_probs_at(self, places: Tensor) -> LogProbs:
+    def log_probs_at(self, index: Tensor) -> LogProbs:
         """`log_probs` of the rows that `locate` found; shapes `[batch]`."""
-        places = places.to(self.logits.device)
-        policy = self.logits.log_softmax(-1).flatten().index_select(0, places)
-        return LogProbs(policy, self._reference.flatten().index_select(0, places))
+        index = index.to(self.logits.device)
+        policy = self.logits.log_softmax(-1).flatten().index_select(0, index)
+        return LogProbs(policy, self._reference.flatten().index_select(0, index))
 
     def decoder(self, conditions: Sequence[tuple[Any, ...]]) -> "TableDecoder":
         """Generation in one step, untempered: a value is a token, and every token ends."""

@@ -118,7 +118,9 @@ def parameters(*networks: nn.Module, trained: bool = False) -> int:
 def weight_bytes(*networks: nn.Module, frozen: bool = False) -> float:
     """What weights and buffers take, or those alone that are not trained."""
     every = nn.ModuleList(networks)
-    return sum(each.nbytes for each in (*every.parameters(), *every.buffers()) if not (frozen and each.requires_grad))
+    return sum(
+        tensor.nbytes for tensor in (*every.parameters(), *every.buffers()) if not (frozen and tensor.requires_grad)
+    )
 
 
 class Held:
@@ -133,7 +135,7 @@ class Held:
         packed = _packed(networks) if four_bit else []
         self.file = weight_bytes(*networks, frozen=True)
         self.unpacked = max((weight.nbytes for weight in packed), default=0)
-        self.whole = weight_bytes(*networks) - sum(each.nbytes - FOUR_BITS * each.numel() for each in packed)
+        self.whole = weight_bytes(*networks) - sum(tensor.nbytes - FOUR_BITS * tensor.numel() for tensor in packed)
         self.share = self.whole
         if getattr(component, "sharded", False) and processes > 1:
             network = component.denoiser if isinstance(component, DiffusionModel) else component.model.get_base_model()
@@ -144,7 +146,7 @@ class Held:
 
 def _packed(networks: list[nn.Module]) -> list[Tensor]:
     """The weights that `load_in_4bit` holds in four bits."""
-    named = [each for network in networks for each in network.named_modules() if isinstance(each[1], nn.Linear)]
+    named = [layer for network in networks for layer in network.named_modules() if isinstance(layer[1], nn.Linear)]
     return [layer.weight for name, layer in named if "lora_" not in name and not name.endswith("lm_head")]
 
 
@@ -175,7 +177,7 @@ class CountingTokenizer:
         """The messages one after the other, each in what a template puts around it."""
         if not tokenize:
             return "".join(message["content"] for message in messages)
-        return [token for each in messages for token in [0] * MESSAGE_TOKENS + self(each["content"])["input_ids"]]
+        return [token for message in messages for token in [0] * MESSAGE_TOKENS + self(message["content"])["input_ids"]]
 
 
 def _padding_tokenizer(longest: int) -> PreTrainedTokenizerFast:

@@ -15,14 +15,12 @@ from sysdpo.base.seeds import seed_torch
 from sysdpo.library.benchmark import call_with
 from sysdpo.library.preferences import Preferences
 from sysdpo.method import training
-from sysdpo.method.intermediates import intermediates_of
+from sysdpo.method.held_out import ROWS, intermediates_for, pair_margins, rightness
+from sysdpo.method.intermediates import check_seen
 from sysdpo.method.settings import MethodSettings
 from sysdpo.method.system import System
 from sysdpo.method.values import plain
 from sysdpo.report.intervals import mean_interval
-
-HELD_OUT_DRAWS = 1 << 61
-"""Past every draw that a training makes: held-out pairs are judged at noise that no model was trained at."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +28,8 @@ class Alignment:
     """What a training has made of a system.
 
     settings: all of them, defaults included. log: a row an update, as in `training.jsonl`. preference_accuracy: the
-    share of held-out pairs of which the system has come to prefer the chosen, relative to where it started; None where
-    none were held out.
+    share of held-out pairs of which the system has come to prefer the chosen, relative to where it started, ties half;
+    None where none were held out.
     """
 
     settings: MethodSettings
@@ -55,7 +53,8 @@ def align(
 
     method: the objective, `direct`, `sampling`, `separate`, `only_<component>` or one's own. learning_rate,
     chosen_weight: of every component alike, or by name. output: a folder for adapters and the log. settings: any other
-    of `MethodSettings`, `beta=0.1, steps=100` say.
+    of `MethodSettings`, `beta=0.1, steps=100` say. held_out: with `eval_every` also looked at while training; with
+    `early_stopping`, too, its accuracy is that of the best of several looks, and others should be kept for the last.
 
     Raises `UserError` where a setting is wrong, or where the preferences lack what the method must see.
     """
@@ -67,41 +66,36 @@ def align(
         for name, value in (("learning_rate", learning_rate), ("chosen_weight", chosen_weight))
     }
     chosen = MethodSettings(objective=method, **per_component, **_fitted(settings, len(preferences)))
-    for name, given in (("preferences", preferences), ("held_out", held_out)):
-        if given is not None:
-            _check_enough(given, system, chosen, name)
+    check_seen(preferences.trajectories.columns, system, chosen, "preferences")
+    watched = None if held_out is None else (held_out.trajectories, held_out.pairs)
     seed_torch("adapters", seed)
     with TemporaryDirectory() as scratch:
         folder = Path(scratch if output is None else output)
         data = (preferences.trajectories, preferences.pairs)
-        training.align(system, lambda number: data, chosen, seed=seed, output=folder, title=method)
+        training.align(system, lambda number: data, chosen, seed=seed, output=folder, title=method, held_out=watched)
         log = pd.read_json(folder / "training.jsonl", lines=True)
     accuracy = None if held_out is None else preference_accuracy(system, held_out, chosen, seed=seed)
     return Alignment(chosen, log, accuracy)
 
 
 def preference_accuracy(
-    system: System, preferences: Preferences, settings: MethodSettings, *, seed: int = 0, batch_size: int = 64
+    system: System,
+    preferences: Preferences,
+    settings: MethodSettings,
+    *,
+    seed: int = 0,
+    rows: int = ROWS,
 ) -> float:
-    """The share of pairs whose margin, summed over components or of the marginal, is above zero; ties are not."""
-    intermediates = intermediates_of(system, settings)
-    rows = preferences.trajectories.set_index("trajectory_id")
-    right = 0.0
-    for start in range(0, len(preferences), batch_size):
-        pairs = preferences.pairs.iloc[start : start + batch_size]
-        both = rows.loc[[*pairs["chosen_id"], *pairs["rejected_id"]]]
-        columns = {name: both[name].tolist() for name in intermediates.variables(both.columns)}
-        prompts = pairs["prompt_id"].tolist()
-        inputs = {name: columns[name][: len(pairs)] for name in system.inputs}
-        numbers = np.arange(start, start + len(pairs)).tolist()
-        draw = [HELD_OUT_DRAWS + number for number in numbers] * 2
-        with torch.no_grad():
-            intermediates.prepare(inputs, prompts, seeds=[seed + number for number in numbers])
-            components = training.trained_components(settings.objective, system.trainable)
-            batch = intermediates.log_probs(columns, prompts * 2, draw=draw, components=components)
-            _, record = training.pair_loss(batch, settings)
-        right += record["accuracy"] * len(pairs)
-    return right / len(preferences)
+    """The share of pairs whose margin, summed over the trained components, is above zero; ties count half.
+
+    Where the preferences have no values of some variables it is the margin of the marginal. rows: the most that a
+    component is given at once.
+    """
+    data = (preferences.trajectories, preferences.pairs)
+    intermediates = intermediates_for(system, data[0].columns, settings.candidates)
+    components = training.trained_components(settings.objective, system.trainable)
+    margin = pair_margins(system, data, intermediates, components, seed=seed, rows=rows)
+    return float(rightness(margin).mean())
 
 
 def evaluate(
@@ -127,10 +121,10 @@ def evaluate(
     found = []
     for name, metric in metrics.items():
         values = np.empty((len(rows), samples))
-        for place in range(len(rows) * samples):
-            row = rows[place // samples] | {variable: column[place] for variable, column in drawn.items()}
+        for index in range(len(rows) * samples):
+            row = rows[index // samples] | {variable: column[index] for variable, column in drawn.items()}
             value = call_with(metric, row, f"metrics.{name}")
-            values[place // samples, place % samples] = value
+            values[index // samples, index % samples] = value
         mean, low, high = mean_interval(values.mean(1)[None], np.arange(len(rows)))
         found.append((name, float(mean), float(low), float(high), len(rows)))
     return pd.DataFrame(found, columns=["metric", "mean", "ci_low", "ci_high", "n_prompts"])
@@ -141,9 +135,9 @@ def compare(systems: Mapping[str, System], *inputs: Any, seed: int = 0, samples:
     columns: dict[str, Sequence[Any]] = {}
     index: list[tuple[str, int]] = []
     for name, system in systems.items():
-        given = dict(zip(system.inputs, inputs, strict=False)) | named
+        values = dict(zip(system.inputs, inputs, strict=False)) | named
         with torch.no_grad():
-            rows = {variable: [value] * samples for variable, value in given.items()}
+            rows = {variable: [value] * samples for variable, value in values.items()}
             drawn = system.sample(rows, seeds=range(seed, seed + samples))
         index = [(node.name, sample) for node in system.nodes for sample in range(samples)]
         columns[name] = [plain(drawn[variable][sample]) for variable, sample in index]
@@ -154,14 +148,3 @@ def _fitted(settings: Mapping[str, Any], pairs: int) -> dict[str, Any]:
     """A batch that is no larger than the preferences, where nothing else is set."""
     size = MethodSettings.model_fields["batch_size"].default
     return {"batch_size": min(size, pairs)} | dict(settings)
-
-
-def _check_enough(preferences: Preferences, system: System, settings: MethodSettings, where: str) -> None:
-    if settings.intermediates == {"hidden"}:
-        return
-    needed = [node.name for node in system.nodes]
-    if missing := [name for name in needed if name not in preferences.trajectories.columns]:
-        raise UserError(
-            f"{where}: they have no values of {missing}, which '{settings.objective}' must see; use an objective with "
-            "hidden intermediates, 'sampling' say"
-        )

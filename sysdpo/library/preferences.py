@@ -1,8 +1,8 @@
 """Preferences of one's own: a table, a file, a data set or a folder of which output people prefer to which."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from sysdpo.method.values import plain
 CHOSEN, REJECTED = "chosen", "rejected"
 SCORE, LABEL, BEST = "score", "label", "best"
 COMPLETION, COMPLETIONS = "completion", "completions"
+SPLIT = "split"
+FORMS = ("prompt", CHOSEN, REJECTED, SCORE, LABEL, BEST, COMPLETION, COMPLETIONS)
 PAIR_COLUMNS = ["pair_id", "prompt_id", "chosen_id", "rejected_id", "margin"]
 
 Row = Mapping[str, Any]
@@ -31,11 +33,12 @@ class Preferences:
     """Pairs of trajectories of one prompt each, one preferred to the other.
 
     trajectories: `trajectory_id, prompt_id, sample`, and a column for each variable that is known. pairs: `pair_id,
-    prompt_id, chosen_id, rejected_id, margin`.
+    prompt_id, chosen_id, rejected_id, margin`. told: for each prompt what else its first row has, a `split` say.
     """
 
     trajectories: pd.DataFrame
     pairs: pd.DataFrame
+    told: Mapping[str, Row] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -54,10 +57,15 @@ class Preferences:
         apart = self.pairs["prompt_id"].isin(held_out)
         return self._of(~apart), self._of(apart)
 
+    def of_prompts(self, prompts: Collection[str]) -> "Preferences":
+        """Those of these prompts alone."""
+        return self._of(self.pairs["prompt_id"].isin(prompts))
+
     def _of(self, rows: pd.Series) -> "Preferences":
         pairs = self.pairs[rows].reset_index(drop=True)
         named = self.trajectories["trajectory_id"].isin([*pairs["chosen_id"], *pairs["rejected_id"]])
-        return Preferences(self.trajectories[named].reset_index(drop=True), pairs)
+        told = {prompt: self.told[prompt] for prompt in dict.fromkeys(pairs["prompt_id"]) if prompt in self.told}
+        return Preferences(self.trajectories[named].reset_index(drop=True), pairs, told)
 
     def to_trl(self, system: System) -> pd.DataFrame:
         """TRL's preference format, a row a pair: `prompt, chosen, rejected`, for a system of one input and one output.
@@ -92,8 +100,8 @@ def read_preferences(source: Any, system: System) -> Preferences:
 
     A folder holds `chosen/NAME.png` and `rejected/NAME.png` (any format that Pillow reads), and the inputs of each name
     in `NAME.txt`, or in `metadata.jsonl` or `metadata.csv` beside their `file_name`. Of a file's images, the paths
-    start where the file lies. Rows with equal inputs are of one prompt. Raises `UserError` about the first row that is
-    none.
+    start where the file lies. Rows with equal inputs are of one prompt. What else a row has is kept with its prompt.
+    Raises `UserError` about the first row that is none.
     """
     rows, folder = _rows(source)
     if not rows:
@@ -111,6 +119,7 @@ class _Trajectories:
         self.system, self.folder = system, folder
         self.owners = {node.name: system.components[node.component] for node in system.nodes}
         self.prompts: dict[str, str] = {}
+        self.told: dict[str, Row] = {}
         self.rows: list[dict[str, Any]] = []
         self.scores: list[dict[str, Any]] = []
         self.pairs: list[dict[str, Any]] = []
@@ -127,6 +136,7 @@ class _Trajectories:
             raise UserError(f"{where} lacks {missing}; it has {sorted(row)}")
         inputs = {name: told[name] for name in self.system.inputs}
         prompt = self.prompts.setdefault(repr(sorted(inputs.items())), f"p{len(self.prompts):06d}")
+        self._tell(prompt, told, where)
         if form == (CHOSEN, REJECTED):
             ids = [self._put(prompt, inputs, told[side], f"{where}, {side}") for side in form]
             self._prefer(prompt, *ids)
@@ -137,6 +147,15 @@ class _Trajectories:
             if COMPLETION in told and not values.keys() & set(self.system.outputs):
                 values |= self._outputs(told[COMPLETION], where)
             self._judge(prompt, self._put(prompt, inputs, values, where), told[(form or (SCORE,))[0]], where)
+
+    def _tell(self, prompt: str, told: Row, where: str) -> None:
+        used = {*FORMS, *self.system.inputs, *self.owners}
+        rest = {name: value for name, value in told.items() if name not in used and not _is_missing(value)}
+        first = self.told.setdefault(prompt, rest)
+        if (split := rest.get(SPLIT)) != first.get(SPLIT):
+            raise UserError(
+                f"{where}: its {SPLIT} {split!r} should be {first.get(SPLIT)!r}, as that of the same prompt before it"
+            )
 
     def _forms(self) -> list[tuple[str, ...]]:
         return [(CHOSEN, REJECTED), (COMPLETIONS, BEST), (COMPLETIONS, SCORE), (SCORE,), (LABEL,)]
@@ -161,9 +180,9 @@ class _Trajectories:
         for trajectory, score in zip(ids, scores, strict=True):
             self._judge(prompt, trajectory, score, where)
 
-    def _put(self, prompt: str, inputs: Row, given: Any, where: str) -> str:
+    def _put(self, prompt: str, inputs: Row, value: Any, where: str) -> str:
         """A trajectory of its own for each mention; returns its id."""
-        values = self._values(given, where)
+        values = self._values(value, where)
         known = set(self.rows[0]) - {"trajectory_id", "prompt_id", "sample", *self.system.inputs} if self.rows else None
         if known is not None and set(values) != known:
             told = f"should have the variables {sorted(known)}, as others have; it has {sorted(values)}"
@@ -173,13 +192,13 @@ class _Trajectories:
         self.rows.append(row | dict(inputs) | values)
         return name
 
-    def _values(self, given: Any, where: str) -> dict[str, Any]:
-        given = given if isinstance(given, Mapping) and not _is_picture(given) else self._outputs(given, where)
-        if unknown := sorted(set(given) - set(self.owners)):
+    def _values(self, value: Any, where: str) -> dict[str, Any]:
+        value = value if isinstance(value, Mapping) and not _is_picture(value) else self._outputs(value, where)
+        if unknown := sorted(set(value) - set(self.owners)):
             raise UserError(f"{where}: {unknown} should be among the system's variables {list(self.owners)}")
-        if missing := [name for name in self.system.outputs if _is_missing(given.get(name))]:
+        if missing := [name for name in self.system.outputs if _is_missing(value.get(name))]:
             raise UserError(f"{where}: it lacks the outputs {missing}")
-        return {name: self._value(self.owners[name], value) for name, value in given.items()}
+        return {name: self._value(self.owners[name], inner) for name, inner in value.items()}
 
     def _outputs(self, value: Any, where: str) -> dict[str, Any]:
         if len(self.system.outputs) > 1:
@@ -210,7 +229,33 @@ class _Trajectories:
             )
         # Columns of Python's own objects: a generated text has its tokens beside it.
         columns = {name: pd.Series([row[name] for row in self.rows], dtype=object) for name in self.rows[0]}
-        return Preferences(pd.DataFrame(columns), pairs[PAIR_COLUMNS].reset_index(drop=True))
+        return Preferences(pd.DataFrame(columns), pairs[PAIR_COLUMNS].reset_index(drop=True), self.told)
+
+
+def known_variables(source: Any) -> int | None:
+    """How many variables the first row of a source has values of, as far as its form tells without the system: 1 where
+    only outputs are there. None where it does not, or where all would have to be read.
+
+    Raises `UserError` where there is no such file.
+    """
+    row: Any = None
+    if isinstance(source, (str, Path)):
+        path = Path(source)
+        if not path.exists():
+            raise UserError(f"preferences: '{path}' should be a file or a folder; there is none")
+        if path.is_dir():
+            return 1
+        if path.suffix == ".jsonl":
+            row = _first_line(path)
+    elif isinstance(source, (list, tuple)) and source:
+        row = source[0]
+    if not isinstance(row, Mapping):
+        return None
+    several = row.get(COMPLETIONS)
+    value = row.get(CHOSEN) or (several[0] if isinstance(several, list) and several else row.get(COMPLETION))
+    if isinstance(value, Mapping) and not _is_picture(value):
+        return len(value)
+    return None if value is None else 1
 
 
 def _rows(source: Any) -> tuple[list[Row], Path]:
@@ -238,6 +283,15 @@ def _rows(source: Any) -> tuple[list[Row], Path]:
     if not all(isinstance(row, Mapping) for row in rows):
         raise UserError("preferences: they should be a file, a folder, a data frame, a data set, or a list of mappings")
     return rows, folder
+
+
+def _first_line(path: Path) -> Any:
+    """The first row, None where it is none: whoever reads them all says so."""
+    try:
+        with path.open() as lines:
+            return next((json.loads(line) for line in lines if line.strip()), None)
+    except (OSError, ValueError):
+        return None
 
 
 def _read_lines(path: Path) -> list[Row]:

@@ -14,12 +14,15 @@ from sysdpo.base.functions import load_function
 from sysdpo.base.settings import Settings
 from sysdpo.method.config import SystemSettings
 from sysdpo.method.description import Description
+from sysdpo.method.offer import Offer
 from sysdpo.method.system import Node, System
 
 
 @runtime_checkable
 class Benchmark(Protocol):
-    """One system with its prompts, scorer and metrics."""
+    """One system with its prompts and metrics, and a scorer (`Scored`), preferences of its own (`HasPreferences`), or
+    both.
+    """
 
     inputs: tuple[str, ...]
     """The prompt table's columns that are the system's inputs."""
@@ -48,17 +51,13 @@ class Benchmark(Protocol):
         """The system before alignment; `foundation` holds a folder for each foundation model."""
         ...
 
-    def score(self, prompts: pd.DataFrame, trajectories: pd.DataFrame, foundation: Path) -> pd.DataFrame:
-        """Columns `trajectory_id, prompt_id, score, …`: a row for each trajectory, in any order; higher is better."""
-        ...
-
     def metrics(
         self, prompts: pd.DataFrame, trajectories: pd.DataFrame, scores: pd.DataFrame, foundation: Path
     ) -> pd.DataFrame:
         """The evaluation's metrics but for the score and the drift: a column each, a row for each trajectory.
 
         Rows are told by a column `trajectory_id`, or else by the index that they have in `trajectories`; those of
-        `scores` are in the same order.
+        `scores` are in the same order, and have no score where the benchmark is not `Scored`.
         """
         ...
 
@@ -68,11 +67,22 @@ class Benchmark(Protocol):
 
 
 @runtime_checkable
+class Scored(Protocol):
+    """A benchmark that scores what a system makes."""
+
+    def score(self, prompts: pd.DataFrame, trajectories: pd.DataFrame, foundation: Path) -> pd.DataFrame:
+        """Columns `trajectory_id, prompt_id, score, …`: a row for each trajectory, in any order; higher is better."""
+        ...
+
+
+@runtime_checkable
 class HasPreferences(Protocol):
     """A benchmark whose data come with preferences of their own."""
 
-    def given(self, prompts: pd.DataFrame, foundation: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Trajectories of these prompts, final outputs alone, and their scores."""
+    def preferences(self, prompts: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Trajectories of these prompts, whole ones or final outputs alone, and the pairs of them: columns `pair_id,
+        prompt_id, chosen_id, rejected_id, margin`. Each pair is learnt from as it is.
+        """
         ...
 
 
@@ -103,6 +113,14 @@ class Planned(Protocol):
     def judges(self) -> Mapping[str, Judge]:
         """The networks that `score` and `metrics` load, as `scorer` and `judge`."""
         ...
+
+
+def offer_of(benchmark: Benchmark) -> Offer:
+    """What it has for methods to learn from: as it says itself, or else by what it can do."""
+    known = getattr(benchmark, "offer", None)
+    if isinstance(known, Offer):
+        return known
+    return Offer(isinstance(benchmark, Scored), None if isinstance(benchmark, HasPreferences) else 0)
 
 
 def load_benchmark(name: str, settings: Mapping[str, Any]) -> Benchmark:

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ class TrainingState:
     """Where a training was: in which round, before which of its updates, and all that the updates have changed.
 
     began, weights: of every trainable component, at the beginning of the round and now. memories: see `memories_of`.
-    seconds: spent in this round. log: the text of `training.jsonl`.
+    seconds: spent in this round. log: the text of `training.jsonl`. held_out: what held-out pairs have shown so far.
     """
 
     round: int
@@ -59,6 +59,7 @@ class TrainingState:
     memories: Mapping[str, Mapping[str, Any]]
     seconds: float
     log: str
+    held_out: Mapping[str, Any] = field(default_factory=dict)
 
     def check_fits(self, system: System, settings: MethodSettings) -> None:
         """Raises `ValueError` unless this can be a state of the training of that system by these settings."""
@@ -142,7 +143,7 @@ class Checkpoint:
             tensors[name] = value.detach().cpu().contiguous()
             return {"tensor": name}
 
-        tree = pack({field.name: getattr(values, field.name) for field in fields(values)}, put)
+        tree = pack({part.name: getattr(values, part.name) for part in fields(values)}, put)
         tensors[TREE] = torch.frombuffer(bytearray(json.dumps(tree).encode()), dtype=torch.uint8)
         described = {"format": FORMAT, "fingerprint": json.dumps(self.fingerprint)}
         described["checksum"] = _checksum(described, tensors.items())

@@ -6,7 +6,7 @@ library is imported: a workflow may read its configuration quickly.
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -34,6 +34,7 @@ from sysdpo.base.settings import (
     unknown_name,
 )
 from sysdpo.base.yaml_files import read_yaml
+from sysdpo.method.offer import Offer
 from sysdpo.method.settings import Evaluation, MethodSettings, TrainingTrajectories
 
 Config = dict[str, Any]
@@ -70,6 +71,9 @@ class SystemSettings(Settings, extra="allow"):
 
     benchmark: ClassVar[str] = ""
     """The benchmark's class, as `package.module:Class`; it is given the settings, and where they stand for errors."""
+
+    offer: ClassVar[Offer] = Offer()
+    """What the benchmark has for methods to learn from."""
 
     factory: FunctionName
     """The function from these settings to the benchmark, as `package.module:function`; or the class of the settings,
@@ -183,12 +187,29 @@ class Comparison(Settings):
     plugins: SetOf[ModuleName] = ()
     """Modules of your own, `my_objectives.py` or `package.module`, imported before anything is checked: what they
     register, an objective or a figure say, can be named."""
+    only: SomeOf[Name] | None = None
+    """The systems and studies to run, by name, of all that are described, with the experiments on these systems; null
+    is all. A configuration of your own, laid over `config.yaml`, so leaves out what that describes."""
     systems: Annotated[Mapping[Name, Any], Field(min_length=1)]
     """The compound systems to align, by name."""
     experiments: Mapping[Name, Experiment] = Field(default_factory=dict)
     """Grids of settings, by name; each is a target of its own."""
     studies: Mapping[Name, Any] = Field(default_factory=dict)
     """Computations on systems small enough to enumerate or on simulated runs, by name."""
+
+    @model_validator(mode="after")
+    def _only_what_there_is(self) -> Self:
+        if self.only is not None:
+            _check_only(self.only, self.systems, self.studies)
+        return self
+
+
+def _check_only(only: Sequence[str], systems: Collection[str], studies: Collection[str]) -> None:
+    for name in only:
+        if name not in (*systems, *studies):
+            raise WrongSetting(("only",), unknown_name(name, "system or study", [*systems, *studies]))
+    if not set(only) & set(systems):
+        raise WrongSetting(("only",), f"{list(only)} should name one of the systems {list(systems)}")
 
 
 def check(config: Mapping[str, Any]) -> Comparison:
@@ -217,7 +238,37 @@ def check(config: Mapping[str, Any]) -> Comparison:
     for name, variant in expand_experiments(config).items():
         row = method_rows(config, variant["system"])[name]
         MethodSettings.read(row, f"experiments.{variant['experiment']}: {variant['method']} at {variant['point']}")
+    for name, described in found.systems.items():
+        check_offer(config, name, getattr(named_by(described), "offer", None))
     return found
+
+
+def named_by(described: Any) -> Any:
+    """What a system's factory is: a class of settings, a function, or a benchmark itself; None where it cannot be
+    imported here.
+    """
+    try:
+        return load_function(str(_factory(described)), "factory")
+    except UserError:
+        return None
+
+
+def check_offer(config: Mapping[str, Any], system: str, offer: Any) -> None:
+    """Raises `UserError` about the first setting of a system that asks for what its benchmark does not have.
+
+    offer: the benchmark's; nothing is asked of one that has none.
+    """
+    if not isinstance(offer, Offer) or offer == Offer():
+        return
+    described, where = config["systems"][system], f"systems.{system}"
+    sources = {name: f"{where}.ablations.{name}" for name in described.get("ablations") or {}}
+    for name, variant in expand_experiments(config).items():
+        sources[name] = f"experiments.{variant['experiment']}: {variant['method']} at {variant['point']}"
+    rows = {
+        name: MethodSettings.read(row, sources.get(name, f"{where}.methods.{name}"))
+        for name, row in method_rows(config, system).items()
+    }
+    offer.check(rows, evaluation_settings(described, system), list(described["components"]), where, sources)
 
 
 def read_whole(config: Mapping[str, Any]) -> Comparison:
@@ -292,8 +343,11 @@ def evaluation_settings(described: Config, system: str) -> Evaluation:
 
 
 def without_dropped(config: Config) -> Config:
-    """The configuration less the entries that a scale laid over it set to null: systems, their sections, methods and
-    foundation models, experiments and studies.
+    """The configuration less what a scale laid over it leaves out.
+
+    That is the entries it sets to null (systems, their sections, methods and foundation models, experiments, studies),
+    and, where it says `only`, all systems and studies but those, with the experiments on other systems. Raises
+    `UserError` where `only` names something that is not there.
     """
 
     def kept(entries: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -305,7 +359,24 @@ def without_dropped(config: Config) -> Config:
         for name, system in kept(config["systems"]).items()
     }
     others = {section: kept(config[section]) for section in ("experiments", "studies") if section in config}
-    return config | {"systems": systems} | others
+    return _selected(config | {"systems": systems} | others)
+
+
+def _selected(config: Config) -> Config:
+    """The configuration less all systems, studies and experiments that are not of those that `only` names."""
+    only = read(SomeOf[Name] | None, config.get("only"), "only")
+    if only is None:
+        return config
+    _check_only(only, config["systems"], config.get("studies") or {})
+    chosen: Config = {
+        section: {name: entry for name, entry in config[section].items() if name in only}
+        for section in ("systems", "studies")
+        if config.get(section)
+    }
+    if config.get("experiments"):
+        experiments = config["experiments"].items()
+        chosen["experiments"] = {name: each for name, each in experiments if each.get("system") in only}
+    return config | chosen
 
 
 def study_config(config: Config, study: str) -> Config:

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, replace
 from sysdpo.base.errors import UserError
 
 SCORE = "preference_score"
-"""The metric that every evaluation has: the benchmark's own score, which preferences are made from."""
+"""The metric of every benchmark with a score: that score, which preferences are made from."""
+ACCURACY = "preference_accuracy"
+"""The metric of every benchmark with preferences of its own, on held-out pairs."""
 GREEDY, DRIFT, WON = "_greedy", "kl_", "win_rate_vs_"
 """How the metrics of all systems are named: `{metric}_greedy`, `kl_{component}`, `win_rate_vs_{method}`."""
 PICKING = "selection"
@@ -116,7 +118,7 @@ class Quality:
 class Description:
     """What a benchmark declares as its attribute `description`.
 
-    metrics: all that its `metrics` returns, in the order that they are shown in, and if it likes the `SCORE`.
+    metrics: all that its `metrics` returns, in the order that they are shown in, and if it likes `SCORE` or `ACCURACY`.
     title, story: a heading, and a paragraph on what the system does and why it is hard.
     components: what its components are called within a sentence, `the writer` say, the first to act first.
     headline: the metrics that figures and sentences are about. table: those of the table's columns. checks: those that
@@ -137,7 +139,7 @@ class Description:
 
     def check_measured(self, names: object, where: str) -> None:
         """Raises `UserError` unless these metrics, which the benchmark returns, are those that it declares."""
-        measured, declared = set(map(str, names)), set(self.metrics) - {SCORE}  # type: ignore[call-overload]
+        measured, declared = set(map(str, names)), set(self.metrics) - {SCORE, ACCURACY}  # type: ignore[call-overload]
         if unknown := sorted(measured - declared):
             raise UserError(
                 f"{where}: {unknown} should be declared in the benchmark's description, each with its direction; "
@@ -147,16 +149,26 @@ class Description:
             raise UserError(f"{where}: the benchmark's description declares {missing}, which are not measured")
 
     def all_metrics(
-        self, components: Mapping[str, str], greedy: tuple[str, ...] = (), rivals: tuple[str, ...] = ()
+        self,
+        components: Mapping[str, str],
+        greedy: tuple[str, ...] = (),
+        rivals: tuple[str, ...] = (),
+        *,
+        scored: bool = True,
+        preferences: bool = False,
     ) -> dict[str, Metric]:
         """Every metric of an evaluation in display order: the declared ones, then those that all systems have by name.
 
         greedy: metrics that are measured under greedy decoding, too. rivals: methods that others' outputs are compared
-        with. Raises `UserError` where `greedy` is no metric.
+        with. scored, preferences: whether the benchmark has a score, and preferences of its own. Raises `UserError`
+        where `greedy` is no metric.
         """
         known = dict(self.metrics)
-        if SCORE not in known:
+        if scored and SCORE not in known:
             known = {SCORE: Metric("Preference score", True, "", 3, "what preferences are made from")} | known
+        if preferences and ACCURACY not in known:
+            meaning = "share of held-out pairs of which the chosen has become likelier, against the rejected"
+            known = {ACCURACY: Metric("Preference accuracy", True, "%", 1, meaning)} | known
         if unknown := sorted(set(greedy) - set(self.metrics)):
             raise UserError(f"evaluation.greedy: {unknown} should be among the system's metrics {sorted(self.metrics)}")
         families = {f"{name}{GREEDY}": _greedy(known[name]) for name in greedy}

@@ -11,9 +11,12 @@ import torch
 
 from sysdpo.base.errors import UserError
 from sysdpo.base.tables import check_rows, check_scores, check_values, contents_of
-from sysdpo.method.benchmark import Benchmark
+from sysdpo.method.benchmark import Benchmark, Scored
+from sysdpo.method.candidates import CandidateSettings
 from sysdpo.method.component import Batched, Sampler
-from sysdpo.method.description import SCORE
+from sysdpo.method.description import ACCURACY, SCORE
+from sysdpo.method.held_out import Pairs, intermediates_for, pair_margins, rightness
+from sysdpo.method.offer import NO_SCORE
 from sysdpo.method.preferences import as_frame
 from sysdpo.method.system import System
 
@@ -50,7 +53,12 @@ def sample_trajectories(
 def score_trajectories(
     benchmark: Benchmark, prompts: pd.DataFrame, trajectories: pd.DataFrame, foundation: Path
 ) -> pd.DataFrame:
-    """The benchmark's scores, in the order of the trajectories; raises `UserError` unless each has a finite one."""
+    """The benchmark's scores, in the order of the trajectories; the ids alone of one that is not `Scored`.
+
+    Raises `UserError` unless each trajectory has a finite score.
+    """
+    if not isinstance(benchmark, Scored):
+        return trajectories[["trajectory_id", "prompt_id"]]
     scores = benchmark.score(prompts, trajectories, foundation)
     scores = check_scores(scores, "the system's scores", trajectories)
     if clashing := sorted(set(scores.columns) & set(trajectories.columns) - {"trajectory_id", "prompt_id"}):
@@ -88,7 +96,7 @@ def evaluate(
     greedy: Collection[str] = (),
     offset: int = 0,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Samples with their scores, and the long table `prompt_id, content, sample, metric, value`.
+    """Samples with their scores, if there are any, and the long table `prompt_id, content, sample, metric, value`.
 
     With `best_of` above 1 that many trajectories are drawn for each sample and the one with the highest score kept;
     `kl_selection` is then `log n − (n−1)/n`, a bound of the KL divergence that picking costs (Beirami et al., arXiv
@@ -100,11 +108,15 @@ def evaluate(
         benchmark, system, prompts, samples * best_of, seed=seed, purpose=purpose, offset=offset
     )
     scores = score_trajectories(benchmark, prompts, drawn, foundation)
+    if best_of > 1 and "score" not in scores:
+        raise UserError(f"best_of: {best_of} should be 1, {NO_SCORE} to pick by")
     drawn["sample"] = drawn["sample"] // best_of
-    kept = scores.assign(sample=drawn["sample"]).groupby(["prompt_id", "sample"], sort=False)["score"].idxmax()
-    drawn, scores = drawn.loc[kept].reset_index(drop=True), scores.loc[kept].reset_index(drop=True)
+    if "score" in scores:
+        kept = scores.assign(sample=drawn["sample"]).groupby(["prompt_id", "sample"], sort=False)["score"].idxmax()
+        drawn, scores = drawn.loc[kept].reset_index(drop=True), scores.loc[kept].reset_index(drop=True)
     wide = measure_trajectories(benchmark, prompts, drawn, scores, foundation)
-    wide = wide.assign(**{SCORE: scores["score"]}, **drift(system, drawn, first=offset * samples))
+    own = {SCORE: scores["score"]} if "score" in scores else {}
+    wide = wide.assign(**own, **drift(system, drawn, first=offset * samples))
     if best_of > 1:
         wide = wide.assign(kl_selection=math.log(best_of) - (best_of - 1) / best_of)
     wide = wide.assign(prompt_id=drawn["prompt_id"], sample=drawn["sample"])
@@ -117,6 +129,37 @@ def evaluate(
     long.insert(1, "content", long["prompt_id"].map(contents_of(prompts)))
     check_values(long, "the system's metrics")
     return drawn.merge(scores.drop(columns="prompt_id"), on="trajectory_id"), long
+
+
+def judge_pairs(
+    benchmark: Benchmark,
+    system: System,
+    prompts: pd.DataFrame,
+    held_out: Pairs,
+    components: Sequence[str],
+    candidates: CandidateSettings,
+    *,
+    seed: int,
+) -> pd.DataFrame:
+    """`preference_accuracy` as in the long table of `evaluate`: a row for each pair of the prompts, numbered within its
+    prompt as `sample`.
+
+    held_out: of these prompts, and maybe of others. components: those that were trained. Nothing where the benchmark
+    has a score to be judged by, and hidden variables cannot be summed over.
+    """
+    columns = ["prompt_id", "content", "sample", "metric", "value"]
+    trajectories, pairs = held_out
+    pairs = pairs[pairs["prompt_id"].isin(prompts["prompt_id"])]
+    try:
+        intermediates = intermediates_for(system, trajectories.columns, candidates)
+    except UserError:
+        if isinstance(benchmark, Scored):
+            return pd.DataFrame(columns=columns)
+        raise
+    margin = pair_margins(system, (trajectories, pairs), intermediates, components, seed=seed)
+    judged = pairs[["prompt_id"]].assign(content=pairs["prompt_id"].map(contents_of(prompts)))
+    judged = judged.assign(sample=pairs.groupby("prompt_id").cumcount(), metric=ACCURACY, value=rightness(margin))
+    return judged[columns].reset_index(drop=True)
 
 
 def _greedy_metrics(

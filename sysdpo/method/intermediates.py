@@ -12,6 +12,7 @@ from sysdpo.base.seeds import numpy_generator
 from sysdpo.method.candidates import GENERATORS, CandidateSettings, propose
 from sysdpo.method.component import Batched, Decodable, Deterministic, LogProbs
 from sysdpo.method.objectives import MARGINALS, effective_sample_size, posterior
+from sysdpo.method.offer import INSTEAD
 from sysdpo.method.settings import MethodSettings
 from sysdpo.method.system import Node, System, Trajectories, conditions_of
 from sysdpo.method.values import Completion
@@ -40,6 +41,9 @@ class Intermediates(Protocol):
     refresh: int
     """For how many batches it prepares at a time."""
 
+    copies: int
+    """The most rows that the models are given for one of a trajectory's."""
+
     def variables(self, columns: Iterable[str]) -> list[str]:
         """Which of a trajectory's columns it may see."""
         ...
@@ -58,7 +62,7 @@ class Intermediates(Protocol):
 class KnownIntermediates:
     """Every variable of a trajectory is known (SysDPO-Direct and per-component DPO)."""
 
-    refresh = 1
+    refresh = copies = 1
 
     def __init__(self, system: System):
         self.system = system
@@ -104,7 +108,7 @@ class HiddenIntermediates:
     def __init__(self, system: System, settings: CandidateSettings):
         self.system = system
         self.settings = settings
-        self.refresh = settings.refresh
+        self.refresh, self.copies = settings.refresh, settings.count
         before = system.ancestors(system.outputs)
         self.hidden = [node for node in system.nodes if node.name in before and node.name not in system.outputs]
         self.random = [name for name, part in system.components.items() if not isinstance(part, Deterministic)]
@@ -248,7 +252,7 @@ class KnownAndHidden:
 
     def __init__(self, system: System, settings: CandidateSettings):
         self.known, self.hidden = KnownIntermediates(system), HiddenIntermediates(system, settings)
-        self.refresh = self.hidden.refresh
+        self.refresh, self.copies = self.hidden.refresh, self.hidden.copies
 
     def variables(self, columns: Iterable[str]) -> list[str]:
         """All of them."""
@@ -276,6 +280,13 @@ def intermediates_of(system: System, settings: MethodSettings) -> Intermediates:
         return KnownIntermediates(system)
     kind = HiddenIntermediates if settings.intermediates == {"hidden"} else KnownAndHidden
     return kind(system, settings.candidates)
+
+
+def check_seen(columns: Iterable[str], system: System, settings: MethodSettings, where: str) -> None:
+    """Raises `UserError` where a method must see a variable that the trajectories have no values of."""
+    missing = [node.name for node in system.nodes if node.name not in set(columns)]
+    if missing and "known" in settings.intermediates:
+        raise UserError(f"{where}: they have no values of {missing}, which '{settings.objective}' must see; {INSTEAD}")
 
 
 def _mix(*parts: int) -> int:

@@ -136,7 +136,7 @@ def _derived(name: str, row: Mapping[str, Any], rows: Mapping[str, Any], compone
     if objective.startswith("only_"):
         component = objective.removeprefix("only_")
         said = components.get(component, f"the {_words(component)}")
-        others = [each for other, each in components.items() if other != component]
+        others = [words for other, words in components.items() if other != component]
         rest = f"{others[0]} stays as it is" if len(others) == 1 else "the others stay as they are"
         return Method(f"Only {said}", f"DPO on {said}; {rest}.", SINGLE, component=component)
     method = _of_objective(objective)

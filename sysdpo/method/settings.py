@@ -90,8 +90,9 @@ class MethodSettings(Settings):
     """Updates over which the learning rate rises to its peak."""
     max_grad_norm: Positive = 1.0
     """The norm that each component's gradient is clipped to."""
-    preferences: Literal["sampled", "given"] = "sampled"
-    """Sampled from the system and scored, or given with the prompts as final outputs alone."""
+    preferences: Literal["sampled", "dataset"] = "sampled"
+    """Sampled from the system and scored, or those that the data set comes with: whole trajectories, or final outputs
+    alone, which do for objectives with hidden intermediates."""
     pairs: Literal["all", "random", "best_worst"] = "all"
     """Which of the untied pairs are used."""
     labels: Literal["deterministic", "bradley_terry", "random"] = "deterministic"
@@ -109,6 +110,12 @@ class MethodSettings(Settings):
     monitor_every: Whole = 0
     """Updates between two looks at what the policy draws (its entropy and KL divergence) and at how the gradients of
     `direct` and `separate` lie to each other; 0 is never. The training is the same with and without."""
+    eval_every: Whole = 0
+    """Updates between two measurements of the preference accuracy on held-out pairs, those of the validation prompts,
+    where the data set comes with preferences; 0 is never."""
+    early_stopping: Count | None = None
+    """The measurements in a row without a new best after which a round ends; the best adapters are kept. Null trains
+    to the end and keeps the last."""
     candidates: CandidateSettings = CandidateSettings()
     """How the sum over what is hidden is approximated."""
     label: Annotated[str, Field(min_length=1)] | None = None
@@ -145,11 +152,15 @@ class MethodSettings(Settings):
             raise WrongSetting(
                 ("chosen_intermediates",), f"'known' should be 'hidden' for the objective '{self.objective}'"
             )
-        if self.preferences == "given" and (self.intermediates != {"hidden"} or self.rounds > 1):
+        if self.preferences == "dataset" and self.rounds > 1:
             raise WrongSetting(
-                ("preferences",),
-                "'given' are final outputs alone, for one round of an objective with hidden intermediates, or of "
-                f"likelihood with hidden chosen_intermediates; here are {self.rounds} of '{self.objective}'",
+                ("rounds",),
+                f"{self.rounds} should be 1 where preferences are those of the dataset, which later rounds cannot "
+                "sample anew",
+            )
+        if self.early_stopping is not None and not self.eval_every:
+            raise WrongSetting(
+                ("early_stopping",), f"{self.early_stopping} should be null, or eval_every above 0 for it to look at"
             )
         if self.length_normalized and self._own == "hidden":
             raise WrongSetting(

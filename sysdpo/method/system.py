@@ -203,11 +203,11 @@ class System:
 
         The output, a generated text as plain text; of several outputs a mapping by name. seed: of what is drawn.
         """
-        given = dict(zip(self.inputs, inputs, strict=False)) | named
-        if len(inputs) > len(self.inputs) or set(given) != set(self.inputs):
+        values = dict(zip(self.inputs, inputs, strict=False)) | named
+        if len(inputs) > len(self.inputs) or set(values) != set(self.inputs):
             raise UserError(f"inputs: {[*inputs, *named]} should be one value for each of {list(self.inputs)}")
         with torch.no_grad():
-            drawn = self.sample({name: [value] for name, value in given.items()}, seeds=[seed])
+            drawn = self.sample({name: [value] for name, value in values.items()}, seeds=[seed])
         outputs = {name: plain(drawn[name][0]) for name in self.outputs}
         return outputs if len(outputs) > 1 else next(iter(outputs.values()))
 
@@ -287,10 +287,10 @@ class System:
             trained = [name for name, part in graph["components"].items() if part.get("is_trained", True)]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"'{folder}' should be a system that was saved, but cannot be read ({error})") from error
-        given = dict(functions or {})
-        if missing := sorted({node.component for node in nodes} - set(made) - set(given)):
+        own = dict(functions or {})
+        if missing := sorted({node.component for node in nodes} - set(made) - set(own)):
             raise UserError(f"functions: those of {missing} should be given; they are not saved with the system")
-        components = {name: as_component(part, f"functions.{name}") for name, part in given.items()}
+        components = {name: as_component(part, f"functions.{name}") for name, part in own.items()}
         for name, (kind, arguments) in made.items():
             if name in components:
                 continue

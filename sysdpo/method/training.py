@@ -16,12 +16,23 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from transformers import get_cosine_schedule_with_warmup
 
+from sysdpo.base.devices import process_state
 from sysdpo.base.errors import UserError
 from sysdpo.base.progress import Progress
-from sysdpo.method.checkpoints import Checkpoint, TrainingState, memories_of, set_memories, set_weights, weights_of
+from sysdpo.method.checkpoints import (
+    Checkpoint,
+    TrainingState,
+    forgetful,
+    memories_of,
+    set_memories,
+    set_weights,
+    weights_of,
+)
+from sysdpo.method.held_out import Pairs, intermediates_for, pair_margins, rightness
 from sysdpo.method.intermediates import BatchLogProbs, intermediates_of
 from sysdpo.method.monitor import drift_of_draws, gradient_cosines
 from sysdpo.method.objectives import make_link, make_objective, margins, trained_components
@@ -43,18 +54,19 @@ def align(
     output: Path,
     title: str = "train",
     checkpoint: Checkpoint | None = None,
+    held_out: Pairs | None = None,
 ) -> None:
     """Train the system by one method for all its rounds; write `adapters/{component}/` and `training.jsonl`.
 
     Every round starts from `collect(round)` and takes the system it finds as its reference. `title` names the run in
-    its progress. What the `checkpoint` has of this training is not done again.
+    its progress. What the `checkpoint` has of this training is not done again. held_out: the pairs that it looks at
+    every `eval_every` updates.
     """
-    trained, named = trained_components(settings.objective, system.trainable), set(settings.learning_rate)
-    if wrong := sorted(set(trained) - named) or sorted(named - set(system.trainable)):
+    if settings.early_stopping is not None and (held_out is None or not len(held_out[1])):
         raise UserError(
-            f"learning_rate: {sorted(named)} should name {sorted(trained)}, which '{settings.objective}' trains, and "
-            f"none but {sorted(system.trainable)}; '{wrong[0]}' is wrong"
+            f"early_stopping: {settings.early_stopping} should be null, because there are no held-out pairs to look at"
         )
+    trained = check_trained(system, settings)
     checkpoint = checkpoint or Checkpoint()
     output.mkdir(parents=True, exist_ok=True)
     with (output / "training.jsonl").open("w") as log:
@@ -71,11 +83,27 @@ def align(
             labelled = label_pairs(chosen_pairs, settings.labels, settings.label_temperature, seed, number)
             run: dict[str, Any] = {"seed": seed, "number": number, "title": title}
             train_round(
-                system, trajectories, labelled, settings, log=log, checkpoint=checkpoint, resumed=resumed, **run
+                *(system, trajectories, labelled, settings),
+                log=log,
+                checkpoint=checkpoint,
+                resumed=resumed,
+                held_out=held_out,
+                **run,
             )
             resumed = None
     for name in trained:
         system.components[name].save(output / "adapters" / name)
+
+
+def check_trained(system: System, settings: MethodSettings) -> list[str]:
+    """The components that a method trains; raises `UserError` unless its learning rates are theirs."""
+    trained, named = trained_components(settings.objective, system.trainable), set(settings.learning_rate)
+    if wrong := sorted(set(trained) - named) or sorted(named - set(system.trainable)):
+        raise UserError(
+            f"learning_rate: {sorted(named)} should name {sorted(trained)}, which '{settings.objective}' trains, and "
+            f"none but {sorted(system.trainable)}; '{wrong[0]}' is wrong"
+        )
+    return trained
 
 
 def train_round(
@@ -90,8 +118,10 @@ def train_round(
     title: str = "train",
     checkpoint: Checkpoint | None = None,
     resumed: TrainingState | None = None,
+    held_out: Pairs | None = None,
 ) -> None:
-    """`settings.steps` updates on `pairs` (columns `chosen_id, rejected_id`) of `trajectories`.
+    """`settings.steps` updates on `pairs` (columns `chosen_id, rejected_id`) of `trajectories`, or fewer with early
+    stopping.
 
     resumed: of this round, as the `checkpoint` has read it; its updates are done already.
     """
@@ -118,6 +148,9 @@ def train_round(
         first, spent = resumed.step, resumed.seconds
         optimizer.load_state_dict(resumed.optimizer)
         schedule.load_state_dict(resumed.schedule)
+    watch = HeldOut(system, held_out, settings, components, seed) if held_out and settings.eval_every else None
+    if watch and resumed:
+        watch.state = dict(resumed.held_out)
     is_main = accelerator.is_main_process
     name = f"{title}, round {number + 1}/{settings.rounds}"
     started = time.monotonic() - spent
@@ -138,15 +171,69 @@ def train_round(
             check_weights(weights, settings, where)
             record["gradient_norm"] = float(np.hypot.reduce(list(norms.values())))
             record |= {f"gradient_norm_{name}": norm for name, norm in norms.items()}
+            if watch and watch.is_due(step):
+                record |= watch.look()
             record["seconds"] = time.monotonic() - started
             log.write(json.dumps({"step": number * settings.steps + step, "round": number} | record) + "\n")
             log.flush()
             progress.update(loss=record["loss"], accuracy=record["accuracy"])
+            if watch and watch.has_enough:
+                break
             if is_main and checkpoint.is_due and updates.may_start_at(step + 1):
                 states = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
                 states |= {"began": began, "weights": weights_of(system), "memories": memories_of(system)}
                 now = {"round": number, "step": step + 1, "seconds": record["seconds"]}
-                checkpoint.write(**states, **now, log=Path(log.name).read_text())
+                seen = {"held_out": watch.state} if watch else {}
+                checkpoint.write(**states, **now, **seen, log=Path(log.name).read_text())
+    if watch:
+        watch.keep_the_best()
+
+
+class HeldOut:
+    """What a round comes to on held-out pairs, and with early stopping its best weights.
+
+    state: `best`, the highest accuracy so far, the `weights` that it was measured at, and `since`, the measurements
+    after it.
+    """
+
+    def __init__(self, system: System, held_out: Pairs, settings: MethodSettings, components: Sequence[str], seed: int):
+        self.system, self.pairs, self.settings, self.components, self.seed = (
+            *(system, held_out, settings, components, seed),
+        )
+        # Its own: what the training has prepared for its coming updates stays as it is.
+        self.intermediates = intermediates_for(system, held_out[0].columns, settings.candidates)
+        self.state: dict[str, Any] = {}
+
+    def is_due(self, step: int) -> bool:
+        """Whether to look after this update; with early stopping also after the last one."""
+        is_last = self.settings.early_stopping is not None and step + 1 == self.settings.steps
+        return (step + 1) % self.settings.eval_every == 0 or is_last
+
+    def look(self) -> dict[str, float]:
+        """`held_out_accuracy` and `held_out_margin`, of the system as it now is."""
+        with self.system.unsharded(), forgetful(self.system):
+            margin = pair_margins(self.system, self.pairs, self.intermediates, self.components, seed=self.seed)
+        accuracy = float(rightness(margin).mean())
+        if self.settings.early_stopping is not None:
+            shared = [accuracy]
+            if process_state().num_processes > 1:  # or rounding might stop one process and not another
+                broadcast_object_list(shared)
+            if shared[0] > self.state.get("best", -1.0):
+                self.state = {"best": shared[0], "weights": weights_of(self.system), "since": 0}
+            else:
+                self.state = {**self.state, "since": self.state["since"] + 1}
+        return {"held_out_accuracy": accuracy, "held_out_margin": float(margin.mean())}
+
+    @property
+    def has_enough(self) -> bool:
+        """Whether the round should end."""
+        patience = self.settings.early_stopping
+        return patience is not None and self.state.get("since", 0) >= patience
+
+    def keep_the_best(self) -> None:
+        """Back to the weights of the best measurement, with early stopping."""
+        if "weights" in self.state:
+            set_weights(self.system, self.state["weights"])
 
 
 def monitor(

@@ -14,7 +14,8 @@ from sysdpo.report.descriptions import Shown
 from sysdpo.report.style import SOFT, legend_below, line_style, panels
 
 MARGIN = "margin_"
-SHARES = ("accuracy", "candidate_mass", "likeliest_candidate")
+HELD_OUT = "held_out_accuracy"
+SHARES = ("accuracy", HELD_OUT, "candidate_mass", "likeliest_candidate")
 """Logged fields that are shown in percent."""
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from sysdpo.base.errors import UserError
-from sysdpo.method.description import Pictures, Texts
+from sysdpo.method.description import SCORE, Pictures, Texts
 from sysdpo.report import files
 from sysdpo.report.descriptions import Shown
 
@@ -59,7 +59,7 @@ class Exhibit(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """One method's texts for one question by heading, the score, and the score as shown."""
+    """One method's texts for one question by heading, the score, and the score as shown: nothing without a scorer."""
 
     texts: Mapping[str, str]
     score: float
@@ -98,10 +98,12 @@ def pick_pictures(
     """
     columns = (*pictures.captions, *pictures.images)
     turned = {"levels": pictures.levels, "direction": pictures.direction}
-    prompts, tables = _first_samples(runs, methods, (pictures.kind,), columns, **turned)
+    prompts, tables = _first_samples(shown, runs, methods, (pictures.kind,), columns, **turned)
     subjects = [name for name in shown.subjects if name in tables]
     typical = subjects[0] if subjects else shown.order_methods(tables)[-1]
-    ranked = prompts.assign(score=tables[typical].loc[prompts["prompt_id"], "score"].to_numpy())
+    # Without a scorer the one in the middle by id.
+    score = tables[typical].loc[prompts["prompt_id"], "score"].to_numpy() if is_scored(shown) else 0.0
+    ranked = prompts.assign(score=score)
     ranked = ranked.sort_values(["score", "prompt_id"])
     groups = [group.iloc[len(group) // 2] for _, group in ranked.groupby(pictures.kind, sort=True)]
     return [
@@ -123,16 +125,17 @@ def _series(row: pd.Series, pictures: Pictures) -> Series:
 
 def pick_texts(shown: Shown, texts: Texts, runs: Path, methods: Sequence[str]) -> list[Transcript]:
     """The questions at the quartiles when ordered by the number of methods that answer them rightly (if answers are not
-    right or wrong: by all methods' mean score), then by id; first seed, first sample.
+    right or wrong: by all methods' mean score; without a scorer: not at all), then by id; first seed, first sample.
 
     `runs` is `results/runs/{system}`. Only questions that every method was evaluated on count. Raises UserError if a
     file, a column or such a question is missing.
     """
     columns = (texts.expected,) if texts.expected else ()
-    prompts, tables = _first_samples(runs, methods, columns, tuple(texts.parts.values()))
-    metric = shown.metric(texts.metric)
-    scores = [table.loc[prompts["prompt_id"], "score"].to_numpy(float) for table in tables.values()]
-    height = sum(score > RIGHT if texts.expected else score / len(scores) for score in scores)
+    prompts, tables = _first_samples(shown, runs, methods, columns, tuple(texts.parts.values()))
+    scored, height = is_scored(shown), 0.0
+    if scored:
+        scores = [table.loc[prompts["prompt_id"], "score"].to_numpy(float) for table in tables.values()]
+        height = sum(score > RIGHT if texts.expected else score / len(scores) for score in scores)
     ranked = prompts.assign(height=height).sort_values(["height", "prompt_id"]).reset_index(drop=True)
     picked = {int(share * len(ranked)): kind for kind, share in QUANTILES}
     transcripts = []
@@ -140,22 +143,31 @@ def pick_texts(shown: Shown, texts: Texts, runs: Path, methods: Sequence[str]) -
         question, turns = ranked.iloc[index], {}
         for name in shown.order_methods(tables):
             row = tables[name].loc[question["prompt_id"]]
-            score = float(row["score"])
+            score = float(row["score"]) if scored else float("nan")
             turn = {title: str(row[column]) for title, column in texts.parts.items()}
-            turns[name] = Turn(turn, score, metric.show(score))
-        expected = str(question[texts.expected]) if texts.expected else None
-        mean = metric.show(sum(turn.score for turn in turns.values()) / len(turns))
+            turns[name] = Turn(turn, score, shown.metric(texts.metric).show(score) if scored else "")
+        expected = str(question[texts.expected]) if texts.expected and scored else None
+        total = sum(turn.score for turn in turns.values())
+        mean = shown.metric(texts.metric).show(total / len(turns)) if scored else ""
         transcripts.append(Transcript(kind, str(question["text"]), expected, turns, mean))
     return transcripts
 
 
 def how_picked(shown: Shown, texts: Texts) -> str:
     """The rule of `pick_texts` as a sentence."""
+    if not is_scored(shown):
+        return PICKED.format("their ids")
     mean = f"the mean {shown.metric(texts.metric).label.lower()} of all methods' answers"
     return PICKED.format("how many methods answer them rightly" if texts.expected else mean)
 
 
+def is_scored(shown: Shown) -> bool:
+    """Whether samples have a score."""
+    return SCORE in shown.metrics
+
+
 def _first_samples(
+    shown: Shown,
     runs: Path,
     methods: Sequence[str],
     of_prompts: Sequence[str],
@@ -164,7 +176,7 @@ def _first_samples(
 ) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
     """The prompts that every method was evaluated on, by id, and each method's first samples at the first seed."""
     prompts, seed = files.read_prompts(runs, ("prompt_id", "split", "text", *of_prompts)), files.seeds_of(runs)[0]
-    columns = ("prompt_id", "sample", "score", *columns)
+    columns = ("prompt_id", "sample", *(["score"] if is_scored(shown) else []), *columns)
     samples = files.read_samples(runs, methods, columns, seeds=[seed], **turned)  # type: ignore[arg-type]
     first = samples.sort_values("sample").drop_duplicates(["method", "prompt_id"])
     tables = {str(name): rows.set_index("prompt_id") for name, rows in first.groupby("method")}

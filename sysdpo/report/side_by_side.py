@@ -51,10 +51,10 @@ def write_pictures(table: pd.DataFrame, folder: Path) -> None:
     """Each picture as `VARIABLE-SAMPLE-SYSTEM.png`; a folder is replaced only if it has no other files."""
     with whole(folder) as path:
         path.mkdir()
-        for (variable, sample), row in table.iterrows():
-            for label, value in row.items():
+        for variable, sample, values in _values(table):
+            for label, value in values.items():
                 if isinstance(value, Image):
-                    value.save(path / f"{variable}-{sample + 1}-{_as_name(str(label))}.png")
+                    value.save(path / f"{variable}-{sample + 1}-{_as_name(label)}.png")
 
 
 def write_page(table: pd.DataFrame, title: str, inputs: Mapping[str, Any], output: Path) -> None:
@@ -71,9 +71,15 @@ def write_page(table: pd.DataFrame, title: str, inputs: Mapping[str, Any], outpu
 
 def _rows(table: pd.DataFrame) -> Iterator[Row]:
     several = table.index.get_level_values("sample").nunique() > 1
-    for (variable, sample), row in table.iterrows():
-        cells = [_cell(str(label), value) for label, value in row.items()]
-        yield Row(str(variable), int(sample) if several else None, cells)
+    for variable, sample, values in _values(table):
+        yield Row(variable, sample if several else None, [_cell(label, value) for label, value in values.items()])
+
+
+def _values(table: pd.DataFrame) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """Variable, sample, and by the systems' labels their values."""
+    index: Any = table.index
+    for (variable, sample), row in zip(index, table.to_numpy(dtype=object), strict=True):
+        yield str(variable), int(sample), dict(zip(map(str, table.columns), row, strict=True))
 
 
 def _cell(label: str, value: Any) -> Cell:

@@ -20,7 +20,7 @@ from sysdpo.plan.command import plan
 from sysdpo.run.launch import tell_launcher
 from sysdpo.run.options import loaders, written
 from sysdpo.run.settings_page import settings
-from sysdpo.run.steps import checking, data, exporting, reproducing, results, studies, training
+from sysdpo.run.steps import checking, data, exporting, reproducing, results, starting, studies, training
 from sysdpo.run.warm import run_command
 
 ENVIRONMENT = {
@@ -40,12 +40,13 @@ def warm(
 
     For example: sysdpo warm snakemake --cores all
     """
-    return run_command(command)
+    return run_command(command, main)
 
 
 GROUPS = {
+    "A system of your own": (starting.new, checking.check),
     "Before a run": (checking.validate, plan, settings),
-    "Data": (data.prompts, data.sample, data.score, data.pair, data.given, data.gather),
+    "Data": (data.prompts, data.sample, data.score, data.pair, data.dataset, data.gather),
     "Models and training": (training.foundation, training.inspect, training.train),
     "Evaluation and results": (
         *(results.evaluate, results.metrics, results.describe, results.tables, results.figure, results.credit),
@@ -72,7 +73,11 @@ class Step(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         values, outputs = ctx.params, written(self.callback)
-        named = [(name, each) for name, of in values.items() for each in (of if isinstance(of, list) else [of])]
+        named = [
+            (name, value)
+            for name, option in values.items()
+            for value in (option if isinstance(option, list) else [option])
+        ]
         inputs = [value for name, value in named if name not in outputs and isinstance(value, Path)]
         check_outputs({name: value for name, value in named if name in outputs and value is not None}, inputs)
         for name, load in loaders(self.callback).items():
@@ -102,7 +107,7 @@ def spread(words: Sequence[str], several: Collection[str]) -> list[str]:
 
 def called(param: Any) -> str:
     """What the help calls an option or argument."""
-    return str(param.metavar if param.nargs < 0 else param.opts[0])
+    return str(param.metavar if param.param_type_name == "argument" else param.opts[0])
 
 
 @cache
@@ -128,6 +133,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return commands().invoke(context) or 0
     except typer.Exit as end:
         return end.exit_code
+    except BrokenPipeError:
+        if "--help" not in words:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # its reader, `head` say, has seen enough
+        return 1
     except UserError as error:
         if not tell_launcher(error):
             say(words, str(error))

@@ -1,7 +1,7 @@
 """`results/descriptions.json`: what is shown of each system, from its benchmark and its part of the configuration."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,9 @@ from typing import Any
 from sysdpo.base.errors import UserError
 from sysdpo.base.files import whole
 from sysdpo.base.settings import one_of
-from sysdpo.method.benchmark import Benchmark, load_benchmark
+from sysdpo.method.benchmark import Benchmark, HasPreferences, Scored, load_benchmark
 from sysdpo.method.config import Config, evaluation_settings, method_rows, system_config
-from sysdpo.method.description import DRIFT, GREEDY, PICKING, SCORE, WON, Description
+from sysdpo.method.description import ACCURACY, DRIFT, GREEDY, PICKING, SCORE, WON, Description
 from sysdpo.method.method_words import name_methods
 from sysdpo.report.claim_file import claims_about, claims_path
 from sysdpo.report.figure import figure_name, load_figure
@@ -42,11 +42,17 @@ def describe(name: str, config: Config, benchmark: Benchmark) -> dict[str, Any]:
         one_of(f"systems.{name}.evaluation.win_rates_against", method, list(rows))
     known = dict(declared.components)
     components = known | {
-        each: f"the {each.replace('_', ' ')}" for each in described["components"] if each not in known
+        part: f"the {part.replace('_', ' ')}" for part in described["components"] if part not in known
     }
-    _check_names(declared, components, f"the description of systems.{name}")
-    metrics = declared.all_metrics(components, evaluation.greedy, evaluation.win_rates_against)
+    scored, preferences = isinstance(benchmark, Scored), isinstance(benchmark, HasPreferences)
+    own = {*declared.metrics, *([SCORE] if scored else []), *([ACCURACY] if preferences else [])}
+    _check_names(declared, own, components, f"the description of systems.{name}")
+    metrics = declared.all_metrics(
+        components, evaluation.greedy, evaluation.win_rates_against, scored=scored, preferences=preferences
+    )
+    headline = declared.headline or ((ACCURACY,) if preferences and not scored else ())
     return asdict(declared) | {
+        "headline": headline,
         "title": declared.title or name.replace("_", " ").capitalize(),
         "components": components,
         "metrics": {metric: asdict(words) for metric, words in metrics.items()},
@@ -60,17 +66,16 @@ def _figures(references: Any, where: str) -> dict[str, list[str]]:
     return {name: [drawing.heading, drawing.caption] for name, drawing in found.items()}
 
 
-def _check_names(declared: Description, components: Mapping[str, str], where: str) -> None:
-    """Whatever a configuration evaluates, these may be measured."""
-    own = {SCORE, *declared.metrics}
-    possible = own | {f"{name}{GREEDY}" for name in own} | {f"{DRIFT}{name}" for name in (*components, PICKING)}
+def _check_names(declared: Description, own: Collection[str], components: Mapping[str, str], where: str) -> None:
+    """Whatever a configuration evaluates, these may be measured. own: metrics that no setting adds."""
+    possible = {*own, *(f"{name}{GREEDY}" for name in own), *(f"{DRIFT}{name}" for name in (*components, PICKING))}
     for part in ("headline", "table", "checks"):
         for metric in getattr(declared, part):
             if not metric.startswith(WON):
                 one_of(f"{where}: {part}", metric, sorted(possible))
     judged = [] if declared.second_judge is None else [declared.second_judge.metric, declared.second_judge.judge]
     for metric in (*judged, *([declared.texts.metric] if declared.texts else [])):
-        one_of(where, metric, sorted(own))
+        one_of(where, metric, sorted({SCORE, *own}))
 
 
 def _check_claims(config: Config, systems: Mapping[str, Mapping[str, Any]]) -> None:

@@ -44,7 +44,7 @@ def _data(described: Config, settings: Any, prompts: Any, seed: int) -> list[str
     told = [f"{counts.get('train', 0)} prompts to train on, {counts.get('test', 0)} held out to evaluate on."]
     source = (described.get("data") or {}).get("source") or (described.get("questions") or {}).get("source")
     named = f" of '{source}'" if source else ""
-    if settings.preferences == "given":
+    if settings.preferences == "dataset":
         told.append(f"Preferences: those that come with the data{named}.")
     else:
         count = described["trajectories"]["samples_per_prompt"]
@@ -66,11 +66,11 @@ def _results(
         raise UserError(f"--metrics: '{metrics}' should have rows of the method '{method}' of '{system}'")
     evaluation = evaluation_settings(system_config(config, system), system)
     known = benchmark.description.all_metrics(components, evaluation.greedy, evaluation.win_rates_against)
-    table = {row.metric: row for row in rows.itertuples()}
+    table = {str(row["metric"]): row for row in rows.to_dict("records")}
     found = []
     for name in [*(name for name in known if name in table), *sorted(set(table) - set(known))]:
         row, metric = table[name], known.get(name)
-        numbers = [float(number) for number in (row.mean, row.ci_low, row.ci_high)]
+        numbers = [float(number) for number in (row["mean"], row["ci_low"], row["ci_high"])]
         mean, low, high = (f"{number:.4g}" if metric is None else metric.show(number) for number in numbers)
         found.append((metric.heading if metric else name, f"{mean} [{low}, {high}]", metric.meaning if metric else ""))
     one = rows.iloc[0]

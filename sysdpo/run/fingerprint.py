@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sysdpo.base import numerics
-from sysdpo.base.functions import files_below, own_modules
+from sysdpo.base.functions import files_below, local_data, own_modules
 from sysdpo.base.settings import without
 from sysdpo.method.config import Config
 from sysdpo.method.settings import METHOD_WITHOUT_EFFECT, SYSTEM_WITHOUT_EFFECT, MethodSettings
@@ -39,18 +39,21 @@ def training_fingerprint(
     foundation: Path,
     tables: Mapping[str, Path],
     plugins: Sequence[Path] = (),
+    held_out: bool = False,
 ) -> dict[str, str]:
     """Of the training by these settings of the system that a configuration so describes.
 
     foundation: the folder of the foundation models. tables: the files that the training reads. plugins: the files of
-    the configuration's own modules.
+    the configuration's own modules. held_out: whether it looks at held-out pairs, which come from the system's data.
     """
     unread = (*ELSEWHERE, *(() if settings.rounds > 1 else BETWEEN_ROUNDS))
     sections = {name: _checksum(_effective(part)) for name, part in described.items() if name not in unread}
     models = sorted(folder for folder in foundation.glob("[!.]*/") if folder.is_dir())
     versions = {name: metadata.version(name) for name in LIBRARIES}
+    data = [content_checksum(path) for path in local_data(described)] if held_out else []
     return {
         "method": method_checksum(settings),
+        **({"held-out data": _checksum(data)} if held_out else {}),
         **sections,
         **{name: _file_checksum(path) for name, path in tables.items()},
         "seed": str(seed),

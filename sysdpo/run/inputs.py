@@ -6,15 +6,20 @@ from typing import Any
 
 from sysdpo.base.errors import UserError
 from sysdpo.base.files import read_table
-from sysdpo.base.tables import PROMPT_COLUMNS, check_prompts, check_trajectories
-from sysdpo.method.config import Config, system_config
+from sysdpo.base.tables import PROMPT_COLUMNS, check_pairs, check_prompts, check_trajectories
+from sysdpo.method.config import Config, check_offer, system_config
 
 
 def benchmark_of(config: Config, system: str) -> Any:
-    """The benchmark of a system of the configuration."""
-    from sysdpo.method.benchmark import load_benchmark
+    """The benchmark of a system of the configuration.
 
-    return load_benchmark(system, system_config(config, system))
+    Raises `UserError` where a setting asks for what it does not have: a score, or preferences.
+    """
+    from sysdpo.method.benchmark import load_benchmark, offer_of
+
+    benchmark = load_benchmark(system, system_config(config, system))
+    check_offer(config, system, offer_of(benchmark))
+    return benchmark
 
 
 def read_prompts(path: Path, benchmark: Any, split: str | None = None) -> Any:
@@ -33,6 +38,15 @@ def read_checked_trajectories(path: Path, benchmark: Any, prompts: Any) -> Any:
     trajectories = read_trajectories(path)
     check_trajectories(trajectories, f"'{path}'", prompts, generated_variables(benchmark))
     return trajectories
+
+
+def preferences_of(benchmark: Any, prompts: Any, system: str) -> tuple[Any, Any]:
+    """The trajectories and pairs that a benchmark's own data have for these prompts, checked."""
+    trajectories, pairs = benchmark.preferences(prompts)
+    name = f"the preferences of systems.{system}"
+    check_trajectories(trajectories, f"{name}: trajectories", prompts, generated_variables(benchmark))
+    check_pairs(pairs, f"{name}: pairs", trajectories)
+    return trajectories, pairs.reset_index(drop=True)
 
 
 def generated_variables(benchmark: Any) -> list[str]:

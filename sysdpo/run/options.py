@@ -98,9 +98,10 @@ Split = Annotated[Splits, choice("The split of the prompts to evaluate on.", Spl
 
 Prompts = Annotated[Path, path("The prompts, from `prompts`.")]
 Foundation = Annotated[Path, path("The foundation models, from `foundation`.", "FOLDER")]
-Trajectories = Annotated[Path, path("The trajectories, from `sample` or `given`.")]
-Scores = Annotated[Path, path("Their scores, from `score` or `given`.")]
-Pairs = Annotated[Path, path("The preference pairs, from `pair` or `given`.")]
+Trajectories = Annotated[Path, path("The trajectories, from `sample` or `dataset`.")]
+Scores = Annotated[Path, path("Their scores, from `score`.")]
+TrainingScores = Annotated[Path | None, path("Their scores, from `score`; those of `dataset` have none.")]
+Pairs = Annotated[Path, path("The preference pairs, from `pair` or `dataset`.")]
 Trainings = Annotated[
     list[Path] | None,
     path("The output of `train`, for this method or for those that it takes components from.", "FOLDER..."),

@@ -150,13 +150,13 @@ def _value(part: Mapping[str, Any], whole: Mapping[str, Any]) -> str:
     if "$ref" in part:
         return "a mapping, below"
     if "anyOf" in part:
-        return " or ".join(dict.fromkeys(_value(each, whole) for each in part["anyOf"]))
+        return " or ".join(dict.fromkeys(_value(option, whole) for option in part["anyOf"]))
     if "enum" in part:
-        return ", ".join(f"`{each}`" for each in part["enum"])
+        return ", ".join(f"`{value}`" for value in part["enum"])
     if "const" in part:
         return f"`{part['const']}`"
     if "examples" in part:
-        return "a name: " + ", ".join(f"`{each}`" for each in part["examples"])
+        return "a name: " + ", ".join(f"`{value}`" for value in part["examples"])
     kind = part.get("type", "anything")
     if kind in ("integer", "number"):
         bounds = " and ".join(f"{sign} {part[name]:g}" for name, sign in BOUNDS.items() if name in part)
@@ -173,4 +173,4 @@ def _value(part: Mapping[str, Any], whole: Mapping[str, Any]) -> str:
 def _models_in(kind: Any) -> list[Model]:
     if isinstance(kind, type) and issubclass(kind, Settings):
         return [kind]
-    return [model for each in getattr(kind, "__args__", ()) for model in _models_in(each)]
+    return [model for argument in getattr(kind, "__args__", ()) for model in _models_in(argument)]

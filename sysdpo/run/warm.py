@@ -23,11 +23,13 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from sysdpo.base import numerics
 from sysdpo.base.errors import printable
 from sysdpo.run.launch import WARM_ADDRESS
+
+Run = Callable[[Sequence[str]], int]
 
 MODULES = (
     *("sysdpo.method.training", "sysdpo.components.language", "sysdpo.components.diffusion"),
@@ -62,19 +64,20 @@ def run_step(arguments: Sequence[str]) -> int | None:
     return status[0]
 
 
-def run_command(command: Sequence[str]) -> int:
-    """Run `command`, steps forked from this process; returns its exit code, 2 where it is no command."""
-    from sysdpo.run.cli import prepare
+def run_command(command: Sequence[str], run: Run) -> int:
+    """Run `command`, steps forked from this process; returns its exit code, 2 where it is no command.
 
+    run: runs a step by its arguments, and returns its exit code.
+    """
     if not command or shutil.which(command[0]) is None:
         words = printable(" ".join(command))
         print(f"sysdpo warm: '{words}' should be a command, 'snakemake --cores all' for example", file=sys.stderr)
         return 2
-    prepare()
     for name in MODULES:
         importlib.import_module(name)
     gc.freeze()
-    with tempfile.TemporaryDirectory(prefix="sysdpo-") as folder, _Server(os.path.join(folder, "socket")) as server:
+    folders = tempfile.TemporaryDirectory(prefix="sysdpo-")
+    with folders as folder, _Server(os.path.join(folder, "socket"), run) as server:
         here = f"{sys.prefix}:{numerics.chosen()}:{server.server_address}"
         environment = numerics.shipped_environment() | {WARM_ADDRESS: here}
         with subprocess.Popen(command, env=environment, preexec_fn=_end_with_parent) as process:
@@ -106,7 +109,8 @@ class _Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
     max_children = sys.maxsize  # the command decides how many steps run at once
     timeout = 0.1
 
-    def __init__(self, address: str):
+    def __init__(self, address: str, run: Run):
+        self.run = run
         with _reachable(address) as path:
             super().__init__(path, _Step)
         self.server_address = address
@@ -114,6 +118,8 @@ class _Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
 
 class _Step(socketserver.BaseRequestHandler):
     """In the forked process: become the step, run it, send its exit code."""
+
+    server: _Server
 
     def handle(self) -> None:
         _, streams, _, _ = socket.recv_fds(self.request, 1, len(STREAMS))
@@ -125,7 +131,7 @@ class _Step(socketserver.BaseRequestHandler):
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         threading.Thread(target=self._follow, daemon=True).start()
-        status = _run(job["arguments"], job["folder"], job["environment"])
+        status = _run(self.server.run, job["arguments"], job["folder"], job["environment"])
         self.request.sendall(bytes([status]))
 
     def _follow(self) -> None:
@@ -135,10 +141,8 @@ class _Step(socketserver.BaseRequestHandler):
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _run(arguments: Sequence[str], folder: str, environment: Mapping[str, str]) -> int:
+def _run(run: Run, arguments: Sequence[str], folder: str, environment: Mapping[str, str]) -> int:
     import torch
-
-    from sysdpo.run.cli import main
 
     os.chdir(folder)
     os.environ.clear()
@@ -146,7 +150,7 @@ def _run(arguments: Sequence[str], folder: str, environment: Mapping[str, str]) 
     if threads := environment.get("OMP_NUM_THREADS"):  # read when torch was imported, not since
         torch.set_num_threads(int(threads))
     try:
-        return main(arguments)
+        return run(arguments)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BaseException:

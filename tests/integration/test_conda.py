@@ -60,12 +60,13 @@ print(json.dumps([tokenizer.decode(tokenizer(text)["input_ids"]), type(tokenizer
 def rules() -> dict[str, tuple[str, str]]:
     """Of every rule with a command: its step and its environment."""
     found: dict[str, tuple[str, str]] = {}
-    for path in sorted((REPOSITORY / "workflow" / "rules").glob("*.smk")):
-        for block in re.split(r"^(?=rule |use rule )", path.read_text(), flags=re.MULTILINE)[1:]:
+    folder = REPOSITORY / "workflow"
+    for included in re.findall(r'^include: "(.+)"$', (folder / "Snakefile").read_text(), re.MULTILINE):
+        for block in re.split(r"^(?=rule |use rule )", (folder / included).read_text(), flags=re.MULTILINE)[1:]:
             if inherited := re.match(r"use rule (\w+) as (\w+) with:", block):
                 found[inherited[2]] = found[inherited[1]]
             else:
-                named = [re.search(pattern, block) for pattern in (r"python -m sysdpo (\w+)", r"envs/(\w+)\.yaml")]
+                named = [re.search(pattern, block) for pattern in (r'step\(\s*"(\w+)', r"envs/(\w+)\.yaml")]
                 found[block.removeprefix("rule ").split(":", 1)[0]] = (named[0][1], named[1][1])
     return found
 
@@ -81,7 +82,7 @@ def overlay(data: Path) -> dict[str, Any]:
     lora = {"r": 2, "lora_alpha": 4, "target_modules": ["q_proj", "v_proj"]}
     qwen = {"model": str(tiny_chat.save_qwen2(data / "qwen")), "max_new_tokens": 8, "lora": lora}
     rates = {"learning_rate": {"drafter": 1.0e-3, "refiner": 1.0e-3}, "chosen_weight": {"drafter": 0.0, "refiner": 0.0}}
-    given = {"objective": "sampling", "preferences": "given", "candidates": {"count": 2}}
+    sampling = {"objective": "sampling", "preferences": "dataset", "candidates": {"count": 2}}
     chat = few | {
         "factory": "sysdpo.applications.answers.settings:ChatRefinement",
         "data": {"source": str(tiny_chat.save_orca_pairs(data / "pairs"))},
@@ -90,7 +91,7 @@ def overlay(data: Path) -> dict[str, Any]:
         "components": {"drafter": qwen, "refiner": qwen},
         "trajectories": {"samples_per_prompt": 2},
         "training": rates | {"steps": 2, "batch_size": 2},
-        "methods": {"before": {"objective": "none"}, "sampling": given},
+        "methods": {"before": {"objective": "none"}, "sampling": sampling},
         "evaluation": {"samples_per_prompt": 1},
     }
     coins = COINS["systems"]["coins"]

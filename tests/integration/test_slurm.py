@@ -190,11 +190,11 @@ def test_a_training_of_several_processes_gets_their_cores_and_no_job_a_gpu(run: 
 def test_logs_are_where_the_profile_says(run: Run) -> None:
     own = run.results / "logs/two_stage_qa/0/direct"
     assert "4/4" in (own / "train.log").read_text()
-    assert (own.parent / "sample/2-of-2.log").exists()
+    assert (own.parent / "sample.2-of-2.log").exists()
     around = run.folder / "results/logs/slurm"
     tried = [path.read_text() for path in sorted(around.glob("rule_train/two_stage_qa_0_direct/*.log"))]
     assert ["killed: out of memory" in text for text in tried] == [True, False]
-    assert len(list(around.glob("rule_sample_part/*/*.log"))) == 2
+    assert len(list(around.glob("rule_sample_shard/*/*.log"))) == 2
     assert not (run.folder / ".snakemake/slurm_logs").exists()
 
 

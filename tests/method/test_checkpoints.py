@@ -9,6 +9,8 @@ import pickle
 import random
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +98,33 @@ def test_it_ends_as_if_it_had_not_been_cut(tmp_path: Path, monkeypatch: pytest.M
     assert len(log) == 12
     for name in ("first", "second"):
         assert torch.equal(again.components[name].logit, whole.components[name].logit)
+
+
+def test_early_stopping_goes_on_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The held-out pairs say the opposite of the training: the first look stays the best, before the cut and after."""
+    drawn, pairs = coin_data(coins(), 9)
+    watched = drawn, pairs.rename(columns={"chosen_id": "rejected_id", "rejected_id": "chosen_id"})
+    method = coin_method(steps=30, rounds=1, eval_every=2, early_stopping=3)
+    ends = []
+    for name, cut in (("whole", 0), ("cut", 5), ("again", 0)):
+        system = coins()
+        collect: Callable = partial(coin_data, system)
+        checkpoint = Checkpoint() if name == "whole" else kept(tmp_path / "kept.pt")
+        with monkeypatch.context() as limited:
+            cut_after(limited, cut)
+            with pytest.raises(CutShort) if cut else nullcontext():
+                align(
+                    *(system, collect, method),
+                    seed=0,
+                    output=tmp_path / name,
+                    checkpoint=checkpoint,
+                    held_out=watched,
+                )
+                ends.append((rows(tmp_path / name), system.components["first"].logit))
+    (log, logit), (log_again, logit_again) = ends
+    assert len(log) == 2 * (1 + 3)
+    assert log_again == log
+    assert torch.equal(logit_again, logit)
 
 
 def test_models_and_their_candidates_go_on_too(make_system, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,14 @@ from sysdpo.applications.images.settings import PainterSettings
 from sysdpo.base.errors import UserError
 from sysdpo.base.results_folder import check_results
 from sysdpo.components.settings import Estimator, LanguageModelSettings
-from sysdpo.method.config import expand_experiments, load_config, method_rows, method_settings, without_dropped
+from sysdpo.method.config import (
+    Comparison,
+    expand_experiments,
+    load_config,
+    method_rows,
+    method_settings,
+    without_dropped,
+)
 from sysdpo.method.settings import Evaluation, MethodSettings
 
 REPOSITORY = Path(__file__).parents[2]
@@ -85,7 +92,9 @@ def test_rows_do_not_leak_into_each_other() -> None:
         ({"objective": "likelihood", "chosen_weight": {"a": 0.0, "b": 0.0}}, "chosen_weight: .* should be above 0 for"),
         ({"take": {"a": "tried"}}, r"take: {'a': 'tried'} should be empty for the objective 'direct'"),
         ({"monitor_every": -1}, "tried.monitor_every: -1 should be at least 0"),
-        ({"preferences": "given"}, "preferences: 'given' are final outputs alone"),
+        ({"preferences": "dataset", "rounds": 2}, "rounds: 2 should be 1 where preferences are those of the dataset"),
+        ({"eval_every": -1}, "tried.eval_every: -1 should be at least 0"),
+        ({"early_stopping": 2}, "early_stopping: 2 should be null, or eval_every above 0"),
         ({"objective": "only_c"}, "objective: 'only_c' should be one of .*'only_a', 'only_b'"),
         ({"chosen_weight": {"c": 0.1}}, r"should name the components of learning_rate; \['c'\] differ"),
     ],
@@ -342,3 +351,40 @@ def test_what_a_scale_sets_to_null_is_dropped() -> None:
         "studies": {"theory": {"steps": 1}},
     }
     assert without_dropped({"systems": {}}) == {"systems": {}}
+
+
+EXPERIMENTS = {"a": {"system": "mine"}, "b": {"system": "theirs"}}
+DESCRIBED = {
+    "systems": {"mine": {"methods": {}}, "theirs": {"methods": {}}},
+    "studies": {"theory": {}, "halves": {}},
+    "experiments": EXPERIMENTS,
+}
+
+
+def test_only_what_is_named_is_run() -> None:
+    assert without_dropped({"only": ["mine", "halves"], **DESCRIBED}) == {
+        "only": ["mine", "halves"],
+        "systems": {"mine": {"methods": {}}},
+        "studies": {"halves": {}},
+        "experiments": {"a": {"system": "mine"}},
+    }
+    chosen = without_dropped({"only": ["mine"], **DESCRIBED})
+    assert (list(chosen["systems"]), chosen["studies"]) == (["mine"], {})
+    assert without_dropped({"only": None, **DESCRIBED}) == {"only": None, **DESCRIBED}
+
+
+@pytest.mark.parametrize(
+    ("only", "said"),
+    [
+        (["mnie"], "only: 'mnie' is no system or study; did you mean 'mine'?"),
+        (["theory"], r"only: \['theory'\] should name one of the systems \['mine', 'theirs'\]"),
+        ([], r"only: \[\] should be not empty"),
+        ("mine", "only: 'mine' should be a list"),
+        (["mine", "mine"], r"only: \['mine', 'mine'\] should be without repetitions"),
+    ],
+)
+def test_a_choice_of_what_is_not_there_is_refused(only: Any, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        without_dropped({"only": only, **DESCRIBED})
+    with pytest.raises(UserError, match=said):
+        Comparison(only=only, systems=DESCRIBED["systems"], studies=DESCRIBED["studies"])

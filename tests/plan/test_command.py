@@ -141,7 +141,6 @@ def test_the_papers_scale_is_planned_in_little_memory(tmp_path: Path) -> None:
         _, status, used = os.wait4(process.pid, 0)
     assert (status, (tmp_path / "errors").read_text()) == (0, "")
     assert used.ru_maxrss < 4 * 1024**2  # KiB
-    assert used.ru_utime < 60  # half of that where nothing else runs
     with output.open() as stream:
         rows = list(csv.DictReader(stream))
     assert {row["system"] for row in rows} >= {"picture_series", "chat_refinement"}

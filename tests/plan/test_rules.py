@@ -48,7 +48,7 @@ CHAT: dict[str, Any] = {
         "best_of_n": {"objective": "none", "best_of": 4},
         "only_drafter": {"objective": "only_drafter"},
         "direct": {"objective": "direct"},
-        "given": {"objective": "sampling", "preferences": "given", "candidates": {"count": 2}},
+        "dataset": {"objective": "sampling", "preferences": "dataset", "candidates": {"count": 2}},
     },
     "evaluation": {"samples_per_prompt": 1},
 }
@@ -96,7 +96,7 @@ def test_each_rule_and_method_has_a_row_in_the_order_of_the_work(usual: SystemPl
     assert [row.rule for row in usual.rows()] == [
         "sample",
         "score",
-        *("train only_drafter", "train direct", "train given"),
+        *("train only_drafter", "train direct", "train dataset"),
         *(f"evaluate {method}" for method in CHAT["methods"]),
     ]
 
@@ -212,7 +212,7 @@ def test_prompts_that_are_here_are_counted(tmp_path: Path) -> None:
 
 
 def test_candidates_take_the_memory_of_one_batch() -> None:
-    few, many = (plan(with_components(batch_size=size)).training("given").candidates() for size in (8, 16))
+    few, many = (plan(with_components(batch_size=size)).training("dataset").candidates() for size in (8, 16))
     assert many.peak == pytest.approx(2 * few.peak, rel=0.01)
     assert many.total_flops == pytest.approx(few.total_flops, rel=0.01)
     assert many.read < few.read  # the weights, once for every batch
@@ -223,7 +223,7 @@ def test_tokens_are_those_of_the_rows_that_the_components_see(usual: SystemPlan)
     # Eight pairs an update, ten updates, two seeds.
     assert rows(usual)["train direct"].usage.tokens == pytest.approx(2 * 10 * 16 * (drafter + refiner), rel=0.01)
     # A draft's candidates are those of its prompt, and each is read with both answers.
-    assert usual.training("given").first.tokens == pytest.approx(16 * drafter + 32 * refiner, rel=0.01)
+    assert usual.training("dataset").first.tokens == pytest.approx(16 * drafter + 32 * refiner, rel=0.01)
 
 
 def test_a_system_that_takes_minutes_is_left_out() -> None:

@@ -44,6 +44,9 @@ class Convoy:
         texts=Texts({"Sighting": "sighting"}, metric="headway"),
     )
 
+    def score(self, prompts: pd.DataFrame, trajectories: pd.DataFrame, foundation: Path) -> pd.DataFrame:
+        raise NotImplementedError
+
 
 def build(settings: Mapping[str, Any]) -> Convoy:
     return Convoy()

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import re
 import subprocess
 import sys
@@ -183,6 +184,16 @@ def test_all_steps_are_listed_in_groups_without_the_model_libraries() -> None:
     assert groups == ["Options", *GROUPS, "Many steps"]
     assert [found[1] for line in lines if (found := re.match(r"│ ([a-z]+) ", line))] == list(STEPS)
     assert "completion" not in done.stdout
+
+
+@pytest.mark.parametrize("words", [["--help"], ["sample", "--help"]])
+def test_a_reader_may_leave_before_the_help_ends(words: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "sysdpo", *words]
+    done = subprocess.run(command, cwd=REPOSITORY, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=100)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_without_a_word_the_help_is_shown(capsys: pytest.CaptureFixture) -> None:

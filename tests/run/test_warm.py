@@ -8,15 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from sysdpo.run import warm
+from sysdpo.run import cli, warm
 
 DRIVER = """
 import os, sys, time
 from pathlib import Path
 from sysdpo.base import numerics
 numerics.choose("portable")
-from sysdpo.run import cli
-from sysdpo.run import warm
+from sysdpo.run import cli, warm
 
 def main(arguments):
     what, *rest = arguments
@@ -32,8 +31,8 @@ def main(arguments):
         time.sleep(60)
     return 0
 
-cli.main, warm.MODULES, server = main, (), os.getpid()
-sys.exit(warm.run_command(sys.argv[1:]))
+warm.MODULES, server = (), os.getpid()
+sys.exit(warm.run_command(sys.argv[1:], main))
 """
 
 
@@ -117,7 +116,7 @@ def test_many_steps_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", [[], ["no-such-command", "--cores", "2"]])
 def test_what_is_no_command_is_refused_in_one_sentence(command: list[str], capfd: pytest.CaptureFixture[str]) -> None:
-    assert warm.run_command(command) == 2
+    assert warm.run_command(command, cli.main) == 2
     assert capfd.readouterr().err == (
         f"sysdpo warm: '{' '.join(command)}' should be a command, 'snakemake --cores all' for example\n"
     )

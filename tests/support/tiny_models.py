@@ -1,5 +1,6 @@
 """Tiny models of the ecosystem's own classes, and what tests do to them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,16 +39,16 @@ def save_painter(folder: Path) -> Path:
     return folder
 
 
-def save_language_model(folder: Path, width: int = 16) -> Path:
+def save_language_model(folder: Path, width: int = 16, words: Sequence[str] = WORDS, context: int = 96) -> Path:
     torch.manual_seed(0)
-    tokenizer = make_tokenizer([" ".join(WORDS)], template="<s> $A", max_length=32)
+    tokenizer = make_tokenizer([" ".join(words)], template="<s> $A", max_length=32)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
         intermediate_size=24,
         num_hidden_layers=2,
         num_attention_heads=2,
-        max_position_embeddings=96,
+        max_position_embeddings=context,
         initializer_range=0.5,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,

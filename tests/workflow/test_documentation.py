@@ -44,7 +44,7 @@ def test_the_clusters_commands_plan_the_run_in_a_fresh_copy(tmp_path: Path) -> N
     assert dry == [*submitting, "--dry-run", "--quiet", "rules"]
     done = project.snakemake(*dry)
     assert done.returncode == 0, done.stderr
-    for rule in ("sample_part", "train", "evaluate_part", "report"):
+    for rule in ("sample_shard", "train", "evaluate_shard", "report"):
         assert re.search(rf"^{rule} +\d+$", done.stdout + done.stderr, re.MULTILINE), rule
 
 

@@ -1,36 +1,19 @@
 """What `docs/extending.md` prints is run as printed."""
 
-import os
-import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
-from project import REPOSITORY
+from printed import blocks_of, lay_out, run
 
-BLOCK = re.compile(r"^```\w+ file=(\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-BLOCKS = dict(BLOCK.findall((REPOSITORY / "docs/extending.md").read_text()))
+BLOCKS = blocks_of("docs/extending.md")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every block in the file that it names, and the workflow beside them."""
-    root = tmp_path_factory.mktemp("extending")
-    for name, text in BLOCKS.items():
-        (root / name).write_text(text)
-    for name in ("Snakefile", "workflow", "envs", "sysdpo", "config.yaml"):
-        (root / name).symlink_to(REPOSITORY / name)
-    return root
-
-
-def run(folder: Path, *command: str) -> str:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return lay_out(BLOCKS, tmp_path_factory.mktemp("extending"))
 
 
 def test_the_notebook_aligns_a_system(folder: Path) -> None:
@@ -52,12 +35,8 @@ def test_a_system_of_ones_own_with_its_objective_and_figure_reaches_the_report(f
     config |= {"results": results.name, "plugins": ["my_objectives.py"], "seeds": [0]}
     config["systems"]["colours"]["methods"]["doubtful"] = {"objective": "most_doubtful"}
     config["systems"]["colours"]["figures"].append("my_figure.py:spread")
-    config["studies"] = {
-        "theory": None,
-        "gradients": None,
-        "coverage": None,
-        "halves": {"factory": "my_study.py:run", "betas": [1, 2]},
-    }
+    config["studies"] = {"halves": {"factory": "my_study.py:run", "betas": [1, 2]}}
+    config["only"].append("halves")
     (folder / "all.yaml").write_text(yaml.safe_dump(config))
     snakemake = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "all.yaml", "--"]
     goals = ["all", f"{results.name}/studies/halves.csv"] if warm else [f"{results.name}/metrics.csv"]

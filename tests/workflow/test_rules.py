@@ -14,7 +14,8 @@ from project import REPOSITORY, Project
 
 from sysdpo.run.cli import commands
 
-RULES = sorted((REPOSITORY / "workflow" / "rules").glob("*.smk"))
+SNAKEFILE = REPOSITORY / "workflow/Snakefile"
+RULES = [SNAKEFILE.parent / path for path in re.findall(r'^include: "(.+)"$', SNAKEFILE.read_text(), re.MULTILINE)]
 ENVIRONMENTS = sorted((REPOSITORY / "envs").glob("*.yaml"))
 
 
@@ -42,28 +43,32 @@ def test_every_rule_declares_what_it_needs(name: str) -> None:
 
 
 def command_of(name: str) -> str:
-    shell = re.search(r'^    shell:\n((?: {8}".*"\n)+)', rule_texts()[name], re.MULTILINE)
+    """A step with its options, as every rule gives it to the function that makes the shell command of it."""
+    shell = re.search(r'^    shell:\n        step\(\s*((?:"[^"\n]*"\s*)+)\)', rule_texts()[name], re.MULTILINE)
     assert shell, name
-    return "".join(re.findall(r'^ {8}"(.*)"$', shell[1], re.MULTILINE))
+    return "".join(re.findall(r'"(.*)"', shell[1]))
 
 
 def step_of(name: str) -> str:
-    found = re.match(r"python -m sysdpo ([a-z]+) --config {params.config:q} ", command_of(name))
-    assert found, command_of(name)
-    return found[1]
+    return command_of(name).split()[0]
 
 
-@pytest.mark.parametrize("name", rule_texts())
-def test_every_rule_is_one_command_whose_output_is_shown_and_logged(name: str) -> None:
-    assert command_of(name).count("sysdpo") == 1
-    assert command_of(name).endswith("2>&1 | tee -i {log:q} >&2")
+def test_every_rule_is_one_command_whose_output_is_shown_and_logged(project: Project) -> None:
+    shown = project.run("--dry-run", "--printshellcmds")
+    commands = re.findall(r"^Shell command: (set .*)$", shown, re.MULTILINE)
+    logs = re.findall(r"^    log: (.*)$", shown, re.MULTILINE)
+    assert commands
+    assert len(logs) == len(commands)
+    for command, log in zip(commands, logs, strict=True):
+        assert len(re.findall(r" python -m sysdpo [a-z]+ --config results/config\.yaml --", command)) == 1
+        assert command.endswith(f" 2>&1 | tee -i {log} >&2")
 
 
 @pytest.mark.parametrize("name", rule_texts())
 def test_every_command_quotes_what_it_is_given(name: str) -> None:
     unquoted = re.findall(r"{([\w.]+)}", command_of(name))
     # Options with their values, made in the rules from numbers and quoted paths.
-    assert set(unquoted) <= {"params.part", "params.training", "params.processes", "params.which"}
+    assert set(unquoted) <= {f"params.{name}" for name in ("shard", "training", "processes", "scores", "which")}
 
 
 @pytest.mark.parametrize("name", rule_texts())

@@ -16,7 +16,7 @@ from project import REPOSITORY, Job, Project, changed_profile, make_project, pro
 from sysdpo.method.config import without_dropped
 
 RULES = sorted((REPOSITORY / "workflow/rules").glob("*.smk"))
-GIVEN = {"objective": "sampling", "preferences": "given"}
+DATASET = {"objective": "sampling", "preferences": "dataset"}
 
 
 def rules(jobs: list[Job]) -> Counter[str]:
@@ -50,17 +50,17 @@ def test_every_scale_plans_each_step_for_each_seed_and_method(tmp_path: Path, sc
     for system in systems:
         rows = [system["training"] | row for row in system["methods"].values()]
         trained = [row for row in rows if row["objective"] != "none"]
-        given = [row for row in trained if row.get("preferences") == "given"]
+        from_dataset = [row for row in trained if row.get("preferences") == "dataset"]
         models = len(system.get("foundation") or {})
         each_seed = Counter({"inspect": int(models > 0), "foundation": models, "train": len(trained)})
-        if len(trained) > len(given):
+        if len(trained) > len(from_dataset):
             each_seed.update(score=1, pair=1)
             each_seed.update(jobs("sample", "gather_samples", system["trajectories"].get("shards", 1)))
         for _ in rows:
             each_seed.update(jobs("evaluate", "gather_evaluation", system["evaluation"].get("shards", 1)))
         expected.update({rule: seeds * count for rule, count in each_seed.items()})
         expected.update({"prompts": 1, "tables": 1, "credit_table": 1, "figure": len(system["figures"])})
-        expected.update(given=int(bool(given)))
+        expected.update(dataset=int(bool(from_dataset)))
 
     planned = project.planned(*(["--configfile", *map(str, files)] if files else []))
 
@@ -68,7 +68,7 @@ def test_every_scale_plans_each_step_for_each_seed_and_method(tmp_path: Path, sc
 
 
 def jobs(rule: str, gather: str, shards: int) -> dict[str, int]:
-    return {rule: 1} if shards == 1 else {f"{rule}_part": shards, gather: 1}
+    return {rule: 1} if shards == 1 else {f"{rule}_shard": shards, gather: 1}
 
 
 def laid_over(config: dict, over: dict) -> dict:
@@ -265,7 +265,7 @@ def test_snakemakes_own_report_can_be_made(finished: Project) -> None:
     assert (finished.folder / "workflow.zip").stat().st_size > 0
 
 
-MODEL_RULES = {"foundation", "inspect", "sample", "sample_part", "score", "train", "evaluate", "evaluate_part"}
+MODEL_RULES = {"foundation", "inspect", "sample", "sample_shard", "score", "train", "evaluate", "evaluate_shard"}
 
 
 @pytest.mark.parametrize(("name", "gpus"), [("default", 0), ("slurm", 0), ("gpu", 1), ("slurm-gpu", 1)])
@@ -276,7 +276,7 @@ def test_a_profile_gives_each_model_job_a_gpu_or_none_of_them(project: Project, 
     project.edit(2, "evaluation", "shards")
     option = "--profile" if name.startswith("slurm") else "--workflow-profile"
     shown = project.run("--dry-run", option, f"workflow/profiles/{name}")
-    for rule in ("foundation", "inspect", "sample", "score", "train", "evaluate_part"):
+    for rule in ("foundation", "inspect", "sample", "score", "train", "evaluate_shard"):
         assert f"gpu={gpus}" in resources(shown, rule)
     assert "gpu=0" in resources(shown, "metrics")
 
@@ -330,66 +330,77 @@ def test_a_system_shares_its_sampling_and_evaluation_among_jobs(project: Project
     project.edit(2, "evaluation", "shards")
     planned = project.planned()
     evaluations = whole["evaluate"]
-    expected = whole + Counter(
-        sample=-1, sample_part=3, gather_samples=1, evaluate_part=2 * evaluations, gather_evaluation=evaluations
-    )
-    expected["evaluate"] = 0
-    assert rules(planned) == +expected
+    shared = Counter(sample_shard=3, gather_samples=1, evaluate_shard=2 * evaluations, gather_evaluation=evaluations)
+    assert rules(planned) == whole - Counter(sample=1, evaluate=evaluations) + shared
 
     project.run()
     run = project.folder / "results/runs/progressive_images/0"
-    assert (run / "trajectories.parquet").read_text() == "1-of-3.parquet 2-of-3.parquet 3-of-3.parquet"
-    assert (run / "direct/evaluation/metrics.parquet").read_text() == "1-of-2 2-of-2"
+    assert (run / "trajectories.parquet").read_text() == " ".join(
+        f"trajectories.{number}-of-3.parquet" for number in (1, 2, 3)
+    )
+    assert (run / "direct/evaluation/metrics.parquet").read_text() == "evaluation.1-of-2 evaluation.2-of-2"
     logs = project.folder / "results/logs/progressive_images/0"
-    assert (logs / "sample/2-of-3.log").read_text() == "sample begins, part 2/3\n"
-    assert (logs / "direct/evaluate/1-of-2.log").read_text() == "evaluate begins, part 1/2\n"
-    assert not list(run.rglob("*-of-*"))  # the parts are gone, and ...
+    assert (logs / "sample.2-of-3.log").read_text() == "sample begins, part 2/3\n"
+    assert (logs / "direct/evaluate.1-of-2.log").read_text() == "evaluate begins, part 1/2\n"
+    assert not list(run.rglob("*-of-*"))  # the shards are gone, and ...
     assert project.planned() == []  # ... not missed
 
     project.edit(7, "evaluation", "samples_per_prompt")
-    assert rules(project.planned())["evaluate_part"] == 2 * evaluations
-    assert "sample_part" not in rules(project.planned())
+    assert rules(project.planned())["evaluate_shard"] == 2 * evaluations
+    assert "sample_shard" not in rules(project.planned())
 
 
-def test_what_the_parts_depend_on_makes_them_again(project: Project) -> None:
+def test_what_the_shards_depend_on_makes_them_again(project: Project) -> None:
     project.edit(3, "trajectories", "shards")
     project.run()
     project.edit(0.31, "foundation", "writer", "alike")
-    assert rules(project.planned())["sample_part"] == 3
+    assert rules(project.planned())["sample_shard"] == 3
     project.run()
+    assert project.planned() == []
     project.edit(9, "trajectories", "samples_per_prompt")
     planned = rules(project.planned())
-    assert planned["sample_part"] == 3
+    assert planned["sample_shard"] == 3
     assert planned["gather_samples"] == 1
+
+
+@pytest.mark.parametrize(("before", "after"), [(3, 2), (3, 1), (1, 3)])
+def test_another_number_of_jobs_that_sample_makes_everything_anew(project: Project, before: int, after: int) -> None:
+    target = f"{RUN}/trajectories.parquet"
+    project.edit(before, "trajectories", "shards")
+    project.run(target)
+    project.edit(after, "trajectories", "shards")
+    assert rules(project.planned(target)) == jobs("sample", "gather_samples", after)
+    project.run(target)
+    assert project.planned(target) == []
 
 
 def test_the_number_of_jobs_that_evaluate_is_no_reason_to_train_again(finished: Project) -> None:
     finished.edit(2, "evaluation", "shards")
     planned = rules(finished.planned())
-    assert planned["evaluate_part"] == 2 * len(finished.settings["methods"])
+    assert planned["evaluate_shard"] == 2 * len(finished.settings["methods"])
     assert "train" not in planned
 
 
 def test_given_preferences_are_read_once_and_nothing_is_sampled_for_them(project: Project) -> None:
     project.config = project.config | {"seeds": [0, 1], "experiments": {}}
     project.config = project.config | {"claims": None}
-    project.edit({"before": {"objective": "none"}, "sampling": GIVEN}, "methods")
+    project.edit({"before": {"objective": "none"}, "sampling": DATASET}, "methods")
     project.edit(["before"], "baselines")
     project.edit({}, "ablations")
     planned = rules(project.planned())
-    assert planned["given"] == 1
+    assert planned["dataset"] == 1
     assert planned["train"] == 2
     assert not {"sample", "score", "pair"} & set(planned)
     project.run()
-    given = project.folder / "results/runs/progressive_images/given"
-    assert {path.name for path in given.iterdir()} == {"trajectories.parquet", "scores.parquet", "pairs.parquet"}
+    folder = project.folder / "results/runs/progressive_images/dataset"
+    assert {path.name for path in folder.iterdir()} == {"trajectories.parquet", "pairs.parquet"}
     assert project.planned() == []
 
 
 def test_methods_with_sampled_and_given_preferences_stand_side_by_side(project: Project) -> None:
-    project.edit(project.settings["methods"] | {"sampling": GIVEN}, "methods")
+    project.edit(project.settings["methods"] | {"sampling": DATASET}, "methods")
     planned = rules(project.planned())
-    assert planned["given"] == planned["sample"] == planned["score"] == planned["pair"] == 1
+    assert planned["dataset"] == planned["sample"] == planned["score"] == planned["pair"] == 1
 
 
 @pytest.mark.parametrize(

@@ -27,36 +27,31 @@ from sysdpo.report.figure import figure_files, figure_name
 from sysdpo.run.figure_check import check_figures
 from sysdpo.method.method_words import traits
 
+# Where a path lies that is no input or output: Snakemake applies a module's `prefix:` to those alone.
+placed = workflow.modifier.path_modifier.replace_prefix
+
 try:
     CONFIG_FILES = [Path(path) for path in workflow.configfiles]
     for path in CONFIG_FILES:  # Snakemake keeps the last of a key that is given twice
         read_yaml(path)
-    config.update(without_dropped(config))
+    config = without_dropped(config)
     COMPARISON = check(config)
     check_claims(config)
     check_figures(config)
-    check_results(COMPARISON.results, CONFIG_FILES)
+    check_results(placed(COMPARISON.results), CONFIG_FILES)
 except UserError as error:
     print(f"Error in the configuration: {error}", file=sys.stderr)
     sys.exit(2)
 
-# The library is used where it stands: the environments hold only what it needs, so a change of its code
-# asks for no new one. Snakemake clears PYTHONPATH inside conda environments, hence the shell's prefix.
-# It also says which python a job has: its environment's, or the one that runs Snakemake. Conda puts an environment
-# in the place of the one that was active, which may be behind another python in PATH.
-OWN_ENVIRONMENTS = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
-PROGRAMS = '"$CONDA_PREFIX/bin"' if OWN_ENVIRONMENTS else shlex.quote(str(Path(sys.executable).parent))
-shell.prefix(f'set -euo pipefail; export PYTHONPATH={shlex.quote(str(WORKFLOW.parent))} PATH={PROGRAMS}:"$PATH"; ')
-NUMERICS = COMPARISON.numerics
-os.environ.update(OMP_WAIT_POLICY="PASSIVE", SYSDPO_NUMERICS=NUMERICS)
-
 RESULTS = COMPARISON.results
+NUMERICS = COMPARISON.numerics
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 RUN = f"{RESULTS}/runs/{{system}}/{{seed}}"
-GIVEN = f"{RESULTS}/runs/{{system}}/given"
-PART = "{part}-of-{parts}"
-RESOLVED_CONFIG = f"{RESULTS}/config.yaml"
+DATASET = f"{RESULTS}/runs/{{system}}/dataset"
+FOUNDATION = f"{RUN}/foundation"
+SHARD = r"\.\d+-of-\d+"  # ends a file's name where several jobs share the work
+RESOLVED_CONFIG = placed(f"{RESULTS}/config.yaml")
 EXPERIMENT_TABLE = f"{RESULTS}/experiments/{{experiment}}.csv"
 DESCRIPTIONS = f"{RESULTS}/descriptions.json"
 CREDIT_TABLE = f"{RESULTS}/tables/{{system}}_credit.csv"
@@ -69,7 +64,7 @@ PLUGINS = [path for name in COMPARISON.plugins if (path := module_file(name))]
 ABLATIONS = {name: system["ablations"] for name, system in SYSTEMS.items() if system.get("ablations")}
 EXPERIMENTS = config.get("experiments") or {}
 STUDIES = config.get("studies") or {}
-CLAIMS = claims_path(config)
+CLAIMS = [local(str(path))] if (path := claims_path(config)) else []
 
 # A variant is a point of an experiment's grid; its jobs are those of any method.
 VARIANTS = expand_experiments(config)
@@ -93,8 +88,27 @@ wildcard_constraints:
     figure=one_of(figure for names in FIGURES.values() for figure in names),
     experiment=one_of(EXPERIMENTS),
     study=one_of(STUDIES),
-    part=r"\d+",
-    parts=r"\d+",
+    shard="()",  # nothing, where one job does all the work
+
+
+# The library is used where it stands: the environments hold only what it needs, so a change of its code asks for no new
+# one. Conda puts an environment in the place of the one that was active, which may be behind another python in PATH.
+# Each command says all of it: the shell's prefix is shared with the workflow that has this one as a module.
+LIBRARY = f'"$PWD"/{shlex.quote(os.path.relpath(WORKFLOW.parent))}'
+OWN_ENVIRONMENTS = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+PYTHON = '"$CONDA_PREFIX/bin/python"' if OWN_ENVIRONMENTS else "python"
+if not OWN_ENVIRONMENTS:
+    os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
+os.environ.update(OMP_WAIT_POLICY="PASSIVE")
+
+
+def step(command):
+    """A rule's shell command: a step of the library, whose messages are shown and kept in the rule's log."""
+    name, options = command.split(" ", 1)
+    return (
+        f"set -o pipefail; PYTHONPATH={LIBRARY} SYSDPO_NUMERICS={NUMERICS} {PYTHON} -m sysdpo {name}"
+        f" --config {shlex.quote(RESOLVED_CONFIG)} {options} 2>&1 | tee -i {{log:q}} >&2"
+    )
 
 
 def growing(first):
@@ -107,22 +121,24 @@ def shards_of(system, section):
     return SYSTEMS[system][section].get("shards", 1)
 
 
-def in_one_job(section):
-    return one_of(system for system in SYSTEMS if shards_of(system, section) == 1)
-
-
-def in_parts(section):
+def in_shards(section):
+    """A wildcard's constraint: the systems whose `section` several jobs share."""
     return one_of(system for system in SYSTEMS if shards_of(system, section) > 1)
 
 
-def parts_of(path, section):
-    """The files `path` of all parts, in their order."""
+def shards(path, section):
+    """The files `path` of the jobs that share a section, in their order."""
 
     def paths(wildcards):
-        shards = shards_of(wildcards.system, section)
-        return expand(path, part=range(1, shards + 1), parts=shards, **wildcards)
+        count = shards_of(wildcards.system, section)
+        return expand(path, shard=[f".{number}-of-{count}" for number in range(1, count + 1)], **wildcards)
 
     return paths
+
+
+def shard_option(wildcards):
+    """Which of several jobs a step is; nothing where it is the only one."""
+    return "--part {}/{}".format(*re.findall(r"\d+", wildcards.shard)) if wildcards.shard else ""
 
 
 def write_whole(path, text):
@@ -137,12 +153,8 @@ def as_yaml(settings):
     return yaml.safe_dump(json.loads(json.dumps(settings)), sort_keys=False)
 
 
-def foundation_folder(wildcards):
-    return f"{RUN}/foundation".format(**wildcards)
-
-
 def foundation_models(wildcards):
-    return [f"{foundation_folder(wildcards)}/{model}" for model in SYSTEMS[wildcards.system].get("foundation", {})]
+    return expand(f"{FOUNDATION}/{{model}}", model=SYSTEMS[wildcards.system].get("foundation", {}), **wildcards)
 
 
 def own_code(wildcards):
@@ -151,27 +163,35 @@ def own_code(wildcards):
 
 
 def system_code(system):
-    return [os.path.relpath(path) for path in [*own_modules(SYSTEMS[system]), *PLUGINS]]
+    return [local(os.path.relpath(path)) for path in [*own_modules(SYSTEMS[system]), *PLUGINS]]
 
 
 def figure_code(*systems):
     """The modules behind figures of one's own: when they change, so may what is drawn and said of it."""
-    return [os.path.relpath(path) for system in systems for path in figure_files(SYSTEMS[system])]
+    return [local(os.path.relpath(path)) for system in systems for path in figure_files(SYSTEMS[system])]
 
 
 def data_files(wildcards):
     """The files of a data set on this machine."""
-    return list(map(str, local_data(SYSTEMS[wildcards.system])))
+    return [local(os.path.relpath(path)) for path in local_data(SYSTEMS[wildcards.system])]
+
+
+def is_from_dataset(wildcards):
+    return METHODS[wildcards.system][wildcards.method].get("preferences") == "dataset"
 
 
 def preference_data(name):
     """What a method learns from: the seed's own trajectories, or what comes with the prompts."""
+    return lambda wildcards: f"{DATASET if is_from_dataset(wildcards) else RUN}/{name}.parquet".format(**wildcards)
 
-    def path(wildcards):
-        given = METHODS[wildcards.system][wildcards.method].get("preferences") == "given"
-        return f"{GIVEN if given else RUN}/{name}.parquet".format(**wildcards)
 
-    return path
+def preference_scores(wildcards):
+    """The scores of the seed's own trajectories; those that come with the prompts have none."""
+    return [] if is_from_dataset(wildcards) else f"{RUN}/scores.parquet".format(**wildcards)
+
+
+def scores_option(wildcards, input):
+    return f"--scores {shlex.quote(str(input.scores))}" if input.scores else ""
 
 
 def process_options(wildcards, resources):
@@ -188,8 +208,8 @@ def training_folders(wildcards):
     return expand(f"{RUN}/{{method}}/training", system=wildcards.system, seed=wildcards.seed, method=own)
 
 
-def training_options(wildcards):
-    folders = " ".join(map(shlex.quote, training_folders(wildcards)))
+def training_options(wildcards, input):
+    folders = " ".join(map(shlex.quote, input.training))
     return f"--training {folders}" if folders else ""
 
 
@@ -217,7 +237,7 @@ def trainings_of(system):
 def runs_of(system):
     """What is shown of a system's runs themselves: samples, training curves, the quality of its models."""
     has_foundation = SYSTEMS[system].get("foundation")
-    quality = expand(f"{RUN}/foundation/quality.json", system=system, seed=SEEDS if has_foundation else [])
+    quality = expand(f"{FOUNDATION}/quality.json", system=system, seed=SEEDS if has_foundation else [])
     return evaluations_of(system, SYSTEMS[system]["methods"], SEEDS) + trainings_of(system) + quality
 
 

@@ -7,14 +7,13 @@ rule evaluate:
         foundation=foundation_models,
         training=training_folders,
         code=own_code,
+        data=data_files,
     output:
-        directory(f"{RUN}/{{method}}/evaluation"),
+        directory(f"{RUN}/{{method}}/evaluation{{shard}}"),
     log:
-        f"{LOGS}/{{system}}/{{seed}}/{{method}}/evaluate.log",
+        f"{LOGS}/{{system}}/{{seed}}/{{method}}/evaluate{{shard}}.log",
     benchmark:
-        f"{BENCHMARKS}/{{system}}/{{seed}}/{{method}}/evaluate.tsv"
-    wildcard_constraints:
-        system=in_one_job("evaluation"),
+        f"{BENCHMARKS}/{{system}}/{{seed}}/{{method}}/evaluate{{shard}}.tsv"
     conda:
         "../../envs/training.yaml"
     threads: 1
@@ -23,36 +22,33 @@ rule evaluate:
         mem_mb=growing(2000),
         runtime=growing(60),
     params:
-        config=RESOLVED_CONFIG,
         settings=evaluation_settings,
         split=evaluation_split,
-        foundation=foundation_folder,
+        foundation=placed(FOUNDATION),
         training=training_options,
-        part="",
+        shard=shard_option,
     shell:
-        "python -m sysdpo evaluate --config {params.config:q} --system {wildcards.system:q}"
-        " --seed {wildcards.seed:q} --method {wildcards.method:q} --prompts {input.prompts:q}"
-        " --split {params.split:q} --foundation {params.foundation:q} {params.training}"
-        " {params.part} --output {output:q} 2>&1 | tee -i {log:q} >&2"
+        step(
+            "evaluate --system {wildcards.system:q} --seed {wildcards.seed:q} --method {wildcards.method:q}"
+            " --prompts {input.prompts:q} --split {params.split:q} --foundation {params.foundation:q}"
+            " {params.training} {params.shard} --output {output:q}"
+        )
 
 
-use rule evaluate as evaluate_part with:
+# The same for one of several jobs, as with `sample_shard`.
+use rule evaluate as evaluate_shard with:
     output:
-        temp(directory(f"{RUN}/{{method}}/evaluate/{PART}")),
-    log:
-        f"{LOGS}/{{system}}/{{seed}}/{{method}}/evaluate/{PART}.log",
-    benchmark:
-        f"{BENCHMARKS}/{{system}}/{{seed}}/{{method}}/evaluate/{PART}.tsv"
+        temp(directory(f"{RUN}/{{method}}/evaluation{{shard}}")),
     wildcard_constraints:
-        system=in_parts("evaluation"),
-    params:
-        part="--part {part}/{parts}",
+        shard=SHARD,
 
 
-# It has the settings of the parts: when they change, the parts themselves are there no more.
-rule gather_evaluation:
+ruleorder: gather_evaluation > evaluate
+
+
+use rule gather_samples as gather_evaluation with:
     input:
-        parts=parts_of(f"{RUN}/{{method}}/evaluate/{PART}", "evaluation"),
+        shards(f"{RUN}/{{method}}/evaluation{{shard}}", "evaluation"),
     output:
         directory(f"{RUN}/{{method}}/evaluation"),
     log:
@@ -60,21 +56,7 @@ rule gather_evaluation:
     benchmark:
         f"{BENCHMARKS}/{{system}}/{{seed}}/{{method}}/gather_evaluation.tsv"
     wildcard_constraints:
-        system=in_parts("evaluation"),
-    conda:
-        "../../envs/results.yaml"
-    threads: 1
-    resources:
-        gpu=0,
-        mem_mb=growing(1000),
-        runtime=growing(30),
-    params:
-        config=RESOLVED_CONFIG,
-        settings=evaluation_settings,
-        split=evaluation_split,
-    shell:
-        "python -m sysdpo gather --config {params.config:q} --parts {input.parts:q}"
-        " --output {output:q} 2>&1 | tee -i {log:q} >&2"
+        system=in_shards("evaluation"),
 
 
 rule metrics:
@@ -98,12 +80,12 @@ rule metrics:
         mem_mb=growing(1000),
         runtime=growing(30),
     params:
-        config=RESOLVED_CONFIG,
         settings=comparison_settings,
     shell:
-        "python -m sysdpo metrics --config {params.config:q} --evaluations {input.evaluations:q}"
-        " --descriptions {input.descriptions:q}"
-        " --output {output.metrics:q} --comparisons {output.comparisons:q} 2>&1 | tee -i {log:q} >&2"
+        step(
+            "metrics --evaluations {input.evaluations:q} --descriptions {input.descriptions:q}"
+            " --output {output.metrics:q} --comparisons {output.comparisons:q}"
+        )
 
 
 use rule metrics as ablation_metrics with:

@@ -18,6 +18,7 @@ rule experiment:
         f"{LOGS}/experiments/{{experiment}}.log",
     benchmark:
         f"{BENCHMARKS}/experiments/{{experiment}}.tsv"
+    localrule: True
     conda:
         "../../envs/results.yaml"
     threads: 1
@@ -26,10 +27,10 @@ rule experiment:
         mem_mb=growing(1000),
         runtime=growing(10),
     params:
-        config=RESOLVED_CONFIG,
         settings=experiment_settings,
         figures=lambda wildcards, output: Path(output.figures[0]).parent,
     shell:
-        "python -m sysdpo experiment --config {params.config:q} --experiment {wildcards.experiment:q}"
-        " --evaluations {input.evaluations:q} --descriptions {input.descriptions:q} --figures {params.figures:q}"
-        " --output {output.table:q} 2>&1 | tee -i {log:q} >&2"
+        step(
+            "experiment --experiment {wildcards.experiment:q} --evaluations {input.evaluations:q}"
+            " --descriptions {input.descriptions:q} --figures {params.figures:q} --output {output.table:q}"
+        )

@@ -19,11 +19,9 @@ rule prompts:
         mem_mb=growing(1000),
         runtime=growing(10),
     params:
-        config=RESOLVED_CONFIG,
         settings=settings_of("factory", "questions", "data", "prompts"),
     shell:
-        "python -m sysdpo prompts --config {params.config:q} --system {wildcards.system:q}"
-        " --output {output:q} 2>&1 | tee -i {log:q} >&2"
+        step("prompts --system {wildcards.system:q} --output {output:q}")
 
 
 # Nothing can start before the painter is there, and it takes longest: the painters of all seeds go first.
@@ -31,7 +29,7 @@ rule foundation:
     input:
         code=own_code,
     output:
-        directory(f"{RUN}/foundation/{{model}}"),
+        directory(f"{FOUNDATION}/{{model}}"),
     log:
         f"{LOGS}/{{system}}/{{seed}}/foundation/{{model}}.log",
     benchmark:
@@ -45,12 +43,12 @@ rule foundation:
         mem_mb=growing(2000),
         runtime=growing(60),
     params:
-        config=RESOLVED_CONFIG,
         settings=foundation_settings,
     shell:
-        "python -m sysdpo foundation --config {params.config:q} --system {wildcards.system:q}"
-        " --seed {wildcards.seed:q} --model {wildcards.model:q}"
-        " --output {output:q} 2>&1 | tee -i {log:q} >&2"
+        step(
+            "foundation --system {wildcards.system:q} --seed {wildcards.seed:q} --model {wildcards.model:q}"
+            " --output {output:q}"
+        )
 
 
 rule inspect:
@@ -58,7 +56,7 @@ rule inspect:
         foundation=foundation_models,
         code=own_code,
     output:
-        f"{RUN}/foundation/quality.json",
+        f"{FOUNDATION}/quality.json",
     log:
         f"{LOGS}/{{system}}/{{seed}}/foundation/quality.log",
     benchmark:
@@ -71,10 +69,10 @@ rule inspect:
         mem_mb=growing(2000),
         runtime=growing(30),
     params:
-        config=RESOLVED_CONFIG,
         settings=sampling_settings_of("prompts"),
         foundation=lambda wildcards, output: Path(output[0]).parent,
     shell:
-        "python -m sysdpo inspect --config {params.config:q} --system {wildcards.system:q}"
-        " --seed {wildcards.seed:q} --foundation {params.foundation:q}"
-        " --output {output:q} 2>&1 | tee -i {log:q} >&2"
+        step(
+            "inspect --system {wildcards.system:q} --seed {wildcards.seed:q} --foundation {params.foundation:q}"
+            " --output {output:q}"
+        )

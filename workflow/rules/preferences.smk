@@ -7,13 +7,11 @@ rule sample:
         foundation=foundation_models,
         code=own_code,
     output:
-        f"{RUN}/trajectories.parquet",
+        f"{RUN}/trajectories{{shard}}.parquet",
     log:
-        f"{LOGS}/{{system}}/{{seed}}/sample.log",
+        f"{LOGS}/{{system}}/{{seed}}/sample{{shard}}.log",
     benchmark:
-        f"{BENCHMARKS}/{{system}}/{{seed}}/sample.tsv"
-    wildcard_constraints:
-        system=in_one_job("trajectories"),
+        f"{BENCHMARKS}/{{system}}/{{seed}}/sample{{shard}}.tsv"
     priority: 80
     conda:
         "../../envs/training.yaml"
@@ -23,33 +21,30 @@ rule sample:
         mem_mb=growing(2000),
         runtime=growing(60),
     params:
-        config=RESOLVED_CONFIG,
         settings=sampling_settings_of("trajectories"),
-        foundation=foundation_folder,
-        part="",
+        foundation=placed(FOUNDATION),
+        shard=shard_option,
     shell:
-        "python -m sysdpo sample --config {params.config:q} --system {wildcards.system:q}"
-        " --seed {wildcards.seed:q} --prompts {input.prompts:q} --foundation {params.foundation:q}"
-        " {params.part} --output {output:q} 2>&1 | tee -i {log:q} >&2"
+        step(
+            "sample --system {wildcards.system:q} --seed {wildcards.seed:q} --prompts {input.prompts:q}"
+            " --foundation {params.foundation:q} {params.shard} --output {output:q}"
+        )
 
 
-use rule sample as sample_part with:
+# The same for one of several jobs. Its file is gone once it is gathered, which is said of a whole rule or not at all.
+use rule sample as sample_shard with:
     output:
-        temp(f"{RUN}/sample/{PART}.parquet"),
-    log:
-        f"{LOGS}/{{system}}/{{seed}}/sample/{PART}.log",
-    benchmark:
-        f"{BENCHMARKS}/{{system}}/{{seed}}/sample/{PART}.tsv"
+        temp(f"{RUN}/trajectories{{shard}}.parquet"),
     wildcard_constraints:
-        system=in_parts("trajectories"),
-    params:
-        part="--part {part}/{parts}",
+        shard=SHARD,
 
 
-# It has the settings of the parts: when they change, the parts themselves are there no more.
+ruleorder: gather_samples > sample
+
+
 rule gather_samples:
     input:
-        parts=parts_of(f"{RUN}/sample/{PART}.parquet", "trajectories"),
+        shards(f"{RUN}/trajectories{{shard}}.parquet", "trajectories"),
     output:
         f"{RUN}/trajectories.parquet",
     log:
@@ -57,7 +52,7 @@ rule gather_samples:
     benchmark:
         f"{BENCHMARKS}/{{system}}/{{seed}}/gather_samples.tsv"
     wildcard_constraints:
-        system=in_parts("trajectories"),
+        system=in_shards("trajectories"),
     priority: 80
     conda:
         "../../envs/results.yaml"
@@ -66,12 +61,8 @@ rule gather_samples:
         gpu=0,
         mem_mb=growing(1000),
         runtime=growing(30),
-    params:
-        config=RESOLVED_CONFIG,
-        settings=sampling_settings_of("trajectories"),
     shell:
-        "python -m sysdpo gather --config {params.config:q} --parts {input.parts:q}"
-        " --output {output:q} 2>&1 | tee -i {log:q} >&2"
+        step("gather --parts {input:q} --output {output:q}")
 
 
 rule score:
@@ -96,13 +87,13 @@ rule score:
         mem_mb=growing(2000),
         runtime=growing(30),
     params:
-        config=RESOLVED_CONFIG,
         settings=settings_of("factory", "questions", "data", "scorer"),
-        foundation=foundation_folder,
+        foundation=placed(FOUNDATION),
     shell:
-        "python -m sysdpo score --config {params.config:q} --system {wildcards.system:q}"
-        " --seed {wildcards.seed:q} --prompts {input.prompts:q} --trajectories {input.trajectories:q}"
-        " --foundation {params.foundation:q} --output {output:q} 2>&1 | tee -i {log:q} >&2"
+        step(
+            "score --system {wildcards.system:q} --seed {wildcards.seed:q} --prompts {input.prompts:q}"
+            " --trajectories {input.trajectories:q} --foundation {params.foundation:q} --output {output:q}"
+        )
 
 
 rule pair:
@@ -115,6 +106,7 @@ rule pair:
     benchmark:
         f"{BENCHMARKS}/{{system}}/{{seed}}/pair.tsv"
     priority: 80
+    localrule: True
     conda:
         "../../envs/results.yaml"
     threads: 1
@@ -122,26 +114,25 @@ rule pair:
         gpu=0,
         mem_mb=growing(1000),
         runtime=growing(10),
-    params:
-        config=RESOLVED_CONFIG,
     shell:
-        "python -m sysdpo pair --config {params.config:q} --system {wildcards.system:q}"
-        " --seed {wildcards.seed:q} --scores {input.scores:q}"
-        " --output {output:q} 2>&1 | tee -i {log:q} >&2"
+        step(
+            "pair --system {wildcards.system:q} --seed {wildcards.seed:q} --scores {input.scores:q}"
+            " --output {output:q}"
+        )
 
 
-# Preferences that come with the prompts, as final outputs: no model makes them, so all seeds share them.
-rule given:
+# Preferences that come with the prompts: no model makes them, so all seeds share them.
+rule dataset:
     input:
         prompts=f"{RESULTS}/runs/{{system}}/prompts.parquet",
         code=own_code,
         data=data_files,
     output:
-        multiext(f"{GIVEN}/", "trajectories.parquet", "scores.parquet", "pairs.parquet"),
+        multiext(f"{DATASET}/", "trajectories.parquet", "pairs.parquet"),
     log:
-        f"{LOGS}/{{system}}/given.log",
+        f"{LOGS}/{{system}}/dataset.log",
     benchmark:
-        f"{BENCHMARKS}/{{system}}/given.tsv"
+        f"{BENCHMARKS}/{{system}}/dataset.tsv"
     priority: 80
     conda:
         "../../envs/training.yaml"
@@ -151,9 +142,7 @@ rule given:
         mem_mb=growing(2000),
         runtime=growing(30),
     params:
-        config=RESOLVED_CONFIG,
         settings=sampling_settings_of("questions", "data"),
-        folder=GIVEN,
+        folder=placed(DATASET),
     shell:
-        "python -m sysdpo given --config {params.config:q} --system {wildcards.system:q}"
-        " --prompts {input.prompts:q} --output {params.folder:q} 2>&1 | tee -i {log:q} >&2"
+        step("dataset --system {wildcards.system:q} --prompts {input.prompts:q} --output {params.folder:q}")

@@ -20,10 +20,9 @@ rule describe:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        config=RESOLVED_CONFIG,
         settings=description_settings,
     shell:
-        "python -m sysdpo describe --config {params.config:q} --output {output:q} 2>&1 | tee -i {log:q} >&2"
+        step("describe --output {output:q}")
 
 
 rule tables:
@@ -44,6 +43,7 @@ rule tables:
         f"{LOGS}/{{system}}/tables.log",
     benchmark:
         f"{BENCHMARKS}/{{system}}/tables.tsv"
+    localrule: True
     conda:
         "../../envs/results.yaml"
     threads: 1
@@ -51,12 +51,11 @@ rule tables:
         gpu=0,
         mem_mb=growing(1000),
         runtime=growing(10),
-    params:
-        config=RESOLVED_CONFIG,
     shell:
-        "python -m sysdpo tables --config {params.config:q} --system {wildcards.system:q}"
-        " --descriptions {input.descriptions:q} --metrics {input.metrics:q} --comparisons {input.comparisons:q}"
-        " --output {output.markdown:q} 2>&1 | tee -i {log:q} >&2"
+        step(
+            "tables --system {wildcards.system:q} --descriptions {input.descriptions:q}"
+            " --metrics {input.metrics:q} --comparisons {input.comparisons:q} --output {output.markdown:q}"
+        )
 
 
 use rule tables as ablation_tables with:
@@ -106,13 +105,14 @@ rule figure:
         mem_mb=growing(2000),
         runtime=growing(20),
     params:
-        config=RESOLVED_CONFIG,
-        runs=f"{RESULTS}/runs/{{system}}",
+        runs=placed(f"{RESULTS}/runs/{{system}}"),
         folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
-        "python -m sysdpo figure --config {params.config:q} --system {wildcards.system:q}"
-        " --figure {wildcards.figure:q} --descriptions {input.descriptions:q} --metrics {input.metrics:q} --comparisons {input.comparisons:q}"
-        " --runs {params.runs:q} --output {params.folder:q} 2>&1 | tee -i {log:q} >&2"
+        step(
+            "figure --system {wildcards.system:q} --figure {wildcards.figure:q}"
+            " --descriptions {input.descriptions:q} --metrics {input.metrics:q}"
+            " --comparisons {input.comparisons:q} --runs {params.runs:q} --output {params.folder:q}"
+        )
 
 
 # How the margin splits over the components, and whether the chosen itself becomes less likely.
@@ -131,6 +131,7 @@ rule credit_table:
         f"{LOGS}/{{system}}/credit.log",
     benchmark:
         f"{BENCHMARKS}/{{system}}/credit.tsv"
+    localrule: True
     conda:
         "../../envs/results.yaml"
     threads: 1
@@ -139,18 +140,19 @@ rule credit_table:
         mem_mb=growing(1000),
         runtime=growing(10),
     params:
-        config=RESOLVED_CONFIG,
-        runs=f"{RESULTS}/runs/{{system}}",
+        runs=placed(f"{RESULTS}/runs/{{system}}"),
     shell:
-        "python -m sysdpo credit --config {params.config:q} --system {wildcards.system:q}"
-        " --descriptions {input.descriptions:q} --runs {params.runs:q} --output {output:q} 2>&1 | tee -i {log:q} >&2"
+        step(
+            "credit --system {wildcards.system:q} --descriptions {input.descriptions:q} --runs {params.runs:q}"
+            " --output {output:q}"
+        )
 
 
 # Every line of the file of claims, held against this run's intervals.
 rule claims:
     input:
         descriptions=DESCRIPTIONS,
-        claims=CLAIMS or [],
+        claims=CLAIMS,
         metrics=f"{RESULTS}/metrics.csv",
         comparisons=f"{RESULTS}/comparisons.csv",
     output:
@@ -160,6 +162,7 @@ rule claims:
         f"{LOGS}/claims.log",
     benchmark:
         f"{BENCHMARKS}/claims.tsv"
+    localrule: True
     conda:
         "../../envs/results.yaml"
     threads: 1
@@ -168,18 +171,18 @@ rule claims:
         mem_mb=growing(1000),
         runtime=growing(10),
     params:
-        config=RESOLVED_CONFIG,
         which="",
     shell:
-        "python -m sysdpo claims --config {params.config:q} --claims {input.claims:q} {params.which}"
-        " --descriptions {input.descriptions:q} --metrics {input.metrics:q} --comparisons {input.comparisons:q}"
-        " --output {output.csv:q} 2>&1 | tee -i {log:q} >&2"
+        step(
+            "claims --claims {input.claims:q} {params.which} --descriptions {input.descriptions:q}"
+            " --metrics {input.metrics:q} --comparisons {input.comparisons:q} --output {output.csv:q}"
+        )
 
 
 use rule claims as ablation_claims with:
     input:
         descriptions=DESCRIPTIONS,
-        claims=CLAIMS or [],
+        claims=CLAIMS,
         metrics=f"{RESULTS}/ablations/metrics.csv",
         comparisons=f"{RESULTS}/ablations/comparisons.csv",
     output:
@@ -190,7 +193,6 @@ use rule claims as ablation_claims with:
     benchmark:
         f"{BENCHMARKS}/ablations/claims.tsv"
     params:
-        config=RESOLVED_CONFIG,
         which="--ablations",
 
 
@@ -212,13 +214,11 @@ rule manifest:
         mem_mb=growing(1000),
         runtime=growing(10),
     params:
-        config=RESOLVED_CONFIG,
         settings=as_parameter(config),
         experiments=experiments_found,
         results=lambda wildcards, output: Path(output[0]).parent,
     shell:
-        "python -m sysdpo manifest --config {params.config:q} --results {params.results:q}"
-        " --output {output:q} 2>&1 | tee -i {log:q} >&2"
+        step("manifest --results {params.results:q} --output {output:q}")
 
 
 rule report:
@@ -232,6 +232,7 @@ rule report:
         f"{LOGS}/report.log",
     benchmark:
         f"{BENCHMARKS}/report.tsv"
+    localrule: True
     conda:
         "../../envs/results.yaml"
     threads: 1
@@ -240,10 +241,7 @@ rule report:
         mem_mb=growing(1000),
         runtime=growing(10),
     params:
-        config=RESOLVED_CONFIG,
         experiments=experiments_found,
         results=lambda wildcards, output: Path(output[0]).parent,
     shell:
-        "python -m sysdpo report --config {params.config:q} --results {params.results:q}"
-        " --descriptions {input.descriptions:q}"
-        " --output {output:q} 2>&1 | tee -i {log:q} >&2"
+        step("report --results {params.results:q} --descriptions {input.descriptions:q} --output {output:q}")

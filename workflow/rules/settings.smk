@@ -52,6 +52,8 @@ def evaluation_settings(wildcards):
     """Of the method's row only what sampling depends on; the rest is felt through its adapters."""
     row = METHODS[wildcards.system][wildcards.method]
     used = {name: row[name] for name in ("best_of", "take") if name in row}
+    shared = SYSTEMS[wildcards.system]["training"].get("candidates")
+    used |= {"held-out candidates": shared} if shared else {}
     return as_parameter(sampling_sections(wildcards.system, "evaluation", "scorer", "judge") | used)
 
 
@@ -80,8 +82,8 @@ def study_settings(wildcards):
 
 def experiments_found(wildcards):
     """Checksums of the tables of experiments, studies and ablations that are there: as inputs, they would ask for their runs."""
-    tables = {name: Path(EXPERIMENT_TABLE.format(experiment=name)) for name in EXPERIMENTS}
-    tables |= {name: Path(STUDY_TABLE.format(study=name)) for name in STUDIES}
-    tables |= {name: Path(f"{RESULTS}/ablations/{name}.csv") for name in ("metrics", "claims")}
-    found = {name: table for name, table in tables.items() if table.is_file()}
-    return as_parameter({name: hashlib.sha256(table.read_bytes()).hexdigest() for name, table in found.items()})
+    tables = {name: EXPERIMENT_TABLE.format(experiment=name) for name in EXPERIMENTS}
+    tables |= {name: STUDY_TABLE.format(study=name) for name in STUDIES}
+    tables |= {name: f"{RESULTS}/ablations/{name}.csv" for name in ("metrics", "claims")}
+    found = {name: path for name, table in tables.items() if (path := Path(placed(table))).is_file()}
+    return as_parameter({name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in found.items()})

@@ -3,7 +3,7 @@
 
 rule study:
     input:
-        code=lambda wildcards: [os.path.relpath(path) for path in own_modules(STUDIES[wildcards.study])],
+        code=lambda wildcards: [local(os.path.relpath(path)) for path in own_modules(STUDIES[wildcards.study])],
     output:
         report(
             STUDY_TABLE,
@@ -24,11 +24,9 @@ rule study:
         mem_mb=growing(2000),
         runtime=growing(60),
     params:
-        config=RESOLVED_CONFIG,
         settings=study_settings,
     shell:
-        "python -m sysdpo study --config {params.config:q} --study {wildcards.study:q}"
-        " --output {output:q} 2>&1 | tee -i {log:q} >&2"
+        step("study --study {wildcards.study:q} --output {output:q}")
 
 
 rule draw:
@@ -46,6 +44,7 @@ rule draw:
         f"{LOGS}/studies/{{study}}_figure.log",
     benchmark:
         f"{BENCHMARKS}/studies/{{study}}_figure.tsv"
+    localrule: True
     conda:
         "../../envs/results.yaml"
     threads: 1
@@ -54,8 +53,6 @@ rule draw:
         mem_mb=growing(1000),
         runtime=growing(10),
     params:
-        config=RESOLVED_CONFIG,
         folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
-        "python -m sysdpo draw --config {params.config:q} --study {wildcards.study:q}"
-        " --table {input.table:q} --output {params.folder:q} 2>&1 | tee -i {log:q} >&2"
+        step("draw --study {wildcards.study:q} --table {input.table:q} --output {params.folder:q}")

@@ -5,10 +5,11 @@ rule train:
     input:
         prompts=f"{RESULTS}/runs/{{system}}/prompts.parquet",
         trajectories=preference_data("trajectories"),
-        scores=preference_data("scores"),
+        scores=preference_scores,
         pairs=preference_data("pairs"),
         foundation=foundation_models,
         code=own_code,
+        data=data_files,
     output:
         directory(f"{RUN}/{{method}}/training"),
     log:
@@ -26,14 +27,15 @@ rule train:
         mem_mb=growing(3000),
         runtime=growing(120),
     params:
-        config=RESOLVED_CONFIG,
         settings=training_settings,
-        foundation=foundation_folder,
-        checkpoint=f"{RESULTS}/checkpoints/{{system}}/{{seed}}/{{method}}.pt",
+        foundation=placed(FOUNDATION),
+        checkpoint=placed(f"{RESULTS}/checkpoints/{{system}}/{{seed}}/{{method}}.pt"),
         processes=process_options,
+        scores=scores_option,
     shell:
-        "python -m sysdpo train --config {params.config:q} --system {wildcards.system:q}"
-        " --seed {wildcards.seed:q} --method {wildcards.method:q}"
-        " --prompts {input.prompts:q} --trajectories {input.trajectories:q} --scores {input.scores:q}"
-        " --pairs {input.pairs:q} --foundation {params.foundation:q}"
-        " --checkpoint {params.checkpoint:q} --output {output:q} {params.processes} 2>&1 | tee -i {log:q} >&2"
+        step(
+            "train --system {wildcards.system:q} --seed {wildcards.seed:q} --method {wildcards.method:q}"
+            " --prompts {input.prompts:q} --trajectories {input.trajectories:q} {params.scores}"
+            " --pairs {input.pairs:q} --foundation {params.foundation:q} --checkpoint {params.checkpoint:q}"
+            " --output {output:q} {params.processes}"
+        )

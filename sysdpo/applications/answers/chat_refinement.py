@@ -1,6 +1,6 @@
 """Application 2 of the paper with pretrained models: one chat model drafts an answer, a second one refines it.
 
-The graph is that of `two_stage_qa`, with the dataset's system prompt as a second input. Questions and given preferences
+The graph is that of `two_stage_qa`, with the dataset's system prompt as a second input. Questions and preferences
 come from a dataset in the layout of Intel/orca_dpo_pairs, and a reward model judges the final answers. The choice of
 data, models and prompts is ours.
 """
@@ -24,7 +24,7 @@ from sysdpo.components.settings import LanguageModelSettings
 from sysdpo.method.benchmark import Judge
 from sysdpo.method.component import Component
 from sysdpo.method.description import Description, Metric, Texts
-from sysdpo.method.preferences import as_frame
+from sysdpo.method.preferences import as_frame, make_pairs
 from sysdpo.method.system import Node, System
 from sysdpo.method.values import Completion
 
@@ -107,8 +107,8 @@ class ChatRefinementBenchmark:
         drawn.insert(0, "prompt_id", [f"row{row:05d}" for row in drawn.index])
         return drawn[["prompt_id", "split", *self.inputs, "chosen", "rejected"]].reset_index(drop=True)
 
-    def given(self, prompts: pd.DataFrame, foundation: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """The dataset's two answers to each prompt as trajectories without a draft, scored 1 and 0.
+    def preferences(self, prompts: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The dataset's two answers to each prompt as trajectories without a draft, and the pair that they are.
 
         They are tokenized for the refiner, end with its chat template's end-of-turn token, and are cut after
         `max_new_tokens`. Prompts whose two answers are then equal are left out.
@@ -124,7 +124,7 @@ class ChatRefinementBenchmark:
         if end is None:
             raise UserError(
                 f"{self.where}.components.refiner.model: '{refiner.model}' should have a tokenizer with an end token, "
-                "which given answers end with"
+                "which the data set's answers end with"
             )
         rows = []
         for prompt in prompts.to_dict("records"):
@@ -139,7 +139,7 @@ class ChatRefinementBenchmark:
         variables: dict[str, list[Any]] = {name: [prompt[name] for prompt, *_ in rows] for name in self.inputs}
         variables["answer"] = [answer for *_, answer in rows]
         frame = as_frame([prompt["prompt_id"] for prompt, *_ in rows], [sample for _, sample, _ in rows], variables)
-        return frame, frame[["trajectory_id", "prompt_id"]].assign(score=1.0 - frame["sample"])
+        return frame, make_pairs(frame[["trajectory_id", "prompt_id"]].assign(score=1.0 - frame["sample"]))
 
     def system(self, foundation: Path) -> System:
         """The system with each model as configured; `foundation` is unused."""

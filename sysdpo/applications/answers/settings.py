@@ -12,6 +12,7 @@ from sysdpo.applications.settings import SmallLlamaSettings, SplitSizes
 from sysdpo.base.settings import Count, DType, FunctionName, Positive, ProperShare, Seed, Settings, Share, WrongSetting
 from sysdpo.components.settings import LanguageModelSettings, require_models
 from sysdpo.method.config import SystemSettings, settings_class
+from sysdpo.method.offer import Offer
 
 
 class WorldSettings(Settings):
@@ -141,7 +142,7 @@ class TwoStageQA(SystemSettings, extra="forbid"):
 
 
 class DataSettings(Settings):
-    """The dataset of prompts and given preferences, in the layout of Intel/orca_dpo_pairs."""
+    """The dataset of prompts and preferences, in the layout of Intel/orca_dpo_pairs."""
 
     source: str
     """A folder or file of parquet or JSON, or a hub id."""
@@ -192,10 +193,11 @@ class ChatRefinement(SystemSettings, extra="forbid"):
     """A pretrained chat model drafts an answer to a dataset's question, a second one refines it."""
 
     benchmark: ClassVar[str] = "sysdpo.applications.answers.chat_refinement:ChatRefinementBenchmark"
+    offer: ClassVar[Offer] = Offer(scored=True, variables=1)
     components: ChatComponents  # type: ignore[assignment]
     """The models of the system."""
     data: DataSettings
-    """The dataset of prompts and given preferences."""
+    """The dataset of prompts and preferences."""
     prompts: QuestionSplitSizes = QuestionSplitSizes()
     """How many prompts each split has, and how they are drawn."""
     scorer: RewardModelSettings

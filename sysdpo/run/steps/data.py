@@ -8,10 +8,10 @@ from typing import Annotated
 
 from sysdpo.base.errors import UserError
 from sysdpo.base.files import read_table, whole, write_table
-from sysdpo.base.tables import SCORE_COLUMNS, check_prompts, check_scores, check_trajectories
-from sysdpo.method.config import method_rows, system_config
+from sysdpo.base.tables import SCORE_COLUMNS, check_prompts, check_scores
+from sysdpo.method.config import system_config
 from sysdpo.run import options
-from sysdpo.run.inputs import benchmark_of, generated_variables, read_checked_trajectories, read_prompts
+from sysdpo.run.inputs import benchmark_of, preferences_of, read_checked_trajectories, read_prompts
 from sysdpo.run.parts import gather_parts, prompts_of_part
 
 
@@ -58,8 +58,12 @@ def score(
 ) -> None:
     """Score trajectories with the system's scorer."""
     benchmark = benchmark_of(config, system)
+    from sysdpo.method.benchmark import Scored
     from sysdpo.method.evaluation import score_trajectories
 
+    has_score = isinstance(benchmark, Scored)
+    if not has_score:
+        raise UserError(f"--system: '{system}' has no score")
     all_prompts = read_prompts(prompts, benchmark)
     sampled = read_checked_trajectories(trajectories, benchmark, all_prompts)
     write_table(score_trajectories(benchmark, all_prompts, sampled, foundation), output)
@@ -81,32 +85,22 @@ def pair(
     write_table(make_pairs(table), output)
 
 
-def given(
+def dataset(
     *, config: options.Config, system: options.System, prompts: options.Prompts, output: options.OutputFolder
 ) -> None:
     """Write the preferences that a system's own data set has for the training prompts."""
     benchmark = benchmark_of(config, system)
     from sysdpo.method.benchmark import HasPreferences
+    from sysdpo.method.preferences import write_trajectories
 
     if not isinstance(benchmark, HasPreferences):
-        rows = method_rows(config, system)
-        method = next((name for name, row in rows.items() if row.get("preferences") == "given"), "<method>")
-        raise UserError(
-            f"systems.{system}.methods.{method}.preferences: 'given' should be 'sampled', because this "
-            "system's data come with no preferences"
-        )
-    from sysdpo.method.preferences import make_pairs, write_trajectories
-
+        raise UserError(f"--system: the data of '{system}' come with no preferences")
     training_prompts = read_prompts(prompts, benchmark, "train")
-    with whole(output, holds=("trajectories.parquet", "scores.parquet", "pairs.parquet")) as folder:
+    with whole(output, holds=("trajectories.parquet", "pairs.parquet")) as folder:
         folder.mkdir()
-        trajectories, scores = benchmark.given(training_prompts, Path())  # no seed's models had a part in it
-        name = f"the given preferences of systems.{system}"
-        check_trajectories(trajectories, f"{name}: trajectories", training_prompts, generated_variables(benchmark))
-        scores = check_scores(scores, f"{name}: scores", trajectories)
+        trajectories, pairs = preferences_of(benchmark, training_prompts, system)
         write_trajectories(trajectories, folder / "trajectories.parquet")
-        write_table(scores, folder / "scores.parquet")
-        write_table(make_pairs(scores), folder / "pairs.parquet")
+        write_table(pairs, folder / "pairs.parquet")
 
 
 def gather(

@@ -11,7 +11,7 @@ from sysdpo.base.files import whole, write_table
 from sysdpo.method.config import evaluation_settings, method_rows, method_settings, system_config
 from sysdpo.report.claim_file import claims_about
 from sysdpo.run import options
-from sysdpo.run.inputs import benchmark_of, read_prompts
+from sysdpo.run.inputs import benchmark_of, preferences_of, read_prompts
 from sysdpo.run.parts import METRICS, SAMPLES, prompts_of_part
 from sysdpo.run.trained import check_identity, identity, load_trained
 
@@ -41,12 +41,18 @@ def evaluate(
         check_identity(folder, identity(system, source, seed, row))
     benchmark = benchmark_of(config, system)
     setting = f"systems.{system}.evaluation.shards"
-    shard, offset = prompts_of_part(read_prompts(prompts, benchmark, split), part, setting)
+    evaluated = read_prompts(prompts, benchmark, split)
+    shard, offset = prompts_of_part(evaluated, part, setting)
+    import pandas as pd
+
+    from sysdpo.method.benchmark import HasPreferences
+    from sysdpo.method.candidates import CandidateSettings
     from sysdpo.method.evaluation import evaluate as measure
+    from sysdpo.method.evaluation import judge_pairs
     from sysdpo.method.preferences import write_trajectories
 
     models = benchmark.system(foundation).to()
-    load_trained(models, settings, dict(zip(rows, zip(folders, rows.values(), strict=True), strict=True)))
+    trained = load_trained(models, settings, dict(zip(rows, zip(folders, rows.values(), strict=True), strict=True)))
     evaluation = evaluation_settings(described, system)
     samples, measured = measure(
         benchmark,
@@ -60,6 +66,15 @@ def evaluate(
         greedy=evaluation.greedy,
         offset=offset,
     )
+    # Picking the best of several changes what a system makes, but not what it holds likely.
+    has_pairs = isinstance(benchmark, HasPreferences) and settings.best_of == 1
+    if has_pairs:
+        held_out = preferences_of(benchmark, evaluated, system)
+        # The same for all methods, whose own candidates may be others.
+        given = described["training"].get("candidates") or {}
+        candidates = CandidateSettings.read(given, f"systems.{system}.training.candidates")
+        judged = judge_pairs(benchmark, models, shard, held_out, trained, candidates, seed=seed)
+        measured = pd.concat([measured, judged], ignore_index=True) if len(judged) else measured
     with whole(output, holds=(SAMPLES, METRICS)) as made:
         made.mkdir()
         write_trajectories(samples, made / SAMPLES)

@@ -18,7 +18,7 @@ from sysdpo.base.settings import NotNegative
 from sysdpo.base.tables import PAIR_COLUMNS, SCORE_COLUMNS, check_pairs, check_scores
 from sysdpo.method.config import method_settings, system_config
 from sysdpo.run import options
-from sysdpo.run.inputs import benchmark_of, read_checked_trajectories, read_prompts
+from sysdpo.run.inputs import benchmark_of, preferences_of, read_checked_trajectories, read_prompts
 from sysdpo.run.launch import launch
 from sysdpo.run.parts import prompts_of_part
 from sysdpo.run.trained import HOLDS, identity, write_identity
@@ -63,7 +63,7 @@ def train(
     method: options.Method,
     prompts: options.Prompts,
     trajectories: options.Trajectories,
-    scores: options.Scores,
+    scores: options.TrainingScores = None,
     pairs: options.Pairs,
     foundation: options.Foundation,
     output: options.OutputFolder,
@@ -83,13 +83,15 @@ def train(
     benchmark = benchmark_of(config, system)
     training_prompts = read_prompts(prompts, benchmark, "train")
     pair_table = read_table(pairs, PAIR_COLUMNS)
-    score_table = read_table(scores, SCORE_COLUMNS)
+    score_table = None if scores is None else read_table(scores, SCORE_COLUMNS)
     import pandas as pd
     from accelerate.utils import gather_object
 
     from sysdpo.base.seeds import seed_torch
+    from sysdpo.method.benchmark import HasPreferences
     from sysdpo.method.checkpoints import Checkpoint
     from sysdpo.method.evaluation import sample_trajectories, score_trajectories
+    from sysdpo.method.intermediates import check_seen
     from sysdpo.method.preferences import make_pairs
     from sysdpo.method.training import align
     from sysdpo.run.fingerprint import training_fingerprint
@@ -97,12 +99,19 @@ def train(
     state = process_state()
 
     sampled = read_checked_trajectories(trajectories, benchmark, training_prompts)
-    check_scores(score_table, f"'{scores}'", sampled)
+    if score_table is not None:
+        check_scores(score_table, f"'{scores}'", sampled)
     check_pairs(pair_table, f"'{pairs}'", sampled)
     seed_torch("adapters", seed)  # adapters start at random
     described = system_config(config, system)
     samples = described["trajectories"]["samples_per_prompt"]
     models = benchmark.system(foundation).to()
+    check_seen(sampled.columns, models, settings, f"'{trajectories}'")
+    held_out = None
+    if settings.eval_every and isinstance(benchmark, HasPreferences):
+        everyone = read_prompts(prompts, benchmark)
+        if (validation := everyone[everyone["split"] == "validation"]).size:
+            held_out = preferences_of(benchmark, validation, system)
 
     def collect(round_number: int) -> tuple[Any, Any]:
         if round_number == 0:
@@ -123,7 +132,9 @@ def train(
             settings,
             seed=seed,
             foundation=foundation,
-            tables={"prompts": prompts, "trajectories": trajectories, "scores": scores, "pairs": pairs},
+            tables={"prompts": prompts, "trajectories": trajectories, "pairs": pairs}
+            | ({"scores": scores} if scores else {}),
+            held_out=held_out is not None,
             plugins=[path for name in config.get("plugins", ()) if (path := module_file(name))],
         )
         checkpoints = Checkpoint(checkpoint, fingerprint, every=checkpoint_every)
@@ -131,7 +142,14 @@ def train(
     made = whole(output, holds=HOLDS) if state.is_main_process else TemporaryDirectory()
     with made as name:
         folder, title = Path(name), f"{method}, seed {seed}"
-        align(models, collect, settings, seed=seed, title=title, output=folder, checkpoint=checkpoints)
+        align(
+            *(models, collect, settings),
+            seed=seed,
+            title=title,
+            output=folder,
+            checkpoint=checkpoints,
+            held_out=held_out,
+        )
         write_identity(folder, identity(system, method, seed, settings))
         state.wait_for_everyone()
     if state.is_main_process:

@@ -45,7 +45,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "methods": {
             "before": {"objective": "none"},
             "direct": {"objective": "direct"},
-            "sampling": {"objective": "sampling", "preferences": "given"},
+            "sampling": {"objective": "sampling", "preferences": "dataset"},
         },
         "baselines": ["before"],
         "evaluation": {"samples_per_prompt": 1, "win_rates_against": ["before"]},
@@ -127,15 +127,18 @@ def test_given_are_the_data_s_two_answers_in_the_refiner_s_tokens(settings: dict
     settings["components"]["refiner"]["max_new_tokens"] = 100
     benchmark = build(settings)
     prompts = benchmark.prompts().query("split == 'train'")
-    pairs, scores = benchmark.given(prompts, Path())
-    assert "draft" not in pairs
-    assert pairs["prompt_id"].tolist() == [name for name in prompts["prompt_id"] for _ in range(2)]
-    assert pairs["text"].tolist() == [text for text in prompts["text"] for _ in range(2)]
-    assert scores["score"].tolist() == [1.0, 0.0] * 6
-    assert [str(answer) for answer in pairs["answer"][::2]] == prompts["chosen"].tolist()
-    assert [str(answer) for answer in pairs["answer"][1::2]] == prompts["rejected"].tolist()
+    answers, pairs = benchmark.preferences(prompts)
+    assert "draft" not in answers
+    assert answers["prompt_id"].tolist() == [name for name in prompts["prompt_id"] for _ in range(2)]
+    assert answers["text"].tolist() == [text for text in prompts["text"] for _ in range(2)]
+    rows = answers.set_index("trajectory_id")
+    for side in ("chosen", "rejected"):
+        found = dict(zip(pairs["prompt_id"], map(str, rows.loc[pairs[f"{side}_id"], "answer"]), strict=True))
+        assert found == prompts.set_index("prompt_id")[side].to_dict()
+    assert [str(answer) for answer in answers["answer"][::2]] == prompts["chosen"].tolist()
+    assert [str(answer) for answer in answers["answer"][1::2]] == prompts["rejected"].tolist()
     tokenizer = AutoTokenizer.from_pretrained(settings["components"]["refiner"]["model"])
-    for answer in pairs["answer"]:
+    for answer in answers["answer"]:
         assert tokenizer.decode(answer.tokens) == f"{answer.text}<|im_end|>"
 
 
@@ -145,12 +148,12 @@ def test_given_answers_end_where_the_refiner_s_own_would(settings: dict[str, Any
     prompts = benchmark.prompts().query("split == 'train'").head(2).reset_index(drop=True)
     prompts["chosen"] = ["No cat. None.", "A cat."]
     prompts["rejected"] = ["No cat. At all.", "No cat."]
-    pairs, scores = benchmark.given(prompts, Path())
-    assert pairs["prompt_id"].tolist() == [prompts["prompt_id"][1]] * 2  # the first prompt's differ too late
-    assert [len(answer.tokens) for answer in pairs["answer"]] == [3, 3]
-    assert len(scores) == 2
+    answers, pairs = benchmark.preferences(prompts)
+    assert answers["prompt_id"].tolist() == [prompts["prompt_id"][1]] * 2  # the first prompt's differ too late
+    assert [len(answer.tokens) for answer in answers["answer"]] == [3, 3]
+    assert len(pairs) == 1
     with pytest.raises(UserError, match=r"components.refiner.max_new_tokens: 3 should reach to where"):
-        benchmark.given(prompts.head(1), Path())
+        benchmark.preferences(prompts.head(1))
 
 
 def test_only_the_answer_is_scored_against_its_own_prompt(settings: dict[str, Any]) -> None:
@@ -228,9 +231,10 @@ def test_the_whole_of_it(tmp_path: Path, config: dict[str, Any]) -> None:
     steps = Steps(tmp_path, config)
     for step in ("validate", "prompts", "sample", "score", "pair"):
         assert steps(step) == 0
-    paths = ["--prompts", str(steps.runs / "prompts.parquet"), "--output", str(steps.runs / "given")]
-    assert main(["given", "--config", str(steps.config), "--system", steps.system, *paths]) == 0
-    tables = {f"{name}": steps.runs / "given" / f"{name}.parquet" for name in ("trajectories", "scores", "pairs")}
+    paths = ["--prompts", str(steps.runs / "prompts.parquet"), "--output", str(steps.runs / "dataset")]
+    assert main(["dataset", "--config", str(steps.config), "--system", steps.system, *paths]) == 0
+    tables: dict[str, Any] = {name: steps.runs / "dataset" / f"{name}.parquet" for name in ("trajectories", "pairs")}
+    tables["scores"] = None
     assert len(pd.read_parquet(tables["pairs"])) == 6
     assert steps("train", method="direct") == 0
     assert steps("train", method="sampling", **tables) == 0
@@ -239,9 +243,12 @@ def test_the_whole_of_it(tmp_path: Path, config: dict[str, Any]) -> None:
         assert steps("evaluate", method=method, training=steps.run / method / "training") == 0
     metrics = pd.read_csv(steps.compare("before", "direct", "sampling"))
     assert {"reward", "judge_score", "draft_reward", "length", "win_rate_vs_before"} <= set(metrics["metric"])
+    judged = metrics.query("metric == 'preference_accuracy'").set_index("method")["mean"]
+    assert set(judged.index) == {"before", "direct", "sampling"}
+    assert judged["before"] == 0.5
     assert metrics.query("metric == 'kl_refiner' and method == 'before'")["mean"].tolist() == [0.0]
     drift = metrics.query("method == 'sampling' and metric in ['kl_drafter', 'kl_refiner']")["mean"]
-    assert (drift != 0).all()  # the draft's model learns too, though no draft was given
+    assert (drift != 0).all()  # the draft's model learns too, though no draft is known
     assert read_trajectories(steps.run / "sampling/evaluation/samples.parquet")["system"].isin(tiny_chat.SYSTEMS).all()
 
 
@@ -252,10 +259,10 @@ def test_given_answers_end_as_the_model_s_own_turns_do(settings: dict[str, Any],
     tokenizer.save_pretrained(tmp_path / "gemma")
     settings["components"]["refiner"] |= {"model": str(tmp_path / "gemma"), "max_new_tokens": 100}
     benchmark = build(settings)
-    pairs, _ = benchmark.given(benchmark.prompts().query("split == 'train'"), Path())
-    ends = {tokenizer.convert_ids_to_tokens(answer.tokens[-1]) for answer in pairs["answer"]}
+    answers, _ = benchmark.preferences(benchmark.prompts().query("split == 'train'"))
+    ends = {tokenizer.convert_ids_to_tokens(answer.tokens[-1]) for answer in answers["answer"]}
     assert ends == {tiny_chat.END_OF_TURN}
-    assert not any(tiny_chat.END_OF_TURN in str(answer) for answer in pairs["answer"])
+    assert not any(tiny_chat.END_OF_TURN in str(answer) for answer in answers["answer"])
 
 
 def test_a_tokenizer_without_an_end_token_has_no_given_answers(settings: dict[str, Any], tmp_path: Path) -> None:
@@ -268,7 +275,7 @@ def test_a_tokenizer_without_an_end_token_has_no_given_answers(settings: dict[st
     with pytest.raises(
         UserError, match=r"components.refiner.model: '.*endless' should have a tokenizer with an end token"
     ):
-        benchmark.given(benchmark.prompts().query("split == 'train'"), Path())
+        benchmark.preferences(benchmark.prompts().query("split == 'train'"))
 
 
 def test_chat_template_arguments_are_a_setting_of_each_component(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 FOLDERS = {
     "foundation": ["model.txt"],
-    "given": ["trajectories.parquet", "scores.parquet", "pairs.parquet"],
+    "dataset": ["trajectories.parquet", "pairs.parquet"],
     "train": ["training.jsonl"],
     "evaluate": ["metrics.parquet"],
 }
