@@ -25,6 +25,7 @@ _HOMES = {
     "sysdpo.components.table": ("Table",),
     "sysdpo.library.preferences": ("Preferences", "read_preferences"),
     "sysdpo.library.aligning": ("Alignment", "align", "compare", "evaluate", "preference_accuracy"),
+    "sysdpo.library.exporting": ("export",),
     "sysdpo.library.benchmark": ("Benchmark",),
     "sysdpo.method.description": ("Metric",),
     "sysdpo.base.errors": ("UserError",),

@@ -5,6 +5,7 @@ its place: with the error `‖target − prediction‖²` at a sampled timestep 
 """
 
 from collections.abc import Mapping, MutableMapping, Sequence
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ from sysdpo.components.noise import NoiseSchedule
 from sysdpo.components.pipelines import check_supported, load_pipeline
 from sysdpo.components.settings import BoundSettings, DiffusionLoading, Estimator
 from sysdpo.components.sharding import shard
-from sysdpo.method.component import Drift, LogProbs
+from sysdpo.components.usage import picture_usage
+from sysdpo.components.whole_models import add_code, forget_origin, own_classes, whole_denoiser
+from sysdpo.method.component import Drift, LogProbs, Usage
 from sysdpo.method.values import picture_key
 
 ADAPTER = "pytorch_lora_weights.safetensors"
@@ -237,6 +240,29 @@ class DiffusionModel(LoraComponent):
         metadata = {f"{self._part}_lora_adapter_metadata": settings}
         self.pipeline.save_lora_weights(folder, **{f"{self._part}_lora_layers": weights}, **metadata)
         sort_metadata(folder / ADAPTER)
+
+    def save_adapter(self, folder: Path, *, base: str) -> None:
+        """Write the adapter as `save` does; its format names no base model."""
+        self.save(folder)
+
+    def save_model(self, folder: Path, *, merged: bool) -> None:
+        """Write the pipeline in `from_pretrained` format, the files of classes that are in no library beside it."""
+        pipeline = copy(self.pipeline)
+        pipeline.register_modules(**{self._part: whole_denoiser(self.denoiser, POLICY, merged=merged)})
+        pipeline.save_pretrained(folder, safe_serialization=True)
+        add_code(pipeline, folder)
+        forget_origin(folder)
+
+    def usage(self, condition: tuple[Any, ...], *, model: str, adapter: str | None = None) -> Usage:
+        """How diffusers draws the prompt of a condition."""
+        return picture_usage(
+            str(condition[0]),
+            model=model,
+            adapter=adapter,
+            sampling=self.sampling,
+            has_code=bool(own_classes(self.pipeline)),
+            rounds_to=None if self.dtype == torch.float32 else str(self.dtype).removeprefix("torch."),
+        )
 
     def load(self, folder: Path) -> None:
         """Read an adapter in diffusers' LoRA format into the policy; raises `UserError` if it does not fit."""

@@ -1,5 +1,6 @@
 """A causal language model at a node: transformers for the model, PEFT for what is trained."""
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
+from peft.utils import CONFIG_NAME
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
@@ -37,7 +39,9 @@ from sysdpo.components.prompting import PromptEncoder, end_token
 from sysdpo.components.recomputing import recomputed_layers, recomputing
 from sysdpo.components.settings import CompletionSettings, LanguageModelLoading
 from sysdpo.components.sharding import shard
-from sysdpo.method.component import Drift, LogProbs
+from sysdpo.components.usage import language_usage
+from sysdpo.components.whole_models import whole_language_model
+from sysdpo.method.component import Drift, LogProbs, Usage
 from sysdpo.method.values import Completion
 
 WORTH_SHARING = 16  # tokens; encoding a shorter prefix apart costs more than it saves
@@ -315,6 +319,50 @@ class LanguageModel(LoraComponent):
             if isinstance(value, set):  # has no order: sorted, equal adapters are equal files
                 setattr(settings, name, sorted(value))
         self.model.save_pretrained(folder, selected_adapters=[POLICY], safe_serialization=True)
+
+    def save_adapter(self, folder: Path, *, base: str) -> None:
+        """Write the adapter as `save` does, with this name of its base model."""
+        self.save(folder)
+        (folder / "README.md").unlink(missing_ok=True)  # PEFT's card names the folder that the base came from
+        settings = folder / CONFIG_NAME
+        settings.write_text(json.dumps(json.loads(settings.read_text()) | {"base_model_name_or_path": base}, indent=2))
+
+    def save_model(self, folder: Path, *, merged: bool) -> None:
+        """Write model and tokenizer in `from_pretrained` format.
+
+        With the adapter in its weights, the model's generation settings are those that it was trained with: its own, a
+        repetition penalty say, would bend what it learnt. Raises `UserError` where its weights are held in four bits.
+        """
+        network = whole_language_model(self.model, self.name, merged=merged)
+        if merged:
+            drawn = {"temperature": self.temperature, "top_k": 0, "top_p": 1.0} if self.temperature > 0 else {}
+            network.generation_config = GenerationConfig(
+                do_sample=self.temperature > 0,
+                max_new_tokens=self.max_new_tokens,
+                eos_token_id=self._end_tokens(),
+                pad_token_id=self.tokenizer.pad_token_id,
+                bos_token_id=self.tokenizer.bos_token_id,
+                **drawn,
+            )
+        network.save_pretrained(folder, safe_serialization=True)
+        self.tokenizer.save_pretrained(folder)
+
+    def usage(self, condition: tuple[Any, ...], *, model: str, adapter: str | None = None) -> Usage:
+        """How transformers, and PEFT for the adapter, complete the prompt of a condition."""
+        generation: dict[str, Any] = {}
+        if adapter is not None:  # the base model's own settings hold there
+            generation |= {"max_new_tokens": self.max_new_tokens, "eos_token_id": self._end_tokens()}
+            if getattr(self.model.generation_config, "repetition_penalty", None) not in (None, 1.0):
+                generation["repetition_penalty"] = 1.0
+        return language_usage(
+            self.encode_prompt.readable(condition),
+            model=model,
+            adapter=adapter,
+            behind=self.encode_prompt.behind,
+            chat_template_kwargs=self.encode_prompt.chat_template_kwargs,
+            generation=generation,
+            rounds_to=None if self.model.dtype == torch.float32 else str(self.model.dtype).removeprefix("torch."),
+        )
 
     def load(self, folder: Path) -> None:
         """Read an adapter in PEFT's format into the policy; raises `UserError` if it does not fit."""

@@ -91,9 +91,21 @@ def _folded(layer: LoraLinear, x: Tensor, *arguments: Any, **keywords: Any) -> T
     if layer.disable_adapters or layer.merged or len(active) != 1:
         return type(layer).forward(layer, x, *arguments, **keywords)
     (name,) = active
+    return nn.functional.linear(x, _folded_weight(layer, name), layer.base_layer.bias)
+
+
+def _folded_weight(layer: LoraLinear, name: str) -> Tensor:
     base, scaling = layer.base_layer, layer.scaling[name]
-    weight = torch.addmm(base.weight, layer.lora_B[name].weight, layer.lora_A[name].weight, alpha=scaling)
-    return nn.functional.linear(x, weight, base.bias)
+    return torch.addmm(base.weight, layer.lora_B[name].weight, layer.lora_A[name].weight, alpha=scaling)
+
+
+def merge_folded(network: nn.Module) -> None:
+    """Merge the adapter into the layers that are folded, for good, with the very weights that they multiply by."""
+    for layer in network.modules():
+        if isinstance(layer, LoraLinear) and getattr(layer.forward, "__func__", None) is _folded:
+            (name,) = layer.active_adapters
+            layer.base_layer.weight.data = _folded_weight(layer, name).detach()
+            layer.merged_adapters.append(name)
 
 
 def _is_plain(layer: LoraLinear) -> bool:

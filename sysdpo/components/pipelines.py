@@ -1,6 +1,7 @@
 """Loading a diffusers pipeline whole, and refusing one that would be trained as something else than it draws."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -34,13 +35,24 @@ def load_pipeline(
         fetched: dict[str, Any] = {"revision": revision, "variant": variant}
         folder = Path(load_pretrained(loader.download, model, **fetched))
     index = load_pretrained(loader.load_config, folder)
-    if loader is not DiffusionPipeline and index["_class_name"] != loader.__name__:
-        raise UserError(f"pipeline: '{pipeline}' should be what '{model}' was saved as, a {index['_class_name']}")
+    named = index["_class_name"]
+    travels = isinstance(named, (list, tuple))  # with the code of its classes, as `file, class`
+    saved_as = named[-1] if travels else named
+    if loader is not DiffusionPipeline and saved_as != loader.__name__:
+        raise UserError(f"pipeline: '{pipeline}' should be what '{model}' was saved as, a {saved_as}")
+    if travels and loader is DiffusionPipeline:
+        raise UserError(
+            f"pipeline: '{pipeline}' should name the class {saved_as} of an installed module for '{model}'; the code "
+            "that lies in a model's folder is not run"
+        )
     parts: dict[str, Any] = {}
     for name, described in index.items():
-        if isinstance(described, (list, tuple)) and described[0] is not None and name != "safety_checker":
+        is_part = isinstance(described, (list, tuple)) and not name.startswith("_")
+        if is_part and described[0] is not None and name != "safety_checker":
             _refuse_adapters(folder / name)
-            kind = load_pretrained(lambda _, described=described: part_class(described), folder / INDEX)
+            within = loader.__module__ if (folder / name / f"{described[0]}.py").is_file() else ""
+            find = partial(_part_class, described, within)
+            kind = load_pretrained(find, folder / INDEX)
             if isinstance(kind, type) and issubclass(kind, (ModelMixin, PreTrainedModel)):
                 parts[name] = _load_part(kind, folder / name, variant, dtype)
     if variant and not any(file.match(f"*.{variant}.*") for file in folder.glob("*/*")):
@@ -49,7 +61,30 @@ def load_pipeline(
     if "safety_checker" in index:
         # A black picture for one that it suspects is no sample of the model.
         parts |= {"safety_checker": None, "requires_safety_checker": False}
+    if travels:
+        return load_pretrained(partial(_assembled, loader, index, parts), folder)
     return load_pretrained(loader.from_pretrained, folder, dtype=dtype, **parts)
+
+
+def _assembled(loader: Any, index: Mapping[str, Any], parts: dict[str, Any], folder: str) -> DiffusionPipeline:
+    """The pipeline of these parts and what else its index names; diffusers itself would run the code beside them."""
+    for name, described in index.items():
+        if name.startswith("_") or name in parts:
+            continue
+        is_part = isinstance(described, (list, tuple)) and len(described) == 2
+        kind = part_class(described) if is_part and described[0] is not None else None
+        parts[name] = kind.from_pretrained(Path(folder) / name) if kind else None if is_part else described
+    return loader(**parts)
+
+
+def _part_class(described: Sequence[str], within: str, _: str) -> Any:
+    """`part_class`; of a part whose code lies in its folder, the class of a module beside the pipeline's own."""
+    if not within:
+        return part_class(described)
+    try:
+        return getattr(import_module(f"{within.rpartition('.')[0]}.{described[0]}"), described[1])
+    except ImportError as error:
+        raise ValueError(f"{within} should have a module '{described[0]}' beside it") from error
 
 
 def part_class(described: Sequence[str]) -> Any:

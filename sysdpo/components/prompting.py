@@ -41,7 +41,7 @@ class PromptEncoder:
                     f"it should say into the template and leave {name} empty"
                 )
         check_chat_template_kwargs(tokenizer, self.chat_template_kwargs)
-        self._behind = _tokens_behind(tokenizer)
+        self.behind = _tokens_behind(tokenizer)
         self._known: dict[tuple[str, str], list[int]] = {}
 
     def __call__(self, condition: tuple[Any, ...]) -> list[int]:
@@ -51,15 +51,20 @@ class PromptEncoder:
             self._known[key] = self._encode(*key) or self._begin()
         return self._known[key]
 
+    def readable(self, condition: tuple[Any, ...]) -> str | list[dict[str, str]]:
+        """The prompt before it is tokens: a text, or the messages of a chat."""
+        text = _filled("template", self.template, condition)
+        system = _filled("system_prompt", self.system_prompt, condition)
+        return text if self.tokenizer.chat_template is None else _messages(text, system)
+
     def _encode(self, text: str, system: str) -> list[int]:
         if self.tokenizer.chat_template is None:
             tokens = list(self.tokenizer(text)["input_ids"])
-            return tokens[: len(tokens) - self._behind]
-        user = {"role": "user", "content": text}
+            return tokens[: len(tokens) - self.behind]
         try:
-            return self._render([{"role": "system", "content": system}, user] if system else [user])
+            return self._render(_messages(text, system))
         except TEMPLATE_FAILURES as error:
-            if system and self._renders([user]):
+            if system and self._renders(_messages(text, "")):
                 raise UserError(
                     f"system_prompt: {self.system_prompt!r} should be left out for this model, whose chat template "
                     f"refuses it ({error})"
@@ -123,6 +128,11 @@ def _tokens_behind(tokenizer: PreTrainedTokenizerBase) -> int:
     bare, whole = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
     rooms = range(len(whole) - len(bare) + 1)
     return next((room for room in rooms if whole[len(whole) - room - len(bare) : len(whole) - room] == bare), 0)
+
+
+def _messages(text: str, system: str) -> list[dict[str, str]]:
+    user = {"role": "user", "content": text}
+    return [{"role": "system", "content": system}, user] if system else [user]
 
 
 def _filled(setting: str, text: str, condition: tuple[Any, ...]) -> str:

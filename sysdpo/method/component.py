@@ -128,6 +128,36 @@ class Reloadable(Protocol):
     """The arguments of `from_pretrained`; None where it was made otherwise."""
 
 
+class Usage(NamedTuple):
+    """How a program loads a model without this library.
+
+    library: of the hub's `library_name`. task: of its `pipeline_tag`. code: a program that loads the model and runs it
+    on one prompt. exactness: a sentence on how near that comes to the component itself.
+    """
+
+    library: str
+    task: str
+    code: str
+    exactness: str
+
+
+@runtime_checkable
+class Exportable(Protocol):
+    """A component whose model can be used without this library."""
+
+    def save_model(self, folder: Path, *, merged: bool) -> None:
+        """Write the model in `from_pretrained` format, with the adapter in its weights (`merged`) or without it."""
+        ...
+
+    def save_adapter(self, folder: Path, *, base: str) -> None:
+        """Write the adapter in the ecosystem's own format, for the model that `base` names."""
+        ...
+
+    def usage(self, condition: tuple[Any, ...], *, model: str, adapter: str | None = None) -> Usage:
+        """How to load what `save_model` and `save_adapter` wrote to these places, and run it on a condition."""
+        ...
+
+
 @runtime_checkable
 class Reader(Protocol):
     """A component whose values may be given as texts."""

@@ -1,23 +1,43 @@
 """Deterministic nodes: parsers, tools, frozen retrievers. They contribute a factor of 1."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from sysdpo.base.errors import UserError
+from sysdpo.base.functions import load_function
 from sysdpo.method.component import Drift, LogProbs
 from sysdpo.method.values import plain
 
+OWN = "sysdpo."
+
 
 class Function:
-    """A node whose value is `function(*parents)`; of a generated text the function gets the plain text."""
+    """A node whose value is `function(*parents)`; of a generated text the function gets the plain text.
+
+    One of this library, or a `functools.partial` of one with keywords, is saved by its name with a system. A person's
+    own is not: loading a folder would then run whatever the folder names.
+    """
 
     is_deterministic: Literal[True] = True
 
     def __init__(self, function: Callable[..., Any]):
         self.function = function
         self.device = torch.device("cpu")
+        self.made_from = _named(function)
+
+    @classmethod
+    def from_pretrained(cls, function: str, keywords: Mapping[str, Any]) -> "Function":
+        """A function of this library by its name; raises `UserError` for any other."""
+        if function.startswith(OWN):  # to look at others would be to run their modules
+            found = load_function(function, "function")
+            made = cls(partial(found, **keywords) if keywords else found)
+            if made.made_from is not None and made.made_from["function"] == function:
+                return made
+        raise UserError(f"function: '{function}' should be a function of sysdpo; others are given to `load`")
 
     def to(self, device: torch.device) -> None:
         """Where its log-probabilities are added to others'."""
@@ -51,3 +71,13 @@ class Function:
 
     def load(self, folder: Path) -> None:
         """Nothing to read."""
+
+
+def _named(function: Any) -> dict[str, Any] | None:
+    """What `from_pretrained` makes this function from; None of one that is not this library's."""
+    keywords = dict(function.keywords) if isinstance(function, partial) and not function.args else {}
+    found = function.func if isinstance(function, partial) and not function.args else function
+    module, name = getattr(found, "__module__", None) or "", getattr(found, "__qualname__", "")
+    if not module.startswith(OWN) or not name.isidentifier():  # a lambda's name, say, is none
+        return None
+    return {"function": f"{module}:{name}", "keywords": keywords}

@@ -5,7 +5,7 @@ nodes, whose parameters are then shared.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,12 +20,13 @@ from sysdpo.base.devices import process_state
 from sysdpo.base.errors import UserError
 from sysdpo.base.files import whole
 from sysdpo.base.functions import load_function
-from sysdpo.base.settings import Settings
+from sysdpo.base.settings import Settings, without
 from sysdpo.method.component import (
     METHODS,
     Component,
     Deterministic,
     Drift,
+    Exportable,
     LogProbs,
     Reloadable,
     Resettable,
@@ -218,32 +219,59 @@ class System:
             elif component.trainable_parameters():
                 raise UserError(f"component '{name}': a {type(component).__name__} cannot be reset; make it anew")
 
-    def save(self, folder: Path | str) -> None:
+    def save(self, folder: Path | str, *, trained: Collection[str] | None = None, self_contained: bool = False) -> None:
         """Write the graph, how each component is made, and the trained adapters, for `load`; with a model card.
 
-        Raises `UserError` where a component was not made by its class's `from_pretrained`. Functions are not written:
-        `load` is given them.
+        trained: the components whose adapters are written; the others' do nothing yet (None: all are). self_contained:
+        models that lie in folders of this machine are written along; hub ids stay names.
+
+        Raises `UserError` where a component was not made by its class's `from_pretrained`. One's own functions are not
+        written: `load` is given them.
         """
+        kept = [name for name in self.trainable if trained is None or name in trained]
         made: dict[str, Any] = {}
+        written: dict[Path, str] = {}  # where the models go, by where they are
         for name, component in self.components.items():
-            if isinstance(component, Deterministic):
-                continue
             arguments = component.made_from if isinstance(component, Reloadable) else None
+            if arguments is None and isinstance(component, Deterministic):
+                continue
             if arguments is None:
                 raise UserError(f"component '{name}': it should be made by from_pretrained to be saved with the system")
             kind = type(component)
             made[name] = {"class": f"{kind.__module__}:{kind.__qualname__}", "arguments": arguments}
+            model = Path(str(arguments.get("model", ""))).resolve()
+            if self_contained and "model" in arguments and model.is_dir():
+                inside = written.setdefault(model, f"{MODELS}/{name}")
+                made[name] |= {"arguments": without(arguments, ["model", "revision"]), "model": inside}
+            if name in self.trainable and name not in kept:
+                made[name]["is_trained"] = False
         nodes = [
             {"name": node.name, "component": node.component, "parents": node.parents, "template": node.template}
             for node in self.nodes
         ]
         graph = {"inputs": self.inputs, "nodes": nodes, "outputs": self.outputs, "components": made}
-        with whole(Path(folder), holds=(GRAPH, CARD, "adapters/*")) as path:
+        holds = (GRAPH, CARD, f"{ADAPTERS}/*", *[f"{inside}/*" for inside in written.values()])
+        with whole(Path(folder), holds=holds) as path:
             path.mkdir()
             (path / GRAPH).write_text(json.dumps(graph, indent=1, default=_as_json) + "\n")
             (path / CARD).write_text(_card(graph))
-            for name in self.trainable:
-                self.components[name].save(path / "adapters" / name)
+            for inside in written.values():
+                self._save_model(Path(inside).name, path / inside)
+            for name in kept:
+                self._save_adapter(name, made[name].get("model"), path / ADAPTERS / name)
+
+    def _save_model(self, name: str, folder: Path) -> None:
+        component = self.components[name]
+        if not isinstance(component, Exportable):
+            raise UserError(f"component '{name}': a {type(component).__name__} cannot be written with its model")
+        component.save_model(folder, merged=False)
+
+    def _save_adapter(self, name: str, base: str | None, folder: Path) -> None:
+        component = self.components[name]
+        if base is not None and isinstance(component, Exportable):
+            component.save_adapter(folder, base=base)
+        else:
+            component.save(folder)
 
     @classmethod
     def load(cls, folder: Path | str, functions: Mapping[str, Callable[..., Any]] | None = None) -> "System":
@@ -254,7 +282,9 @@ class System:
         try:
             graph = json.loads((Path(folder) / GRAPH).read_text())
             nodes = [Node(**node) for node in graph["nodes"]]
-            made = {name: (part["class"], part["arguments"]) for name, part in graph["components"].items()}
+            made = {name: (part["class"], dict(part["arguments"])) for name, part in graph["components"].items()}
+            inside = {name: part["model"] for name, part in graph["components"].items() if "model" in part}
+            trained = [name for name, part in graph["components"].items() if part.get("is_trained", True)]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"'{folder}' should be a system that was saved, but cannot be read ({error})") from error
         own = dict(functions or {})
@@ -262,10 +292,14 @@ class System:
             raise UserError(f"functions: those of {missing} should be given; they are not saved with the system")
         components = {name: as_component(part, f"functions.{name}") for name, part in own.items()}
         for name, (kind, arguments) in made.items():
+            if name in components:
+                continue
+            if name in inside:
+                arguments["model"] = Path(folder) / inside[name]
             found: Any = load_function(kind, f"the component '{name}'")
             component = found.from_pretrained(**arguments)
-            if component.trainable_parameters():
-                component.load(Path(folder) / "adapters" / name)
+            if component.trainable_parameters() and name in trained:
+                component.load(Path(folder) / ADAPTERS / name)
             components[name] = component
         return cls(graph["inputs"], nodes, components, graph["outputs"])
 
@@ -300,7 +334,7 @@ class System:
         return [answer[index].reshape(shape).sum(0) for answer in answers]
 
 
-GRAPH, CARD = "system.json", "README.md"
+GRAPH, CARD, ADAPTERS, MODELS = "system.json", "README.md", "adapters", "models"
 
 
 def _as_json(value: Any) -> Any:
@@ -310,11 +344,15 @@ def _as_json(value: Any) -> Any:
 
 def _card(graph: Mapping[str, Any]) -> str:
     """A model card in the hub's format."""
-    bases = sorted({part["arguments"]["model"] for part in graph["components"].values()})
+    parts = graph["components"].values()
+    named = {str(part.get("model") or part["arguments"].get("model", "")) for part in parts}
+    bases = sorted(named - {""})
+    given = sorted({node["component"] for node in graph["nodes"]} - set(graph["components"]))
+    functions = f", functions={{{', '.join(f'{name!r}: ...' for name in given)}}}" if given else ""
     lines = [f"- `{node['name']}`: `{node['component']}` from {', '.join(node['parents'])}" for node in graph["nodes"]]
     head = ["---", "library_name: sysdpo", "base_model:", *(f"- {base}" for base in bases), "tags: [dpo, lora]", "---"]
     text = ["# A compound system, aligned with sysdpo", "", "Its nodes, in order:", "", *lines, "", "Load it with", ""]
-    return "\n".join([*head, "", *text, "    sysdpo.System.load(folder, functions={...})", ""])
+    return "\n".join([*head, "", *text, f"    sysdpo.System.load(folder{functions})", ""])
 
 
 def as_component(owner: Any, where: str) -> Component:

@@ -20,7 +20,7 @@ from sysdpo.plan.command import plan
 from sysdpo.run.launch import tell_launcher
 from sysdpo.run.options import loaders, written
 from sysdpo.run.settings_page import settings
-from sysdpo.run.steps import checking, data, reproducing, results, starting, studies, training
+from sysdpo.run.steps import checking, data, exporting, reproducing, results, starting, studies, training
 from sysdpo.run.warm import run_command
 
 ENVIRONMENT = {
@@ -52,6 +52,7 @@ GROUPS = {
         *(results.evaluate, results.metrics, results.describe, results.tables, results.figure, results.credit),
         *(results.experiment, results.claims, results.quote, results.report),
     ),
+    "Trained systems": (exporting.try_, exporting.export),
     "Studies": (studies.study, studies.draw),
     "Reproducibility": (reproducing.manifest, reproducing.verify, reproducing.verdicts, reproducing.show),
 }
@@ -116,7 +117,8 @@ def commands() -> Any:
     app = typer.Typer(cls=Steps, help=about, subcommand_metavar="STEP", no_args_is_help=True, add_completion=False)
     for group, functions in GROUPS.items():
         for function in functions:
-            app.command(cls=Step, rich_help_panel=group)(function)
+            name = function.__name__.rstrip("_")  # `try` is a word of Python's own
+            app.command(name, cls=Step, rich_help_panel=group)(function)
     its_own = {"allow_interspersed_args": False}  # what follows the command's name are its options
     app.command(cls=Step, rich_help_panel="Many steps", context_settings=its_own)(warm)
     return get_command(app)

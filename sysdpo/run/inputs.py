@@ -1,5 +1,6 @@
 """What steps read, checked as it is read."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +54,25 @@ def generated_variables(benchmark: Any) -> list[str]:
     models = getattr(benchmark, "components", {})
     nodes = [node.name for node in getattr(benchmark, "nodes", ()) if node.component in models]
     return [*benchmark.inputs, *nodes]
+
+
+def inputs_of(words: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    """A system's inputs from the words of a command: the first input as it is, others as NAME=VALUE.
+
+    Raises `UserError` unless each is given once.
+    """
+    given: dict[str, str] = {}
+    for position, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if position == 0 and not (equals and name in names):
+            name, value = names[0], word
+        elif not equals or name not in names:
+            wanted = [f"{each}=VALUE" for each in names[1:]]
+            told = f"be one of {wanted}" if wanted else f"be left out; the system's only input is '{names[0]}'"
+            raise UserError(f"PROMPT: '{word}' should {told}")
+        if name in given:
+            raise UserError(f"PROMPT: '{word}' should be left out, since '{name}' is given already")
+        given[name] = value
+    if missing := [name for name in names if name not in given]:
+        raise UserError(f"PROMPT: the input '{missing[0]}' should be given, as {missing[0]}=VALUE")
+    return {name: given[name] for name in names}

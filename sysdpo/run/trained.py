@@ -1,11 +1,12 @@
 """What a training's folder says of itself, so that no method is evaluated with another one's adapters."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from sysdpo.base.errors import UserError
+from sysdpo.base.settings import one_of
 from sysdpo.method.settings import MethodSettings
 from sysdpo.run.fingerprint import method_checksum
 
@@ -25,17 +26,15 @@ def write_identity(folder: Path, identity: dict[str, Any]) -> None:
     (folder / METHOD).write_text(json.dumps(identity, indent=1) + "\n")
 
 
-def check_identity(folder: Path, expected: dict[str, Any]) -> None:
-    """Raises `UserError` unless the folder holds the training of this identity."""
+def check_identity(folder: Path, expected: dict[str, Any], option: str = "--training") -> None:
+    """Raises `UserError` unless the folder holds the training of this identity. option: what the folder came by."""
     try:
         found = dict(json.loads((folder / METHOD).read_text()))
     except (OSError, ValueError, TypeError) as error:
-        raise UserError(
-            f"--training: '{folder}' should be a folder that the step `train` has made ({error})"
-        ) from error
+        raise UserError(f"{option}: '{folder}' should be a folder that the step `train` has made ({error})") from error
     for name, value in expected.items():
         if found.get(name) != value:
-            raise UserError(f"--training: '{folder}' should have the {name} {value!r}, but has {found.get(name)!r}")
+            raise UserError(f"{option}: '{folder}' should have the {name} {value!r}, but has {found.get(name)!r}")
 
 
 def adapters_of(folder: Path, trained: Collection[str]) -> dict[str, Path]:
@@ -47,3 +46,22 @@ def adapters_of(folder: Path, trained: Collection[str]) -> dict[str, Path]:
             f"those of {sorted(adapters)}"
         )
     return adapters
+
+
+def load_trained(
+    models: Any, settings: MethodSettings, trainings: Mapping[str, tuple[Path, MethodSettings]]
+) -> list[str]:
+    """Load into a system what a method with these settings has of trainings; returns the components' names.
+
+    trainings: folder and settings of each, by the method that was trained.
+    """
+    from sysdpo.method.objectives import trained_components
+
+    loaded = []
+    for source, (folder, row) in trainings.items():
+        adapters = adapters_of(folder, trained_components(row.objective, models.trainable))
+        for name in [name for name, taken in settings.take.items() if taken == source] or adapters:
+            one_of(f"the component taken of '{source}'", name, sorted(adapters))
+            models.components[name].load(adapters[name])
+            loaded.append(name)
+    return loaded

@@ -1,4 +1,7 @@
-"""A linear autoencoder with the interface of a diffusers VAE: principal components of square patches."""
+"""A linear autoencoder with the interface of a diffusers VAE: principal components of square patches.
+
+This file travels with an exported pipeline, for diffusers to load it where this library is not: it imports none of it.
+"""
 
 import torch
 from diffusers import ConfigMixin, ModelMixin

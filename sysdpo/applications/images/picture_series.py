@@ -5,6 +5,7 @@ The graph is that of `progressive_images`. Writer, painter and judges are hub id
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,7 @@ class PictureSeriesBenchmark:
         components: dict[str, Component] = {
             "writer": LanguageModel.from_pretrained(writer.pop("model"), **writer),
             "painter": DiffusionModel.from_pretrained(painter.pop("model"), **painter),
-            **{f"parser_{n}": Function(lambda answer, n=n: nth_of_three(answer, n)) for n in (1, 2, 3)},
+            **{f"parser_{n}": Function(partial(nth_of_three, number=n)) for n in (1, 2, 3)},
         }
         return System(self.inputs, self.nodes, components)
 

@@ -1,4 +1,7 @@
-"""The small painter's pipeline: Stable Diffusion 3's, with one CLIP text encoder instead of three."""
+"""The small painter's pipeline: Stable Diffusion 3's, with one CLIP text encoder instead of three.
+
+This file travels with an exported pipeline, for diffusers to load it where this library is not: it imports none of it.
+"""
 
 from typing import Any, ClassVar
 
@@ -6,14 +9,13 @@ import torch
 from diffusers import (
     DiffusionPipeline,
     FlowMatchEulerDiscreteScheduler,
+    ModelMixin,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
 )
 from diffusers.image_processor import VaeImageProcessor
 from torch import Tensor
 from transformers import CLIPTextModel, PreTrainedTokenizerFast
-
-from sysdpo.applications.images.autoencoder import PatchAutoencoder
 
 
 class SmallStableDiffusion3Pipeline(StableDiffusion3Pipeline):
@@ -30,7 +32,7 @@ class SmallStableDiffusion3Pipeline(StableDiffusion3Pipeline):
         self,
         transformer: SD3Transformer2DModel,
         scheduler: FlowMatchEulerDiscreteScheduler,
-        vae: PatchAutoencoder,
+        vae: ModelMixin,
         text_encoder: CLIPTextModel,
         tokenizer: PreTrainedTokenizerFast,
     ):

@@ -4,6 +4,7 @@ A language model writes three captions, a diffusion model draws them; a determin
 """
 
 import zipfile
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,7 @@ class ProgressiveImagesBenchmark:
         components: dict[str, Component] = {
             "writer": LanguageModel.from_pretrained(writer_model, **writer),
             "painter": DiffusionModel.from_pretrained(painter_model, **painter),
-            **{f"parser_{n}": Function(lambda answer, n=n: nth_caption(answer, n - 1)) for n in (1, 2, 3)},
+            **{f"parser_{n}": Function(partial(nth_caption, index=n - 1)) for n in (1, 2, 3)},
         }
         return System(self.inputs, self.nodes, components)
 

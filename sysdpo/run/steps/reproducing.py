@@ -6,11 +6,27 @@ from typing import Annotated
 from sysdpo.run import options
 
 
-def manifest(*, config: options.Config, results: options.Results, output: options.OutputFile) -> None:
+def manifest(
+    *,
+    config: options.Config,
+    results: options.Results,
+    crate: Annotated[
+        Path | None,
+        options.path("Also describe the results as an RO-Crate: the file ro-crate-metadata.json in their folder."),
+        options.WRITTEN,
+    ] = None,
+    output: options.OutputFile,
+) -> None:
     """Write the manifest: versions, machine, seeds, and the checksum of every file."""
     from sysdpo.run.manifest import write_manifest
 
+    if crate is not None:
+        from sysdpo.run.ro_crate import check_crate, write_crate
+
+        check_crate(crate, results)
     write_manifest(results, config, output)
+    if crate is not None:
+        write_crate(results, config, output, crate)
 
 
 def verify(

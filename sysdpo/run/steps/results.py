@@ -8,13 +8,12 @@ from typing import Annotated
 
 from sysdpo.base.errors import UserError
 from sysdpo.base.files import whole, write_table
-from sysdpo.base.settings import one_of
 from sysdpo.method.config import evaluation_settings, method_rows, method_settings, system_config
 from sysdpo.report.claim_file import claims_about
 from sysdpo.run import options
 from sysdpo.run.inputs import benchmark_of, preferences_of, read_prompts
 from sysdpo.run.parts import METRICS, SAMPLES, prompts_of_part
-from sysdpo.run.trained import adapters_of, check_identity, identity
+from sysdpo.run.trained import check_identity, identity, load_trained
 
 
 def evaluate(
@@ -50,17 +49,10 @@ def evaluate(
     from sysdpo.method.candidates import CandidateSettings
     from sysdpo.method.evaluation import evaluate as measure
     from sysdpo.method.evaluation import judge_pairs
-    from sysdpo.method.objectives import trained_components
     from sysdpo.method.preferences import write_trajectories
 
     models = benchmark.system(foundation).to()
-    trained = []
-    for folder, (source, row) in zip(folders, rows.items(), strict=True):
-        adapters = adapters_of(folder, trained_components(row.objective, models.trainable))
-        for name in [name for name, taken in settings.take.items() if taken == source] or adapters:
-            one_of(f"the component taken of '{source}'", name, sorted(adapters))
-            models.components[name].load(adapters[name])
-            trained.append(name)
+    trained = load_trained(models, settings, dict(zip(rows, zip(folders, rows.values(), strict=True), strict=True)))
     evaluation = evaluation_settings(described, system)
     samples, measured = measure(
         benchmark,

@@ -1,0 +1,101 @@
+"""Programs that load an exported model without this library, as a model card prints them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sysdpo.method.component import Usage
+
+ROUNDED = (
+    "The adapter is added to the weights in their own precision, {dtype}; that rounds, and outputs may differ from the "
+    "system's."
+)
+MERGED_TEXT = (
+    "Where a layer is small (no wider than a few times the adapter's rank) the system, too, multiplies by the merged "
+    "weight, and log-probabilities are the same to the bit; of larger layers they agree to about 1e-5 nats."
+)
+APART_TEXT = (
+    "Here the adapter is added behind each layer, while the system adds it to a small layer's weight: "
+    "log-probabilities agree to about 1e-5 nats."
+)
+EXACT_PICTURES = "With the same generator the pictures are the system's own, pixel by pixel."
+
+
+def language_usage(
+    prompt: str | Sequence[Mapping[str, str]],
+    *,
+    model: str,
+    adapter: str | None,
+    behind: int,
+    chat_template_kwargs: Mapping[str, Any],
+    generation: Mapping[str, Any],
+    rounds_to: str | None,
+) -> Usage:
+    """Of a language model: its greedy completion of a prompt, a text or the messages of a chat.
+
+    behind: tokens that the tokenizer puts behind a text, and a prompt must not have. generation: keywords of
+    `generate`. rounds_to: the weights' precision, where that is not float32.
+    """
+    if adapter is None:
+        library, loader, kind, path = "transformers", "transformers", "AutoModelForCausalLM", model
+        imports = ["from transformers import AutoModelForCausalLM, AutoTokenizer"]
+    else:
+        library, loader, kind, path = "peft", "peft", "AutoPeftModelForCausalLM", adapter
+        imports = [f"from {loader} import {kind}", "from transformers import AutoTokenizer"]
+    keywords = "".join(f", {name}={value!r}" for name, value in generation.items())
+    if isinstance(prompt, str):
+        cut = f"[:, :-{behind}]" if behind else ""
+        tokens = f'tokenizer({prompt!r}, return_tensors="pt").input_ids{cut}'
+    else:
+        told = "".join(f", {name}={value!r}" for name, value in chat_template_kwargs.items())
+        render = "tokenizer.apply_chat_template"
+        fixed = 'add_generation_prompt=True, return_dict=False, return_tensors="pt"'
+        tokens = f"{render}({[dict(message) for message in prompt]!r}, {fixed}{told})"
+    dtype = f', dtype="{rounds_to}"' if rounds_to else ""
+    lines = [
+        *imports,
+        "",
+        f'tokenizer, model = AutoTokenizer.from_pretrained("{model}"), {kind}.from_pretrained("{path}"{dtype})',
+        f"prompt = {tokens}",
+        "completion = model.generate(input_ids=prompt, attention_mask=prompt.new_ones(prompt.shape), do_sample=False"
+        f"{keywords})[0, prompt.shape[1] :]",
+        "print(tokenizer.decode(completion, skip_special_tokens=True))",
+    ]
+    if rounds_to:
+        exactness = ROUNDED.format(dtype=rounds_to) if adapter is None else APART_TEXT
+    else:
+        exactness = MERGED_TEXT if adapter is None else APART_TEXT
+    return Usage(library, "text-generation", "\n".join(lines), exactness)
+
+
+def picture_usage(
+    prompt: str,
+    *,
+    model: str,
+    adapter: str | None,
+    sampling: Mapping[str, Any],
+    has_code: bool,
+    rounds_to: str | None,
+) -> Usage:
+    """Of a diffusers pipeline: one picture of a prompt.
+
+    sampling: keywords of the pipeline's call. has_code: whether its classes lie in its folder. rounds_to: the weights'
+    precision, where that is not float32.
+    """
+    told = f", dtype=torch.{rounds_to}" if rounds_to else ""
+    told += ", trust_remote_code=True" if has_code else ""
+    keywords = "".join(f", {name}={value!r}" for name, value in sampling.items())
+    lines = ["import torch", "from diffusers import DiffusionPipeline", ""]
+    lines += [f'pipeline = DiffusionPipeline.from_pretrained("{model}"{told})']
+    if adapter is not None:
+        lines += [f'pipeline.load_lora_weights("{adapter}")', "pipeline.fuse_lora()"]
+    lines += [
+        f"image = pipeline({prompt!r}, generator=torch.Generator().manual_seed(0){keywords}).images[0]",
+        'image.save("picture.png")',
+    ]
+    exactness = ROUNDED.format(dtype=rounds_to) if rounds_to else EXACT_PICTURES
+    if has_code:
+        exactness += (
+            " `trust_remote_code=True` lets diffusers run the Python files of the folder, which define the pipeline's "
+            "classes; they are short, read them first."
+        )
+    return Usage("diffusers", "text-to-image", "\n".join(lines), exactness)
