@@ -35,7 +35,7 @@ def load_pipeline(
         fetched: dict[str, Any] = {"revision": revision, "variant": variant}
         folder = Path(load_pretrained(loader.download, model, **fetched))
     index = load_pretrained(loader.load_config, folder)
-    named = index["_class_name"]
+    named = index.get("_class_name")
     travels = isinstance(named, (list, tuple))  # with the code of its classes, as `file, class`
     saved_as = named[-1] if travels else named
     if loader is not DiffusionPipeline and saved_as != loader.__name__:
