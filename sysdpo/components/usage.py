@@ -10,8 +10,9 @@ ROUNDED = (
     "system's."
 )
 MERGED_TEXT = (
-    "Where a layer is small (no wider than a few times the adapter's rank) the system, too, multiplies by the merged "
-    "weight, and log-probabilities are the same to the bit; of larger layers they agree to about 1e-5 nats."
+    "Log-probabilities agree with the system's to about 1e-5 nats; they are the same to the bit where all layers are "
+    "small (no wider than a few times the adapter's rank), so that the system, too, multiplies by the merged weight, "
+    "and where model and system compute with the numerics under which the weights were merged."
 )
 APART_TEXT = (
     "Here the adapter is added behind each layer, while the system adds it to a small layer's weight: "

@@ -25,6 +25,8 @@ from sysdpo.method.function import Function
 
 REPOSITORY = Path(__file__).parents[2]
 PIPELINE = "sysdpo.applications.images.pipeline:SmallStableDiffusion3Pipeline"
+FOLDED = tiny_models.LANGUAGE_LORA | {"r": 4}
+"""An adapter wide enough to be folded into the tiny layers."""
 CARDS = ("", "adapters/writer", "adapters/painter", "merged/writer", "merged/painter")
 FACTS = Facts(
     title="Tiny | system",
@@ -52,9 +54,7 @@ def tiny(folder: Path) -> System:
             Node("image", "painter", ["caption"]),
         ],
         {
-            "writer": LanguageModel.from_pretrained(
-                made_from / "writer", lora=tiny_models.LANGUAGE_LORA, max_new_tokens=6
-            ),
+            "writer": LanguageModel.from_pretrained(made_from / "writer", lora=FOLDED, max_new_tokens=6),
             "parser": Function(partial(nth_caption, index=0)),
             "painter": DiffusionModel.from_pretrained(
                 made_from / "painter",
@@ -111,10 +111,12 @@ def front(card: Path) -> dict[str, Any]:
     return yaml.safe_load(card.read_text().split("---\n")[1])
 
 
-def test_the_merged_language_model_is_the_policy_to_the_bit(exported) -> None:
+def test_the_merged_language_model_is_the_policy(exported) -> None:
     found = exported[2]["merged/writer"]
     assert found["printed"] == found["ours"] != ""
-    assert found["log_probs"][0] == found["log_probs"][1]
+    assert found["log_probs"][0] == pytest.approx(found["log_probs"][1], abs=1e-5)
+    # The tests merge under portable numerics; where one process merges and computes, nothing differs.
+    assert found["log_probs"][0] == found["merged_here"]
     assert found["moved"] > 0.1
 
 

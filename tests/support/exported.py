@@ -11,6 +11,7 @@ import sys
 from contextlib import redirect_stdout
 from importlib.abc import MetaPathFinder
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 
@@ -40,6 +41,15 @@ def log_prob(model: Any, prompt: list[int], tokens: list[int]) -> float:
     with torch.no_grad():
         logits = model(input_ids=rows, logits_to_keep=kept, use_cache=False).logits.float()
     return logits.log_softmax(-1).gather(-1, rows[:, kept + 1][..., None])[..., 0].sum(-1).item()
+
+
+def _merged_here(component: Any) -> Any:
+    """The component's model as this process, with its numerics, merges it."""
+    from transformers import AutoModelForCausalLM
+
+    with TemporaryDirectory() as folder:
+        component.save_model(Path(folder), merged=True)
+        return AutoModelForCausalLM.from_pretrained(folder)
 
 
 def main(output: Path, folders: list[Path]) -> None:
@@ -84,6 +94,7 @@ def _compared(folder: Path, plain: dict[str, Any]) -> dict[str, Any]:
             "prompt": prompt,
             "log_probs": [policy.item(), theirs],
             "moved": abs(policy.item() - reference.item()),
+            "merged_here": log_prob(_merged_here(component), prompt, list(ours.tokens)),
         }
     return answers
 
