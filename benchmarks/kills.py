@@ -22,7 +22,8 @@ from pathlib import Path
 
 import yaml
 
-from sysdpo.method.config import load_config, merged, system_config
+from sysdpo.method.config import load_config, system_config
+from sysdpo.method.scales import merged
 
 REPOSITORY = Path(__file__).parents[1]
 SYSTEM = "progressive_images"

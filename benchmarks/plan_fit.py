@@ -25,9 +25,10 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from sysdpo.components.weightless import networks_of
-from sysdpo.method.config import Config, load_config, merged, without_dropped
+from sysdpo.method.config import Config, load_config
 from sysdpo.method.evaluation import evaluate, sample_trajectories
 from sysdpo.method.preferences import make_pairs
+from sysdpo.method.scales import merged, without_dropped
 from sysdpo.method.system import System
 from sysdpo.method.training import align
 from sysdpo.plan.rules import Row, SystemPlan

@@ -172,7 +172,7 @@ def _template_problems(node: Node, component: Component) -> list[str]:
     read = component.encode_prompt.template + component.encode_prompt.system_prompt
     named = {name.partition(".")[0].partition("[")[0] for _, name, _, _ in string.Formatter().parse(read) if name}
     shown = node.parents if node.template is None else ("template",)
-    unread = [parent for place, parent in enumerate(shown) if str(place) not in named]
+    unread = [parent for index, parent in enumerate(shown) if str(index) not in named]
     if not unread or "" in named:
         return []
     remedy = f"give the node a template with {{{'} and {'.join(node.parents)}}}"
@@ -183,13 +183,13 @@ def _sampled(findings: Findings, system: System, prompts: pd.DataFrame) -> dict[
     """Values of the inputs and of every node that can be sampled, `SAMPLES` rows a prompt."""
     rows = prompts.loc[prompts.index.repeat(SAMPLES)]
     drawn: dict[str, list[Any]] = {name: rows[name].tolist() for name in system.inputs}
-    for place, node in enumerate(system.nodes):
+    for number, node in enumerate(system.nodes):
         if not set(node.parents) <= drawn.keys():
             continue
         component = system.components[node.component]
         of_function = f", function {function_name(component.function)}" if isinstance(component, Function) else ""
         with findings.noting(f"node '{node.name}'{of_function}"), torch.no_grad():
-            seeds = range(place * len(rows), (place + 1) * len(rows))
+            seeds = range(number * len(rows), (number + 1) * len(rows))
             alone = System(list(drawn), [node], {node.component: component})
             drawn |= alone.sample(drawn, seeds=seeds)
     return drawn
@@ -227,9 +227,9 @@ def _check_gradients(findings: Findings, system: System, drawn: Trajectories) ->
         with findings.noting(f"component '{name}'"):
             draw_numbers = list(range(len(chosen))) * 2
             found[name] = system.log_probs(pairs, draw=draw_numbers, components=[name])[name]
-            for each, values in found[name]._asdict().items():
+            for side, values in found[name]._asdict().items():
                 if wrong := int((~values.isfinite()).sum()):
-                    raise UserError(f"the {each}'s log-probabilities of {wrong} of {len(order)} values are not finite")
+                    raise UserError(f"the {side}'s log-probabilities of {wrong} of {len(order)} values are not finite")
             if found[name].reference.requires_grad:
                 raise UserError("its reference should be constant; it is computed from what is trained")
     if len(findings.problems) > before:

@@ -11,7 +11,7 @@ from sysdpo.base.errors import UserError
 from sysdpo.base.files import whole
 from sysdpo.library.model_cards import Facts, component_card, license_of, system_card
 from sysdpo.method.component import Deterministic, Exportable, Reloadable
-from sysdpo.method.system import ADAPTERS, CARD, GRAPH, MODELS, System, conditions_of
+from sysdpo.method.system import ADAPTERS, CARD, GRAPH, MODELS, System, conditions_of, load_expression
 from sysdpo.method.values import plain
 
 MERGED = "merged"
@@ -111,8 +111,7 @@ def _write_base_note(folder: Path, component: Any) -> None:
 
 
 def _call(system: System, graph: Mapping[str, Any], example: Mapping[str, Any]) -> str:
-    missing = sorted({node.component for node in system.nodes} - set(graph))
-    functions = f", functions={{{', '.join(f'{name!r}: ...' for name in missing)}}}" if missing else ""
+    load = load_expression('"."', (node.component for node in system.nodes), graph)
     values = [example[name] for name in system.inputs]
     shown = ", ".join(repr(plain(value)) for value in values)
-    return f'import sysdpo\n\nsystem = sysdpo.System.load("."{functions})\nprint(system({shown}, seed=0))'
+    return f"import sysdpo\n\nsystem = {load}\nprint(system({shown}, seed=0))"

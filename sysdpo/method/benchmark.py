@@ -14,7 +14,7 @@ from sysdpo.base.functions import load_function
 from sysdpo.base.settings import Settings
 from sysdpo.method.config import SystemSettings
 from sysdpo.method.description import Description
-from sysdpo.method.offer import Offer
+from sysdpo.method.offer import Offer, Offering
 from sysdpo.method.system import Node, System
 
 
@@ -117,9 +117,8 @@ class Planned(Protocol):
 
 def offer_of(benchmark: Benchmark) -> Offer:
     """What it has for methods to learn from: as it says itself, or else by what it can do."""
-    known = getattr(benchmark, "offer", None)
-    if isinstance(known, Offer):
-        return known
+    if isinstance(benchmark, Offering):
+        return benchmark.offer
     return Offer(isinstance(benchmark, Scored), None if isinstance(benchmark, HasPreferences) else 0)
 
 

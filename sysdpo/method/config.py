@@ -6,7 +6,7 @@ library is imported: a workflow may read its configuration quickly.
 
 import copy
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -34,7 +34,8 @@ from sysdpo.base.settings import (
     unknown_name,
 )
 from sysdpo.base.yaml_files import read_yaml
-from sysdpo.method.offer import Offer
+from sysdpo.method.offer import Offer, Offering
+from sysdpo.method.scales import check_only, merged
 from sysdpo.method.settings import Evaluation, MethodSettings, TrainingTrajectories
 
 Config = dict[str, Any]
@@ -200,16 +201,8 @@ class Comparison(Settings):
     @model_validator(mode="after")
     def _only_what_there_is(self) -> Self:
         if self.only is not None:
-            _check_only(self.only, self.systems, self.studies)
+            check_only(self.only, self.systems, self.studies)
         return self
-
-
-def _check_only(only: Sequence[str], systems: Collection[str], studies: Collection[str]) -> None:
-    for name in only:
-        if name not in (*systems, *studies):
-            raise WrongSetting(("only",), unknown_name(name, "system or study", [*systems, *studies]))
-    if not set(only) & set(systems):
-        raise WrongSetting(("only",), f"{list(only)} should name one of the systems {list(systems)}")
 
 
 def check(config: Mapping[str, Any]) -> Comparison:
@@ -239,7 +232,9 @@ def check(config: Mapping[str, Any]) -> Comparison:
         row = method_rows(config, variant["system"])[name]
         MethodSettings.read(row, f"experiments.{variant['experiment']}: {variant['method']} at {variant['point']}")
     for name, described in found.systems.items():
-        check_offer(config, name, getattr(named_by(described), "offer", None))
+        named = named_by(described)
+        if isinstance(named, Offering):
+            check_offer(config, name, named.offer)
     return found
 
 
@@ -253,12 +248,9 @@ def named_by(described: Any) -> Any:
         return None
 
 
-def check_offer(config: Mapping[str, Any], system: str, offer: Any) -> None:
-    """Raises `UserError` about the first setting of a system that asks for what its benchmark does not have.
-
-    offer: the benchmark's; nothing is asked of one that has none.
-    """
-    if not isinstance(offer, Offer) or offer == Offer():
+def check_offer(config: Mapping[str, Any], system: str, offer: Offer) -> None:
+    """Raises `UserError` about the first setting of a system that asks for what its benchmark does not have."""
+    if offer == Offer():  # which says nothing
         return
     described, where = config["systems"][system], f"systems.{system}"
     sources = {name: f"{where}.ablations.{name}" for name in described.get("ablations") or {}}
@@ -342,43 +334,6 @@ def evaluation_settings(described: Config, system: str) -> Evaluation:
     return Evaluation.read(described["evaluation"], f"systems.{system}.evaluation")
 
 
-def without_dropped(config: Config) -> Config:
-    """The configuration less what a scale laid over it leaves out.
-
-    That is the entries it sets to null (systems, their sections, methods and foundation models, experiments, studies),
-    and, where it says `only`, all systems and studies but those, with the experiments on other systems. Raises
-    `UserError` where `only` names something that is not there.
-    """
-
-    def kept(entries: Mapping[str, Any] | None) -> dict[str, Any]:
-        return {name: entry for name, entry in (entries or {}).items() if entry is not None}
-
-    systems = {
-        name: kept(system)
-        | {part: kept(system[part]) for part in ("methods", "ablations", "foundation") if part in system}
-        for name, system in kept(config["systems"]).items()
-    }
-    others = {section: kept(config[section]) for section in ("experiments", "studies") if section in config}
-    return _selected(config | {"systems": systems} | others)
-
-
-def _selected(config: Config) -> Config:
-    """The configuration less all systems, studies and experiments that are not of those that `only` names."""
-    only = read(SomeOf[Name] | None, config.get("only"), "only")
-    if only is None:
-        return config
-    _check_only(only, config["systems"], config.get("studies") or {})
-    chosen: Config = {
-        section: {name: entry for name, entry in config[section].items() if name in only}
-        for section in ("systems", "studies")
-        if config.get(section)
-    }
-    if config.get("experiments"):
-        experiments = config["experiments"].items()
-        chosen["experiments"] = {name: each for name, each in experiments if each.get("system") in only}
-    return config | chosen
-
-
 def study_config(config: Config, study: str) -> Config:
     """The settings of one study."""
     studies = config.get("studies") or {}
@@ -437,15 +392,6 @@ def _coordinates(axis: str, values: Any) -> list[tuple[str, Any, dict[str, Any]]
     if isinstance(values, Mapping):
         return [(axis, label, dict(settings)) for label, settings in values.items()]
     return [(axis, value, {axis: value}) for value in values]
-
-
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid over `base`, mapping by mapping, as Snakemake lays one configuration file over another."""
-    result = dict(base)
-    for key, value in over.items():
-        nested = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = merged(result[key], value) if nested else value
-    return result
 
 
 def _given(row: Any) -> dict[str, Any]:

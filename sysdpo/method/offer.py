@@ -5,6 +5,7 @@ No model library is imported: a workflow holds its configuration against it befo
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from sysdpo.base.errors import UserError
 from sysdpo.method.settings import Evaluation, MethodSettings
@@ -62,3 +63,10 @@ class Offer:
                     f"{at}.preferences: 'dataset' has final outputs alone, and '{row.objective}' must see all "
                     f"variables; {INSTEAD}"
                 )
+
+
+@runtime_checkable
+class Offering(Protocol):
+    """A benchmark, or the class of a benchmark's settings, that says what it has for methods to learn from."""
+
+    offer: Offer

@@ -342,17 +342,23 @@ def _as_json(value: Any) -> Any:
     return value.fields if isinstance(value, Settings) else str(value)
 
 
+def load_expression(folder: str, components: Iterable[str], saved: Collection[str]) -> str:
+    """What loads a system from `folder`, an expression; functions that were not saved with it are to be filled in."""
+    missing = sorted(set(components) - set(saved))
+    functions = f", functions={{{', '.join(f'{name!r}: ...' for name in missing)}}}" if missing else ""
+    return f"sysdpo.System.load({folder}{functions})"
+
+
 def _card(graph: Mapping[str, Any]) -> str:
     """A model card in the hub's format."""
     parts = graph["components"].values()
     named = {str(part.get("model") or part["arguments"].get("model", "")) for part in parts}
     bases = sorted(named - {""})
-    given = sorted({node["component"] for node in graph["nodes"]} - set(graph["components"]))
-    functions = f", functions={{{', '.join(f'{name!r}: ...' for name in given)}}}" if given else ""
+    load = load_expression("folder", (node["component"] for node in graph["nodes"]), graph["components"])
     lines = [f"- `{node['name']}`: `{node['component']}` from {', '.join(node['parents'])}" for node in graph["nodes"]]
     head = ["---", "library_name: sysdpo", "base_model:", *(f"- {base}" for base in bases), "tags: [dpo, lora]", "---"]
     text = ["# A compound system, aligned with sysdpo", "", "Its nodes, in order:", "", *lines, "", "Load it with", ""]
-    return "\n".join([*head, "", *text, f"    sysdpo.System.load(folder{functions})", ""])
+    return "\n".join([*head, "", *text, f"    {load}", ""])
 
 
 def as_component(owner: Any, where: str) -> Component:

@@ -16,23 +16,21 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from transformers import get_cosine_schedule_with_warmup
 
-from sysdpo.base.devices import process_state
 from sysdpo.base.errors import UserError
 from sysdpo.base.progress import Progress
 from sysdpo.method.checkpoints import (
     Checkpoint,
     TrainingState,
-    forgetful,
     memories_of,
     set_memories,
     set_weights,
     weights_of,
 )
-from sysdpo.method.held_out import Pairs, intermediates_for, pair_margins, rightness
+from sysdpo.method.early_stopping import HeldOut
+from sysdpo.method.held_out import Pairs
 from sysdpo.method.intermediates import BatchLogProbs, intermediates_of
 from sysdpo.method.monitor import drift_of_draws, gradient_cosines
 from sysdpo.method.objectives import make_link, make_objective, margins, trained_components
@@ -172,7 +170,7 @@ def train_round(
             record["gradient_norm"] = float(np.hypot.reduce(list(norms.values())))
             record |= {f"gradient_norm_{name}": norm for name, norm in norms.items()}
             if watch and watch.is_due(step):
-                record |= watch.look()
+                record |= watch.measure()
             record["seconds"] = time.monotonic() - started
             log.write(json.dumps({"step": number * settings.steps + step, "round": number} | record) + "\n")
             log.flush()
@@ -187,53 +185,6 @@ def train_round(
                 checkpoint.write(**states, **now, **seen, log=Path(log.name).read_text())
     if watch:
         watch.keep_the_best()
-
-
-class HeldOut:
-    """What a round comes to on held-out pairs, and with early stopping its best weights.
-
-    state: `best`, the highest accuracy so far, the `weights` that it was measured at, and `since`, the measurements
-    after it.
-    """
-
-    def __init__(self, system: System, held_out: Pairs, settings: MethodSettings, components: Sequence[str], seed: int):
-        self.system, self.pairs, self.settings, self.components, self.seed = (
-            *(system, held_out, settings, components, seed),
-        )
-        # Its own: what the training has prepared for its coming updates stays as it is.
-        self.intermediates = intermediates_for(system, held_out[0].columns, settings.candidates)
-        self.state: dict[str, Any] = {}
-
-    def is_due(self, step: int) -> bool:
-        """Whether to look after this update; with early stopping also after the last one."""
-        is_last = self.settings.early_stopping is not None and step + 1 == self.settings.steps
-        return (step + 1) % self.settings.eval_every == 0 or is_last
-
-    def look(self) -> dict[str, float]:
-        """`held_out_accuracy` and `held_out_margin`, of the system as it now is."""
-        with self.system.unsharded(), forgetful(self.system):
-            margin = pair_margins(self.system, self.pairs, self.intermediates, self.components, seed=self.seed)
-        accuracy = float(rightness(margin).mean())
-        if self.settings.early_stopping is not None:
-            shared = [accuracy]
-            if process_state().num_processes > 1:  # or rounding might stop one process and not another
-                broadcast_object_list(shared)
-            if shared[0] > self.state.get("best", -1.0):
-                self.state = {"best": shared[0], "weights": weights_of(self.system), "since": 0}
-            else:
-                self.state = {**self.state, "since": self.state["since"] + 1}
-        return {"held_out_accuracy": accuracy, "held_out_margin": float(margin.mean())}
-
-    @property
-    def has_enough(self) -> bool:
-        """Whether the round should end."""
-        patience = self.settings.early_stopping
-        return patience is not None and self.state.get("since", 0) >= patience
-
-    def keep_the_best(self) -> None:
-        """Back to the weights of the best measurement, with early stopping."""
-        if "weights" in self.state:
-            set_weights(self.system, self.state["weights"])
 
 
 def monitor(
@@ -301,7 +252,8 @@ class PairLoss(nn.Module):
 def accumulate(accelerator: Accelerator, model: nn.Module, batches: Sequence[MicroBatch]) -> dict[str, float]:
     """Add up the gradients of an update's micro-batches, over all processes.
 
-    Returns the update's means of what is logged."""
+    Returns the update's means of what is logged.
+    """
     total: dict[str, float] = {}
     for batch in batches:
         # The processes exchange gradients once an update, not once a micro-batch.

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from sysdpo.base.files import whole
-from sysdpo.method.config import Config, load_config, merged, without_dropped
+from sysdpo.method.config import Config, load_config
+from sysdpo.method.scales import merged, without_dropped
 from sysdpo.run import options
 
 

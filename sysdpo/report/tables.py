@@ -90,7 +90,7 @@ def _caption(shown: Shown, metrics: pd.DataFrame, subjects: Sequence[str]) -> st
     scope = "new prompts" if seeds == 1 else "new seeds and new prompts"
     return (
         f"{shown.title}: mean over {prompts} held-out prompts{of_contents} and {seeds} "
-        f"seed{'' if seeds == 1 else 's'} (each seed has its own models and preference data). Brackets: 95 % "
+        f"seed{'' if seeds == 1 else 's'} (each seed is a whole repetition). Brackets: 95 % "
         f"t interval for {scope} (docs/statistics.md). Bold: best trained method, controls aside. {minus}".rstrip()
     )
 

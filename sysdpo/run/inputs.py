@@ -61,18 +61,18 @@ def inputs_of(words: Sequence[str], names: Sequence[str]) -> dict[str, str]:
 
     Raises `UserError` unless each is given once.
     """
-    given: dict[str, str] = {}
+    values: dict[str, str] = {}
     for position, word in enumerate(words):
         name, equals, value = word.partition("=")
         if position == 0 and not (equals and name in names):
             name, value = names[0], word
         elif not equals or name not in names:
-            wanted = [f"{each}=VALUE" for each in names[1:]]
+            wanted = [f"{name}=VALUE" for name in names[1:]]
             told = f"be one of {wanted}" if wanted else f"be left out; the system's only input is '{names[0]}'"
             raise UserError(f"PROMPT: '{word}' should {told}")
-        if name in given:
+        if name in values:
             raise UserError(f"PROMPT: '{word}' should be left out, since '{name}' is given already")
-        given[name] = value
-    if missing := [name for name in names if name not in given]:
+        values[name] = value
+    if missing := [name for name in names if name not in values]:
         raise UserError(f"PROMPT: the input '{missing[0]}' should be given, as {missing[0]}=VALUE")
-    return {name: given[name] for name in names}
+    return {name: values[name] for name in names}

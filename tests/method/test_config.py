@@ -13,14 +13,8 @@ from sysdpo.applications.images.settings import PainterSettings
 from sysdpo.base.errors import UserError
 from sysdpo.base.results_folder import check_results
 from sysdpo.components.settings import Estimator, LanguageModelSettings
-from sysdpo.method.config import (
-    Comparison,
-    expand_experiments,
-    load_config,
-    method_rows,
-    method_settings,
-    without_dropped,
-)
+from sysdpo.method.config import Comparison, expand_experiments, load_config, method_rows, method_settings
+from sysdpo.method.scales import without_dropped
 from sysdpo.method.settings import Evaluation, MethodSettings
 
 REPOSITORY = Path(__file__).parents[2]

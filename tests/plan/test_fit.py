@@ -23,7 +23,8 @@ from sysdpo.components.meter import Usage
 from sysdpo.components.settings import DiffusionSettings, Estimator, LanguageModelSettings
 from sysdpo.components.weightless import Held, weightless_diffusion_model, weightless_language_model
 from sysdpo.method.component import Component
-from sysdpo.method.config import load_config, merged, without_dropped
+from sysdpo.method.config import load_config
+from sysdpo.method.scales import merged, without_dropped
 from sysdpo.method.settings import MethodSettings
 from sysdpo.method.system import Node, System
 from sysdpo.method.values import Completion

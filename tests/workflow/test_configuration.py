@@ -13,7 +13,8 @@ from project import REPOSITORY, Project
 
 from sysdpo.base.errors import UserError
 from sysdpo.base.settings import Settings
-from sysdpo.method.config import check, merged, without_dropped
+from sysdpo.method.config import check
+from sysdpo.method.scales import merged, without_dropped
 from sysdpo.report.claim_file import read_claims
 from sysdpo.run import settings_page
 from sysdpo.run.figure_check import check_figures

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from project import REPOSITORY, Job, Project, changed_profile, make_project, profile, training_on_several_nodes
 
-from sysdpo.method.config import without_dropped
+from sysdpo.method.scales import without_dropped
 
 RULES = sorted((REPOSITORY / "workflow/rules").glob("*.smk"))
 DATASET = {"objective": "sampling", "preferences": "dataset"}

@@ -20,7 +20,8 @@ from sysdpo.base.functions import local_data, module_file, own_modules
 from sysdpo.base.results_folder import check_results
 from sysdpo.base.settings import without
 from sysdpo.base.yaml_files import read_yaml
-from sysdpo.method.config import check, expand_experiments, method_rows, without_dropped
+from sysdpo.method.config import check, expand_experiments, method_rows
+from sysdpo.method.scales import without_dropped
 from sysdpo.method.settings import METHOD_WITHOUT_EFFECT
 from sysdpo.report.claim_file import check_claims, claims_path
 from sysdpo.report.figure import figure_files, figure_name

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from sysdpo.base.errors import UserError, printable
-from sysdpo.method.config import Config, merged, method_settings, without_dropped
+from sysdpo.method.config import Config, method_settings
 from sysdpo.method.config import check as check_config
+from sysdpo.method.scales import merged, without_dropped
 from sysdpo.report.claim_file import check_claims
 from sysdpo.run import options
 from sysdpo.run.figure_check import check_figures
