@@ -72,5 +72,5 @@ def test_what_works_or_cannot_be_told_passes(offer: Offer, row: dict[str, Any]) 
     check(config(offer, {"m": row}))
 
 
-def test_what_makes_no_offer_is_asked_nothing() -> None:
-    check_offer(config(OUTPUTS, {"m": {"objective": "direct"}}), "toy", None)
+def test_an_offer_that_says_nothing_refuses_nothing() -> None:
+    check_offer(config(OUTPUTS, {"m": {"objective": "direct"}}), "toy", Offer())
