@@ -140,9 +140,7 @@ class VisionLanguageModel(LanguageModel):
             self.model.generation_config = shipped
         return [self._completion(row.tolist(), ends) for row in output[:, features["input_ids"].shape[1] :].cpu()]
 
-    def _read(
-        self, prompts: Sequence[PicturePrompt], tokens: Sequence[Sequence[int]]
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _read(self, prompts: Sequence[PicturePrompt], tokens: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
         """Prompts with these tokens behind them, read at once.
 
         Returns `log p(next token)`, float32 `[rows, kept, vocabulary]`, at the kept positions, int64 `[kept]`: from the

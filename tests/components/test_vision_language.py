@@ -93,7 +93,7 @@ def test_draws_are_as_often_as_log_probs_say(load: Load) -> None:
     model = load(max_new_tokens=1)
     draws = 4000
     drawn = model.sample([CONDITIONS[0]] * draws, seeds=range(draws))
-    for token in set(value.tokens for value in drawn):
+    for token in {value.tokens for value in drawn}:
         share = sum(value.tokens == token for value in drawn) / draws
         probability = float(model.log_probs([CONDITIONS[0]], [Completion("", token)], draw=[0]).policy.detach().exp())
         assert abs(share - probability) < 4 * (probability * (1 - probability) / draws) ** 0.5 + 1e-3
@@ -109,7 +109,8 @@ def test_probabilities_of_all_completions_add_up_without_marks_of_pictures(load:
     log_probs = model.log_probs([CONDITIONS[1]] * len(values), values, draw=[0] * len(values)).policy
     assert float(log_probs.exp().sum()) == pytest.approx(1, abs=1e-4)
     shown = [row for row, value in enumerate(values) if set(value.tokens) & set(mark)]
-    assert shown and not log_probs[shown].exp().any()
+    assert shown
+    assert not log_probs[shown].exp().any()
 
 
 def test_beams_find_the_likeliest(load: Load) -> None:
@@ -197,7 +198,9 @@ def test_a_text_that_holds_the_mark_shows_no_picture(load: Load) -> None:
 
 
 def test_a_template_must_show_every_picture(load: Load) -> None:
-    with pytest.raises(UserError, match=r"template: 'big \{0\}' should show every picture of the node's inputs: \['\{1"):
+    with pytest.raises(
+        UserError, match=r"template: 'big \{0\}' should show every picture of the node's inputs: \['\{1"
+    ):
         load(template="big {0}").sample(CONDITIONS, seeds=[0, 1, 2])
 
 
