@@ -194,8 +194,8 @@ class CrewBenchmark:
         attributes, distance = nearest_render(foundation).look_up(trajectories["image"].tolist())
         seen = _nearest(_select(attributes, asked)) == asked["rank"].to_numpy()
         captions = [str(caption) for caption in trajectories["caption"]]
-        wanted = [((row.attribute, row.fur, row.scarf), row.rank) for row in asked.itertuples()]
-        formed = [is_well_formed(said, *content) for said, content in zip(captions, wanted, strict=True)]
+        scenes = list(zip(asked["attribute"], asked["fur"], asked["scarf"], strict=True))
+        formed = [is_well_formed(*row) for row in zip(captions, scenes, asked["rank"], strict=True)]
         named = [said.strip() in MEANINGS and MEANINGS[said.strip()].is_exact for said in captions]
         return pd.DataFrame(
             {
