@@ -38,8 +38,8 @@ NODES = (
     Node("image", "painter", ("caption",)),
     Node("verdict", "checker", ("caption", "image")),
 )
-HONEST = 0.5
-"""The score of a wrong picture that the checker does not pass: nobody has what was asked for, but nobody is misled."""
+PICTURE, VERDICT_TRUE = 2 / 3, 1 / 3
+"""What a right picture and a verdict that is true of the request count in the score."""
 
 DESCRIPTION = Description(
     title="Crew",
@@ -48,7 +48,7 @@ DESCRIPTION = Description(
         "and a vision-language model (the checker) reads the caption, sees the picture, and passes it or not. The "
         "writer often leaves the level open that was asked for; the painter mostly misreads two words of four, and the "
         "checker two, one of them the same. People see the request, the picture and the verdict, and nobody says who "
-        "is to blame: best is a right picture that is passed, then a wrong one that is not."
+        "is to blame: a right picture counts most, a true verdict besides."
     ),
     components={"writer": "the writer", "painter": "the painter", "checker": "the checker"},
     metrics={
@@ -162,7 +162,7 @@ class CrewBenchmark:
         return System(self.inputs, self.nodes, components, self.outputs)
 
     def score(self, prompts: pd.DataFrame, trajectories: pd.DataFrame, foundation: Path) -> pd.DataFrame:
-        """1 for a right picture that is passed, `HONEST` for a wrong one that is not, else 0.
+        """`PICTURE` for a right picture and `VERDICT_TRUE` for a verdict that is true of the request.
 
         Besides `level`, the asked attribute of the picture in [0, 1]; `picture_right`, `passed` and `delivered`, 0 or
         1; and `said`, caption and verdict.
@@ -178,7 +178,7 @@ class CrewBenchmark:
         both = zip(trajectories["caption"], trajectories["verdict"], strict=True)
         said = [f"{caption} : {verdict}" for caption, verdict in both]
         return trajectories[["trajectory_id", "prompt_id"]].assign(
-            score=np.where(right, passed, HONEST * ~passed),
+            score=PICTURE * right + VERDICT_TRUE * (right == passed),
             level=np.clip(level, 0, 1),
             picture_right=right.astype(float),
             passed=passed.astype(float),

@@ -10,7 +10,7 @@ import yaml
 
 from sysdpo import align
 from sysdpo.applications.crew.checker import taught_verdicts
-from sysdpo.applications.crew.crew import HONEST, CrewBenchmark
+from sysdpo.applications.crew.crew import CrewBenchmark
 from sysdpo.applications.crew.language import (
     MEANINGS,
     RANKS,
@@ -139,7 +139,7 @@ def test_scores_and_metrics_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     rows = prompts[["prompt_id"]].assign(caption=captions, image=None, verdict=verdicts, trajectory_id=list("abcd"))
     scores = benchmark.score(prompts, rows, tmp_path)
     # Right and passed; wrong and passed; wrong and not passed; right and not passed.
-    assert scores["score"].tolist() == [1.0, 0.0, HONEST, 0.0]
+    assert scores["score"].tolist() == pytest.approx([1, 0, 1 / 3, 2 / 3])
     found = benchmark.metrics(prompts, rows, scores, tmp_path)
     assert found["delivered"].tolist() == found["readout_delivered"].tolist() == [1, 0, 0, 0]
     assert found["picture_right"].tolist() == [1, 0, 0, 1]
@@ -174,7 +174,7 @@ def test_three_kinds_of_model_are_trained_together(crew: tuple[CrewBenchmark, Pa
     system = benchmark.system(folder)
     prompts = benchmark.prompts().query("split == 'train'").reset_index(drop=True)
     drawn = sample_trajectories(benchmark, system, prompts, 4, seed=0, purpose="train")
-    assert score_trajectories(benchmark, prompts, drawn, folder)["score"].isin([0, HONEST, 1]).all()
+    assert score_trajectories(benchmark, prompts, drawn, folder)["score"].between(0, 1).all()
     scores = drawn[["trajectory_id", "prompt_id"]].assign(score=drawn["sample"])
     began = {name: [w.clone() for w in part.trainable_parameters()] for name, part in system.components.items()}
     result = align(
