@@ -49,8 +49,8 @@ DESCRIPTION = Description(
         "Asked for a cat, a language model (the writer) writes a caption, a diffusion model (the painter) draws it, "
         "and a vision-language model (the checker) reads the caption, sees the picture, and passes it or not. The "
         "writer often leaves open what was asked for; the painter mostly takes three words of six for their opposites, "
-        "and the checker three, one of them the same. People see the request, the picture and the verdict, and nobody says who "
-        "is to blame: a right picture counts most, a true verdict besides."
+        "and the checker three, one of them the same. People see the request, the picture and the verdict, and nobody "
+        "says who is to blame: a right picture counts most, a true verdict besides."
     ),
     components={"writer": "the writer", "painter": "the painter", "checker": "the checker"},
     metrics={
