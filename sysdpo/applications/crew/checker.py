@@ -23,7 +23,7 @@ from sysdpo.applications.crew.language import (
     SHOWN,
     VERDICT,
     exact,
-    taken_for,
+    other,
     vague,
     verdict,
     words,
@@ -103,7 +103,8 @@ def taught_verdicts(settings: CheckerSettings, scenes: Sequence[Scene], size: in
     for scene in rows:
         pole, is_exact = int(rng.choice(POLES)), bool(rng.random() < 0.5)
         drawn = pole if rng.random() < 0.5 else int(rng.choice(SHOWN))
-        read = taken_for(pole, scene[0], CHECKED_WRONG, bool(rng.random() < settings.misread))
+        is_misread = (scene[0], pole) in CHECKED_WRONG and rng.random() < settings.misread
+        read = other(pole) if is_misread else pole
         fits = drawn == read if is_exact else drawn in POLES and bool(rng.random() < 0.5)
         captions.append(exact(scene, pole) if is_exact else vague(scene))
         verdicts.append(verdict(scene[0], drawn, fits))

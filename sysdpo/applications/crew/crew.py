@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 
 from sysdpo.applications.crew.language import (
+    ATTRIBUTES,
     MEANINGS,
     POLES,
     PROMPT_END,
+    SCENES,
     SHOWN,
     VERDICT,
     Request,
@@ -26,7 +28,8 @@ from sysdpo.applications.crew.language import (
     vague,
 )
 from sysdpo.applications.crew.settings import Crew
-from sysdpo.applications.images.grammar import ATTRIBUTES, LEVELS, SCENES, WORDS, Scene
+from sysdpo.applications.images.grammar import ATTRIBUTES as ALL_ATTRIBUTES
+from sysdpo.applications.images.grammar import LEVELS, WORDS, Scene
 from sysdpo.applications.images.progressive_images import RENDERS, nearest_render, renders
 from sysdpo.applications.questions import draw_prompts, split
 from sysdpo.base.files import require_columns
@@ -48,9 +51,9 @@ DESCRIPTION = Description(
     story=(
         "Asked for a cat, a language model (the writer) writes a caption, a diffusion model (the painter) draws it, "
         "and a vision-language model (the checker) reads the caption, sees the picture, and passes it or not. The "
-        "writer often leaves open what was asked for; the painter mostly takes three words of six for their opposites, "
-        "and the checker three, one of them the same. People see the request, the picture and the verdict, and nobody "
-        "says who is to blame: a right picture counts most, a true verdict besides."
+        "writer often leaves open what was asked for; the painter draws two words of four half-heartedly, and the "
+        "checker mostly takes two for their opposites, one of them the same. People see the request, the picture and "
+        "the verdict, and nobody says who is to blame: a right picture counts most, a true verdict besides."
     ),
     components={"writer": "the writer", "painter": "the painter", "checker": "the checker"},
     metrics={
@@ -230,7 +233,7 @@ class CrewBenchmark:
                 np.mean([is_well_formed(said, *content) for said, content in zip(captions, wanted, strict=True)])
             ),
         }
-        columns = np.array([ATTRIBUTES.index(scene[0]) for scene, _ in wanted])
+        columns = np.array([ALL_ATTRIBUTES.index(scene[0]) for scene, _ in wanted])
         poles = np.array([pole for _, pole in wanted])
         for name, texts in (
             ("exact", [exact(*content) for content in wanted]),
@@ -241,7 +244,7 @@ class CrewBenchmark:
             verdicts = system.components["checker"].sample(list(zip(texts, pictures, strict=True)), seeds=seeds)
             passed = np.array([passes(str(verdict)) for verdict in verdicts])
             for attribute, pole in product(ATTRIBUTES, POLES):
-                rows = (poles == pole) & (columns == ATTRIBUTES.index(attribute))
+                rows = (poles == pole) & (columns == ALL_ATTRIBUTES.index(attribute))
                 about = f"{name}_{WORDS[attribute][pole]}"
                 quality[f"painter_right_{about}"] = float((drawn == pole)[rows].mean())
                 for right, told in ((True, "right"), (False, "wrong")):
@@ -258,7 +261,7 @@ def _asked(prompts: pd.DataFrame, trajectories: pd.DataFrame) -> pd.DataFrame:
 
 def _select(attributes: np.ndarray, asked: pd.DataFrame) -> np.ndarray:
     """The attribute that each row's prompt is about: `[n, attributes]` to `[n]`."""
-    return attributes[np.arange(len(attributes)), asked["attribute"].map(ATTRIBUTES.index).to_numpy()]
+    return attributes[np.arange(len(attributes)), asked["attribute"].map(ALL_ATTRIBUTES.index).to_numpy()]
 
 
 def _nearest(levels: np.ndarray) -> np.ndarray:

@@ -1,34 +1,36 @@
 """The language of the crew: what people ask for, what a caption may say of it, and what a verdict does.
 
-People ask for a cat at one pole of an attribute: "draw a ginger cat in red beside itself". A caption is in one of two
-dialects: an *exact* one names the pole ("a furious ginger cat in red"), a *vague* one leaves it open ("a moody ginger
-cat in red", blissful or furious). A verdict says which level the picture shows, and whether that is what the caption
-says: "furious , yes" or "blissful , no". The world is our choice.
+People ask for a cat at one pole of an attribute: "draw a ginger cat in red at midnight". A caption is in one of two
+dialects: an *exact* one names the pole ("a dark ginger cat in red"), a *vague* one leaves it open ("a lit ginger cat in
+red", dark or sunny). A verdict says which level the picture shows, and whether that is what the caption says: "dark ,
+yes" or "sunny , no". The world is our choice.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sysdpo.applications.images.grammar import FURS, SCARVES, SCENES, WORDS, Scene, caption
+from sysdpo.applications.images.grammar import FURS, SCARVES, WORDS, Scene, caption
+from sysdpo.applications.images.grammar import SCENES as ALL_SCENES
 
+ATTRIBUTES = ("size", "light")
+"""Those that so small a painter draws well."""
+SCENES: list[Scene] = [scene for scene in ALL_SCENES if scene[0] in ATTRIBUTES]
 POLES = (0, 4)
 """The levels that are asked for, among the five of `sysdpo.applications.images.grammar`."""
 SHOWN = (0, 2, 4)
 """The levels that a picture is taken to show, the nearest one."""
-VAGUE = {"anger": "moody", "size": "shapely", "light": "lit"}
+VAGUE = {"size": "shapely", "light": "lit"}
 """The word that leaves an attribute's pole open."""
 WISHES: dict[tuple[str, int], str] = {
-    ("anger", 0): "without a care",
-    ("anger", 4): "beside itself",
     ("size", 0): "no bigger than a mouse",
     ("size", 4): "as tall as a house",
     ("light", 0): "at midnight",
     ("light", 4): "under a blazing sun",
 }
 """How people ask for a pole."""
-PAINTED_WRONG = frozenset({("anger", 4), ("size", 0), ("light", 4)})
-"""The poles whose words the painter mostly takes for the other one."""
-CHECKED_WRONG = frozenset({("anger", 4), ("size", 4), ("light", 0)})
+PAINTED_FAINTLY = frozenset({("size", 0), ("light", 4)})
+"""The poles whose words the painter draws half-heartedly."""
+CHECKED_WRONG = frozenset({("size", 0), ("light", 0)})
 """The poles whose words the checker mostly takes for the other one."""
 PHRASINGS = (
     "draw a {cat} {wish}",
@@ -86,7 +88,7 @@ def contents(scenes: Iterable[Scene]) -> list[Content]:
 
 
 def content_of(scene: Scene, pole: int) -> str:
-    """A request without its wording: "furious ginger cat, red"."""
+    """A request without its wording: "dark ginger cat, red"."""
     attribute, fur, scarf = scene
     return f"{WORDS[attribute][pole]} {fur} cat, {scarf}"
 
@@ -123,9 +125,9 @@ def is_well_formed(said: str, scene: Scene, pole: int) -> bool:
     return meaning is not None and meaning.scene == scene and pole in meaning.poles
 
 
-def taken_for(pole: int, attribute: str, wrong: frozenset[tuple[str, int]], by_mistake: bool) -> int:
-    """The pole that an exact word is read as by a model that takes some words for their opposite."""
-    return POLES[0] + POLES[1] - pole if by_mistake and (attribute, pole) in wrong else pole
+def other(pole: int) -> int:
+    """The opposite."""
+    return POLES[0] + POLES[1] - pole
 
 
 def verdict(attribute: str, rank: int, passes: bool) -> str:
@@ -140,6 +142,6 @@ def passes(verdict: str) -> bool:
 
 def words() -> list[str]:
     """Texts with every word that requests, captions and verdicts have."""
-    levels = [verdict(attribute, rank, True) for attribute in WORDS for rank in SHOWN]
+    levels = [verdict(attribute, rank, True) for attribute in ATTRIBUTES for rank in SHOWN]
     cats = [f"{fur} cat in {scarf}" for fur in FURS for scarf in SCARVES]
     return [*PHRASINGS, *WISHES.values(), *cats, *MEANINGS, *levels, PROMPT_END, VERDICT, YES, NO]

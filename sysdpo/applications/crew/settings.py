@@ -9,7 +9,7 @@ from pydantic import Field
 
 from sysdpo.applications.images.settings import ModelOfPictures, RegressorSettings
 from sysdpo.applications.settings import SmallLlamaSettings, SplitSizes
-from sysdpo.base.settings import Count, ProperShare, Settings, Share
+from sysdpo.base.settings import Count, PairOf, ProperShare, Settings, Share
 from sysdpo.components.settings import DiffusionSettings, LanguageModelSettings, VisionLanguageModelSettings
 from sysdpo.method.config import SystemSettings
 
@@ -37,9 +37,9 @@ class CrewWriterSettings(SmallLlamaSettings):
 class CrewPainterSettings(ModelOfPictures):
     """How the painter is pretrained, and its deliberate flaw."""
 
-    misread: Share = 0.7
-    """The share of training pictures of three of the six exact words that show the opposite. Above one half the
-    painter is wrong there even about what it holds likeliest, and no caption helps."""
+    faint: PairOf[Share] = (0.0, 0.9)
+    """How far from the middle to the pole training pictures of two of the four exact words go, from the least to the
+    most: a picture passes for the pole from one half on."""
 
 
 class CheckerSettings(SmallLlamaSettings):
@@ -56,7 +56,7 @@ class CheckerSettings(SmallLlamaSettings):
     patch: Count = 8
     """Pixels on a side of what its eye takes for one token."""
     misread: Share = 0.7
-    """The share of training verdicts on three of the six exact words that take them for the opposite. Above one half
+    """The share of training verdicts on two of the four exact words that take them for the opposite. Above one half
     the checker is wrong there even about what it holds likeliest."""
 
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from sysdpo.applications.crew.language import MEANINGS, PAINTED_WRONG, Request, exact, taken_for, vague
+from sysdpo.applications.crew.language import MEANINGS, PAINTED_FAINTLY, Request, exact, vague
 from sysdpo.applications.crew.settings import CrewPainterSettings, CrewWriterSettings
 from sysdpo.applications.images.grammar import ATTRIBUTES, LEVELS, Scene
 from sysdpo.applications.images.renderer import render
@@ -26,13 +26,12 @@ def training_pictures(settings: CrewPainterSettings, scenes: Collection[Scene], 
     known = [text for text, meaning in MEANINGS.items() if meaning.scene in scenes]
     captions = [known[index] for index in rng.integers(len(known), size=settings.images)]
     meanings = [MEANINGS[text] for text in captions]
-    drawn = [
-        taken_for(int(rng.choice(meaning.poles)), meaning.scene[0], PAINTED_WRONG, rng.random() < settings.misread)
-        if meaning.is_exact
-        else int(rng.choice(meaning.poles))
-        for meaning in meanings
-    ]
-    levels = [LEVELS[rank] for rank in drawn]
+    levels = []
+    for meaning in meanings:
+        pole = int(rng.choice(meaning.poles))
+        is_faint = meaning.is_exact and (meaning.scene[0], pole) in PAINTED_FAINTLY
+        share = rng.uniform(*settings.faint) if is_faint else 1.0
+        levels.append(LEVELS[2] + share * (LEVELS[pole] - LEVELS[2]))
     images, attributes = pictures_of([meaning.scene for meaning in meanings], levels, 0.02, settings.size, rng)
     return Pictures(images, captions, attributes)
 
