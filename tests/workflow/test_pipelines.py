@@ -56,7 +56,7 @@ def test_a_pipeline_of_one_file_reaches_the_report(folder: Path, name: str, monk
     assert set(metrics["method"]) == {"before", *methods}
     assert (results / "report.html").read_text().count("<h2") > 1
     for method in methods:
-        adapters = results / "runs" / name / "0" / method / "adapters"
+        adapters = results / "runs" / name / "0" / method / "training" / "adapters"
         assert sorted(path.name for path in adapters.iterdir()) == sorted(TRAINED[name])
 
 
