@@ -1,4 +1,4 @@
-"""An extension of griffe: what docstrings here say of parameters, `beta: …`, as the sections that mkdocstrings shows."""
+"""An extension of griffe: what docstrings say of parameters, `beta: …`, as the sections that mkdocstrings shows."""
 
 import re
 from collections.abc import Collection

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -136,11 +137,14 @@ def test_what_cannot_be_is_refused(config: Path, option: str, value: int, capsys
 def test_the_papers_scale_is_planned_in_little_memory(tmp_path: Path) -> None:
     output = tmp_path / "plan.csv"
     command = [sys.executable, "-m", "sysdpo", "plan", "workflow/scales/paper.yaml", "--csv", str(output)]
-    with (tmp_path / "errors").open("w") as errors:
-        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=errors)
+    with (tmp_path / "errors").open("w") as errors, (tmp_path / "printed").open("w") as printed:
+        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=printed, stderr=errors)
         _, status, used = os.wait4(process.pid, 0)
     assert (status, (tmp_path / "errors").read_text()) == (0, "")
     assert used.ru_maxrss < 4 * 1024**2  # KiB
+    (shown,) = re.findall(r"^    rule .*\n(?:    .*\n)+", (REPOSITORY / "docs/plan.md").read_text(), re.MULTILINE)
+    lines = {" ".join(line.split()) for line in (tmp_path / "printed").read_text().splitlines()}
+    assert [line for line in shown.splitlines() if " ".join(line.split()) not in lines] == []
     with output.open() as stream:
         rows = list(csv.DictReader(stream))
     assert {row["system"] for row in rows} >= {"picture_series", "chat_refinement"}
