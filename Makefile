@@ -11,6 +11,7 @@ SNAKEFILES := Snakefile workflow/Snakefile workflow/rules
 # PASSIVE: idle OpenMP threads that spin slow the other jobs down by 10 to 100 times.
 export OMP_WAIT_POLICY := PASSIVE
 export OMP_NUM_THREADS := 1
+export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install reproduce laptop rehearse verify verdicts readme digests settings docs test lint format lock
@@ -72,7 +73,7 @@ settings: $(INSTALLED)  ## write the table of settings and the schema of the con
 	$(BIN)/python -m sysdpo settings
 
 docs: $(INSTALLED)  ## build the documentation as a site that needs no network
-	$(BIN)/mkdocs build --quiet --strict
+	$(BIN)/mkdocs build --strict
 	@echo "The documentation: $(CURDIR)/build/site/index.html"
 
 test: $(INSTALLED)  ## run the test suite

@@ -9,7 +9,10 @@ from PIL.Image import Image
 
 @dataclass(frozen=True)
 class Completion:
-    """A generated text and its token ids, end token included: a text decoded and encoded again may differ."""
+    """A generated text together with its token ids, which decoding and encoding again might change.
+
+    text: without special tokens. tokens: as generated, end token included.
+    """
 
     text: str
     tokens: tuple[int, ...]
@@ -24,6 +27,6 @@ def plain(value: Any) -> Any:
 
 
 def picture_key(image: Image) -> bytes:
-    """Equal for pictures of one size whose pixels are equal."""
+    """A digest that is equal for pictures of the same size and pixels."""
     content = image.convert("RGB")
     return hashlib.blake2b(f"{content.size}".encode() + content.tobytes(), digest_size=16).digest()

