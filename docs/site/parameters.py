@@ -29,28 +29,31 @@ class Parameters(griffe.Extension):
 def _rewrite(item: griffe.Object, names: Collection[str], heading: str) -> None:
     if item.docstring is None:
         return
-    text, entries = split(item.docstring.value, names)
+    before, entries, after = split(item.docstring.value, names)
     if entries:
         listed = "\n".join(f"    {name}: {said}" for name, said in entries)
-        item.docstring.value = f"{text}\n\n{heading}:\n{listed}\n"
+        item.docstring.value = "\n\n".join([*before, f"{heading}:\n{listed}", *after])
 
 
-def split(docstring: str, names: Collection[str]) -> tuple[str, list[tuple[str, str]]]:
-    """A docstring without what it says of these names, and that, in its order."""
-    kept, entries = [], []
+def split(docstring: str, names: Collection[str]) -> tuple[list[str], list[tuple[str, str]], list[str]]:
+    """The paragraphs of a docstring before it speaks of these names, what it says of each, and the paragraphs after."""
+    before: list[str] = []
+    entries: list[tuple[str, str]] = []
+    after: list[str] = []
     for paragraph in docstring.split("\n\n"):
         line = " ".join(paragraph.split())
         found = [match for match in ENTRY.finditer(line) if set(match["names"].split(", ")) <= {*names}]
         if not found:
-            kept.append(paragraph)
+            (after if entries else before).append(paragraph)
             continue
-        kept.append(line[: found[0].start()].strip())
+        if first := line[: found[0].start()].strip():
+            (after if entries else before).append(first)
         ends = [match.start() for match in found[1:]] + [len(line)]
         for match, end in zip(found, ends, strict=True):
             said, *more = END.split(line[match.end() : end].strip(), maxsplit=1)
             entries += [(name, _sentence(said)) for name in match["names"].split(", ")]
-            kept += more
-    return "\n\n".join(text for text in kept if text), entries
+            after += more
+    return before, entries, after
 
 
 def _sentence(text: str) -> str:

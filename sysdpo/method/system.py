@@ -162,12 +162,12 @@ class System:
             yield
 
     def sample(self, inputs: Trajectories, *, seeds: Sequence[int]) -> dict[str, list[Any]]:
-        """Ancestral sampling: a value of every variable for each of n rows.
+        """Ancestral sampling: a value of every variable for each row of `inputs`.
 
-        inputs: for each input a column of n values. seeds: n numbers; a row depends on its own inputs and seed alone,
-        not on the rest of the batch.
+        inputs: a column of values for each input. seeds: one for each row, which depends on its own inputs and seed
+        alone, not on the rest of the batch.
 
-        Returns a column of n values for every variable, inputs included. Raises `UserError` if a component returns
+        Returns a column of values for every variable, inputs included. Raises `UserError` if a component returns
         another number of values, or None.
         """
         trajectories = {name: list(inputs[name]) for name in self.inputs}

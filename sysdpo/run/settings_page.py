@@ -123,7 +123,7 @@ def page(classes: Mapping[str, Mapping[str, Model]]) -> str:
 
 def _section(where: str, model: Model, fields: Mapping[str, Any]) -> str:
     described = model.model_json_schema()
-    title = f"`{where}`".replace("``", "`") if where and "," not in where else where or "The whole"
+    title = ", ".join(f"`{part.strip('`')}`" for part in where.split(", ")) if where else "The whole"
     rows = ["| setting | value | default | what it is |", "|---|---|---|---|"]
     for name, field in fields.items():
         part = described["properties"][name]

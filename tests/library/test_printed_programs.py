@@ -34,7 +34,7 @@ def test_the_readmes_system_is_aligned(
         code = code.replace(printed, shorter)
     words = sorted(set(re.findall(r"\w+|:", code + PREFERENCES)))
     for name in ("reader", "writer"):
-        tiny_models.save_language_model(tmp_path / "models" / name, words=words)
+        tiny_models.save_language_model(tmp_path / "models" / name, words=words, context=256)
     (tmp_path / "prefs.jsonl").write_text(PREFERENCES)
     monkeypatch.chdir(tmp_path)
     exec(code, {"retrieve": lambda question: f"{question} she works in a bakery"})

@@ -140,7 +140,7 @@ def check_of(block: Block) -> Callable[[Block], None]:
         return check_python_block
     if is_yaml(block):
         return check_yaml
-    if block.language == "bash" or (not block.language and is_command(block.text.split())):
+    if block.language == "bash" or (not block.language and is_command(commands_of(block.text)[0])):
         return check_commands
     return check_shown
 
