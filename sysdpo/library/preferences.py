@@ -44,7 +44,7 @@ class Preferences:
         return len(self.pairs)
 
     def split(self, share: float, *, seed: int = 0) -> tuple["Preferences", "Preferences"]:
-        """Two parts, the second with about this share of the prompts; no prompt is in both.
+        """Two random parts, the second with about this share of the prompts; no prompt is in both.
 
         Raises `UserError` if one of them would be empty.
         """
@@ -58,7 +58,7 @@ class Preferences:
         return self._of(~apart), self._of(apart)
 
     def of_prompts(self, prompts: Collection[str]) -> "Preferences":
-        """Those of these prompts alone."""
+        """The preferences about these prompts, given by their ids."""
         return self._of(self.pairs["prompt_id"].isin(prompts))
 
     def _of(self, rows: pd.Series) -> "Preferences":
@@ -68,9 +68,9 @@ class Preferences:
         return Preferences(self.trajectories[named].reset_index(drop=True), pairs, told)
 
     def to_trl(self, system: System) -> pd.DataFrame:
-        """TRL's preference format, a row a pair: `prompt, chosen, rejected`, for a system of one input and one output.
+        """TRL's preference format, columns `prompt, chosen, rejected`, for a system of one input and one output.
 
-        What lies between them is left out. Raises `UserError` for other systems.
+        Intermediates are left out. Raises `UserError` for other systems.
         """
         if len(system.inputs) != 1 or len(system.outputs) != 1:
             raise UserError(
