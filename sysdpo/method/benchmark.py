@@ -97,8 +97,8 @@ class HasPreferences(Protocol):
 class Judge:
     """A frozen network that scores images, or texts.
 
-    model: a hub id or folder. batch_size: images or texts in a forward pass. dtype: of its weights. max_length: the most
-    tokens of a text that it reads; None for images.
+    model: a hub id or folder. batch_size: images or texts in a forward pass. dtype: of its weights.
+    max_length: the most tokens of a text that it reads; None for images.
     """
 
     model: str
