@@ -71,8 +71,8 @@ class Metric:
 class Pictures:
     """A trajectory's pictures in their order, each with a caption and a level in [0, 1] that should rise throughout.
 
-    images, captions, levels: columns of the samples. kind: a column of the prompts; one prompt is shown for each of its
-    values. direction: a column of the prompts, if any, that is below 0 if the level should fall.
+    images, captions, levels: columns of the samples. kind: the prompts' column of whose values one prompt each is
+    shown. direction: the prompts' column, if any, that is below 0 where the level should fall.
     """
 
     images: tuple[str, ...]

@@ -233,7 +233,7 @@ def effective_sample_size(weights: Tensor) -> Tensor:
 
 
 def trained_components(objective: str, components: list[str]) -> list[str]:
-    """The components that an objective trains: one for `only_<component>`, all trainable ones for the others."""
+    """Which of the system's trainable components an objective trains: `only_<component>` one, the others all."""
     return [objective.removeprefix(ONLY)] if objective.startswith(ONLY) else components
 
 

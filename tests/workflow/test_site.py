@@ -144,7 +144,8 @@ def documentation(html: str) -> str:
 @pytest.mark.parametrize("name", [name for name in sysdpo.__all__ if name != "__version__"])
 def test_every_public_name_is_explained(site: Path, name: str) -> None:
     documented = getattr(sysdpo, name)
-    assert entries(site / "api.html").get(f"{documented.__module__}.{documented.__qualname__}")
+    full = f"{documented.__module__}.{documented.__qualname__}"
+    assert entries(site / "api.html").get(full), f"docs/api.md should have a line '::: {full}'"
 
 
 def protocols() -> list[str]:
@@ -155,7 +156,7 @@ def protocols() -> list[str]:
 
 @pytest.mark.parametrize("name", protocols())
 def test_every_protocol_of_a_component_is_explained(site: Path, name: str) -> None:
-    assert entries(site / "api-extending.html").get(name)
+    assert entries(site / "api-extending.html").get(name), f"docs/api-extending.md should have a line '::: {name}'"
 
 
 def test_what_docstrings_say_of_parameters_is_shown_by_parameter(site: Path) -> None:
