@@ -19,10 +19,10 @@ FEW = 3  # ranks: a layer no wider than these has more work with its adapter apa
 
 @contextmanager
 def without_adapter(network: nn.Module) -> Iterator[None]:
-    """Within it, and within `torch.no_grad`, the network is what it was before it had adapters.
+    """A context, to be used within `torch.no_grad`, in which the network has its adapters off.
 
-    PEFT's and diffusers' own ways also look through all modules for weights that ask for gradients, which costs a small
-    model a sixth of an update.
+    PEFT's and diffusers' own contexts also search all modules for weights with gradients, which costs a small model a
+    sixth of an update.
     """
     layers = [part for part in network.modules() if isinstance(part, BaseTunerLayer)]
     before = [layer.disable_adapters for layer in layers]
@@ -37,7 +37,7 @@ def without_adapter(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def merged(network: nn.Module) -> Iterator[None]:
-    """Within it the active adapter is part of the weights, for generation; afterwards they are bit by bit as before.
+    """A context for generation in which the active adapter is part of the weights; they are restored bit by bit.
 
     Nothing is merged where that would round (below float32), cost memory (packed or sharded weights), or where more
     than one adapter is active. The network must call its layers: one that reads a layer's weight itself, as recurrent
