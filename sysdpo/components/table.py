@@ -69,7 +69,7 @@ class Table:
     ) -> "Table":
         """A table with these probabilities, `[conditions, values]`.
 
-        Raises `UserError` unless every row sums to 1.
+        Raises `UserError` unless they are at least 0 and every row sums to 1.
         """
         if (probabilities < 0).any() or not torch.allclose(
             probabilities.sum(-1), probabilities.new_ones(()), atol=1e-5

@@ -128,7 +128,7 @@ class MethodSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _without_likelihood(cls, values: Any) -> Any:
-        """Where no weight is given, none is added."""
+        """A weight of 0 for every component if no `chosen_weight` is given."""
         if (
             isinstance(values, Mapping)
             and "chosen_weight" not in values
@@ -180,7 +180,7 @@ class MethodSettings(Settings):
 
     @property
     def _own(self) -> str:
-        """What the preference term asks of the intermediates."""
+        """How the preference term treats intermediates: `known` or `hidden`."""
         return OBJECTIVES[self.objective].intermediates if self.objective in OBJECTIVES else "known"
 
     @property
@@ -190,14 +190,17 @@ class MethodSettings(Settings):
 
     @property
     def intermediates(self) -> set[str]:
-        """Whether a training looks at the trajectories' intermediates (`known`), sums over them (`hidden`), or both."""
+        """Whether a training uses the trajectories' intermediates (`known`), sums over them (`hidden`), or both."""
         chosen = self.chosen_intermediates or self._own
         if not self.has_preference:
             return {chosen}
         return {self._own, chosen} if any(self.chosen_weight.values()) else {self._own}
 
     def trainings(self, method: str) -> list[str]:
-        """The methods whose trainings an evaluation of this one needs, its own name being `method`."""
+        """The methods whose trainings an evaluation of this one needs.
+
+        method: its own name.
+        """
         return [method] if self.trains else list(dict.fromkeys(self.take.values()))
 
     @property
