@@ -22,6 +22,8 @@ _HOMES = {
     "sysdpo.method.function": ("Function",),
     "sysdpo.components.language": ("LanguageModel",),
     "sysdpo.components.diffusion": ("DiffusionModel",),
+    "sysdpo.components.vision_language": ("VisionLanguageModel",),
+    "sysdpo.components.classifier": ("Classifier",),
     "sysdpo.components.table": ("Table",),
     "sysdpo.library.preferences": ("Preferences", "read_preferences"),
     "sysdpo.library.aligning": ("Alignment", "align", "compare", "evaluate", "preference_accuracy"),

@@ -33,7 +33,7 @@ from sysdpo.components.sharding import shard
 from sysdpo.components.usage import picture_usage
 from sysdpo.components.whole_models import add_code, forget_origin, own_classes, whole_denoiser
 from sysdpo.method.component import Drift, LogProbs, Usage
-from sysdpo.method.values import picture_key
+from sysdpo.method.values import as_text, picture_key
 
 ADAPTER = "pytorch_lora_weights.safetensors"
 
@@ -121,7 +121,7 @@ class DiffusionModel(LoraComponent):
         for start in range(0, len(conditions), self.batch_size):
             rows = slice(start, start + self.batch_size)
             generators = [torch_generator("picture", seed) for seed in seeds[rows]]
-            prompts = [str(condition[0]) for condition in conditions[rows]]
+            prompts = [as_text(condition[0]) for condition in conditions[rows]]
             with merged(self.denoiser):
                 images += self.pipeline(prompt=prompts, generator=generators, **self.sampling).images
         return images
@@ -133,7 +133,7 @@ class DiffusionModel(LoraComponent):
 
         In nats if the estimator's weighting is `elbo`; with `simple` in units of its `omega`.
         """
-        prompts = [str(condition[0]) for condition in conditions]
+        prompts = [as_text(condition[0]) for condition in conditions]
         digests = [picture_key(image) for image in values]
         # The reference stands still, so what it says of an image at a draw is computed once. Not in half precision,
         # where it depends on the batch, nor where all processes must call the model equally often.
@@ -183,7 +183,7 @@ class DiffusionModel(LoraComponent):
         Song et al., arXiv 2101.09258, theorem 1): float32 `[batch]`, nats, never negative. At low noise it is mostly
         about grain that cannot be seen. The entropy is NaN.
         """
-        prompts = [str(condition[0]) for condition in conditions]
+        prompts = [as_text(condition[0]) for condition in conditions]
         latents = self.encoders.latents([picture_key(image) for image in values], values, self.device)
         condition = self.encoders.prompts(prompts, self.device)
         step, noise = self._draws(draw, latents.shape[1:], Estimator())
@@ -263,7 +263,7 @@ class DiffusionModel(LoraComponent):
     def usage(self, condition: tuple[Any, ...], *, model: str, adapter: str | None = None) -> Usage:
         """How to draw a condition's prompt with diffusers alone."""
         return picture_usage(
-            str(condition[0]),
+            as_text(condition[0]),
             model=model,
             adapter=adapter,
             sampling=self.sampling,

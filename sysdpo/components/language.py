@@ -1,6 +1,5 @@
 """A causal language model at a node: transformers for the model, PEFT for what is trained."""
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -8,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from peft import LoraConfig, get_peft_model
-from peft.utils import CONFIG_NAME
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
@@ -23,21 +20,13 @@ from transformers.cache_utils import DynamicLayer
 
 from sysdpo.base.errors import UserError
 from sysdpo.base.seeds import numpy_generator
+from sysdpo.components.adapted_model import AdaptedModel
 from sysdpo.components.architectures import architecture_of
 from sysdpo.components.decoding import CachedDecoder, JoinedDecoder
-from sysdpo.components.loading import (
-    add_lora,
-    check_adapted,
-    check_same_weights,
-    load_language_model,
-    load_pretrained,
-    load_tokenizer,
-)
-from sysdpo.components.lora import fold_into_small
-from sysdpo.components.lora_component import POLICY, REFERENCE, LoraComponent
+from sysdpo.components.loading import load_language_model, load_tokenizer
 from sysdpo.components.prompting import PromptEncoder, end_token
-from sysdpo.components.recomputing import recomputed_layers, recomputing
-from sysdpo.components.settings import CompletionSettings, LanguageModelLoading
+from sysdpo.components.recomputing import recomputing
+from sysdpo.components.settings import CompletionSettings, LanguageModelLoading, TrainingMemory
 from sysdpo.components.sharding import shard
 from sysdpo.components.usage import language_usage
 from sysdpo.components.whole_models import whole_language_model
@@ -49,7 +38,7 @@ PADDING = 0  # any token will do: what is padding is never read
 SMALLEST = 2.0**-54  # half the smallest step of the noise, instead of a zero whose logarithm would always win
 
 
-class LanguageModel(LoraComponent):
+class LanguageModel(AdaptedModel):
     """`p_θ(completion | prompt)` of a causal language model with a LoRA adapter, or frozen where `lora` is None.
 
     The prompt is `template.format(*condition)`, passed through the tokenizer's chat template where it has one, after
@@ -72,26 +61,17 @@ class LanguageModel(LoraComponent):
         lora: Mapping[str, Any] | None,
         **settings: Any,
     ):
-        super().__init__(is_trained=lora is not None)
         chosen = CompletionSettings(**settings)
         self.name, self._vocabulary = model.name_or_path, model.get_input_embeddings().weight.shape[0]
         self.architecture = architecture_of(model)
-        self._recomputed = recomputed_layers(model) if chosen.gradient_checkpointing else []
-        model.requires_grad_(False)
-        self.model: Any = model
-        if lora is not None:
-            config = LoraConfig(task_type="CAUSAL_LM", lora_dropout=0.0, **lora)
-            self.model = add_lora(partial(get_peft_model, model), config)
-            check_adapted(self.model, lora["target_modules"])
-            fold_into_small(self.model)
-            self._remember_start()
-        self.model.eval()  # dropout stays off in the policy too, or its log-ratio to the reference would be noise
+        memory = {name: getattr(chosen, name) for name in TrainingMemory.model_fields}
+        super().__init__(model, lora=lora, task="CAUSAL_LM", **memory)
         self.tokenizer = tokenizer
         self.encode_prompt = PromptEncoder(
             tokenizer, chosen.template or "{0}", chosen.system_prompt, chosen.chat_template_kwargs
         )
-        self.sharded, self.temperature = chosen.sharded, chosen.temperature
-        self.max_new_tokens, self.batch_size = chosen.max_new_tokens, chosen.batch_size
+        self.temperature, self.max_new_tokens = chosen.temperature, chosen.max_new_tokens
+        self.batch_size = chosen.batch_size
         self._end_token = end_token(tokenizer, chosen.chat_template_kwargs)
         if not self._end_tokens():
             raise UserError(
@@ -113,11 +93,6 @@ class LanguageModel(LoraComponent):
         made.made_from = made_from
         return made
 
-    @property
-    def network(self) -> Any:
-        """The model."""
-        return self.model
-
     def to(self, device: torch.device) -> None:
         """Move the model; where it is sharded, each process of a training keeps its part of the frozen weights."""
         self.model.to(device)
@@ -138,7 +113,7 @@ class LanguageModel(LoraComponent):
         input_ids, mask = self._pad(prompts)
         noise = LogitsProcessorList()
         if self.temperature > 0:
-            noise.append(_GumbelNoise(seeds, self.temperature))
+            noise.append(GumbelNoise(seeds, self.temperature))
         ends = self._end_tokens()
         # A model's own generation settings (a repetition penalty, say) would bend the distribution that is trained.
         plain = GenerationConfig(
@@ -245,6 +220,10 @@ class LanguageModel(LoraComponent):
             return LogProbs(reference, reference)
         return LogProbs(self._completion_log_probs(prompts, values), self._reference_log_probs(prompts, values))
 
+    def _identity(self, prompt: Any) -> tuple[Any, ...]:
+        """Equal for equal prompts."""
+        return tuple(prompt)
+
     @torch.no_grad()
     def _reference_log_probs(self, prompts: list[list[int]], values: Sequence[Completion]) -> Tensor:
         """The reference stands still: what it says of a completion is computed once.
@@ -252,7 +231,7 @@ class LanguageModel(LoraComponent):
         Not in half precision, where a batch's padding alone moves a log-probability by tenths of a nat: there policy
         and reference are computed on the same batch. Nor where all processes must call the model equally often.
         """
-        keys = [(*prompt, -1, *value.tokens) for prompt, value in zip(prompts, values, strict=True)]
+        keys = [(*self._identity(prompt), -1, *value.tokens) for prompt, value in zip(prompts, values, strict=True)]
         known = self._references if self.model.dtype == torch.float32 and not self.sharded else {}
         if new := [row for row, key in enumerate(keys) if key not in known]:
             with self._as_reference():
@@ -312,27 +291,6 @@ class LanguageModel(LoraComponent):
             reference = self._completion_log_probs(prompts, values)
         return Drift(policy - reference, -policy)
 
-    def _remove_reference(self) -> None:
-        self.model.delete_adapter(REFERENCE)
-
-    def _add_reference(self) -> None:
-        self.model.add_adapter(REFERENCE, self.model.peft_config[POLICY])
-
-    def save(self, folder: Path) -> None:
-        """Write the policy's adapter in PEFT's format (safetensors)."""
-        settings = self.model.peft_config[POLICY]
-        for name, value in vars(settings).items():
-            if isinstance(value, set):  # has no order: sorted, equal adapters are equal files
-                setattr(settings, name, sorted(value))
-        self.model.save_pretrained(folder, selected_adapters=[POLICY], safe_serialization=True)
-
-    def save_adapter(self, folder: Path, *, base: str) -> None:
-        """Write the adapter as `save` does, with this name of its base model."""
-        self.save(folder)
-        (folder / "README.md").unlink(missing_ok=True)  # PEFT's card names the folder that the base came from
-        settings = folder / CONFIG_NAME
-        settings.write_text(json.dumps(json.loads(settings.read_text()) | {"base_model_name_or_path": base}, indent=2))
-
     def save_model(self, folder: Path, *, merged: bool) -> None:
         """Write model and tokenizer in `from_pretrained` format.
 
@@ -351,6 +309,10 @@ class LanguageModel(LoraComponent):
                 **drawn,
             )
         network.save_pretrained(folder, safe_serialization=True)
+        self._write_reader(folder)
+
+    def _write_reader(self, folder: Path) -> None:
+        """Write what turns prompts into tokens."""
         self.tokenizer.save_pretrained(folder)
 
     def usage(self, condition: tuple[Any, ...], *, model: str, adapter: str | None = None) -> Usage:
@@ -370,14 +332,6 @@ class LanguageModel(LoraComponent):
             rounds_to=None if self.model.dtype == torch.float32 else str(self.model.dtype).removeprefix("torch."),
         )
 
-    def load(self, folder: Path) -> None:
-        """Read an adapter in PEFT's format into the policy; raises `UserError` if it does not fit."""
-        before = self._policy_shapes()
-        self.model.delete_adapter(POLICY)
-        load_pretrained(self.model.load_adapter, folder, adapter_name=POLICY, is_trainable=True, what="adapter")
-        self.model.set_adapter(POLICY)
-        check_same_weights(before, self._policy_shapes(), folder)
-
 
 def _shared_prefix(prompts: list[list[int]]) -> int:
     """How many tokens all prompts begin with, leaving each at least one of its own to predict from."""
@@ -385,7 +339,7 @@ def _shared_prefix(prompts: list[list[int]]) -> int:
     return next((index for index in range(most) if low[index] != high[index]), most)
 
 
-class _GumbelNoise(LogitsProcessor):
+class GumbelNoise(LogitsProcessor):
     """Turns `generate`'s argmax into an exact draw whose noise depends on the row's seed alone.
 
     That is the Gumbel-max trick with `-log E` for the noise, `E` exponential: small `E` come in steps of about 1e-16,

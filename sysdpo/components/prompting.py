@@ -8,6 +8,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from sysdpo.base.errors import UserError
+from sysdpo.method.values import as_text
 
 TEMPLATE_FAILURES = (TemplateError, TypeError, ValueError, LookupError, AttributeError)
 FOR_TEMPLATES = {"tools", "documents", "chat_template", "kwargs"}  # what a user may say of `apply_chat_template`
@@ -46,15 +47,15 @@ class PromptEncoder:
 
     def __call__(self, condition: tuple[Any, ...]) -> list[int]:
         """The prompt's token ids."""
-        key = (_filled("template", self.template, condition), _filled("system_prompt", self.system_prompt, condition))
+        key = (fill("template", self.template, condition), fill("system_prompt", self.system_prompt, condition))
         if key not in self._known:
             self._known[key] = self._encode(*key) or self._begin()
         return self._known[key]
 
     def readable(self, condition: tuple[Any, ...]) -> str | list[dict[str, str]]:
         """The prompt before it is tokens: a text, or the messages of a chat."""
-        text = _filled("template", self.template, condition)
-        system = _filled("system_prompt", self.system_prompt, condition)
+        text = fill("template", self.template, condition)
+        system = fill("system_prompt", self.system_prompt, condition)
         return text if self.tokenizer.chat_template is None else _messages(text, system)
 
     def _encode(self, text: str, system: str) -> list[int]:
@@ -135,7 +136,9 @@ def _messages(text: str, system: str) -> list[dict[str, str]]:
     return [{"role": "system", "content": system}, user] if system else [user]
 
 
-def _filled(setting: str, text: str, condition: tuple[Any, ...]) -> str:
+def fill(setting: str, text: str, condition: tuple[Any, ...]) -> str:
+    for value in condition:
+        as_text(value)  # which refuses a picture
     try:
         return text.format(*condition)
     except (LookupError, ValueError) as error:

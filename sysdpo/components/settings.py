@@ -98,6 +98,25 @@ class LanguageModelSettings(ModelSettings, CompletionSettings, LanguageModelLoad
     """A language model as a component; a folder may hold an adapter of PEFT, which is merged into its base model."""
 
 
+class VisionLanguageModelSettings(ModelSettings, CompletionSettings):
+    """A language model that sees pictures, as a component."""
+
+
+class ClassifyingSettings(TrainingMemory):
+    """How a classifier reads its node's inputs, and how its labels are drawn."""
+
+    template: str = "{0}"
+    """The text that is classified, `{0}` the node's first input; of pictures nothing."""
+    temperature: NotNegative = 1.0
+    """Temperature of the draw of a label; 0 takes the likeliest."""
+    batch_size: Count = 256
+    """Texts or pictures in a forward pass."""
+
+
+class ClassifierSettings(ModelSettings, ClassifyingSettings):
+    """A classifier of texts or pictures as a component."""
+
+
 class DrawingSettings(Settings):
     """How images are drawn, in the words of the pipeline's call."""
 

@@ -69,6 +69,72 @@ def language_usage(
     return Usage(library, "text-generation", "\n".join(lines), exactness)
 
 
+def seeing_usage(
+    prompt: str,
+    *,
+    pictures: int,
+    chat: Sequence[Mapping[str, Any]] | None,
+    model: str,
+    adapter: str | None,
+    generation: Mapping[str, Any],
+    rounds_to: str | None,
+) -> Usage:
+    """Of a vision-language model: its greedy completion of a prompt with so many pictures.
+
+    chat: the messages, where there is a chat template. Otherwise as `language_usage`.
+    """
+    dtype = f', dtype="{rounds_to}"' if rounds_to else ""
+    keywords = "".join(f", {name}={value!r}" for name, value in generation.items())
+    lines = ["from PIL import Image", "from transformers import AutoModelForImageTextToText, AutoProcessor"]
+    lines += ["from peft import PeftModel"] if adapter is not None else []
+    lines += ["", f'processor = AutoProcessor.from_pretrained("{model}")']
+    lines += [f'model = AutoModelForImageTextToText.from_pretrained("{model}"{dtype})']
+    lines += [f'model = PeftModel.from_pretrained(model, "{adapter}")'] if adapter is not None else []
+    files = [f"picture_{number}.png" for number in range(1, pictures + 1)]
+    lines += [f"pictures = [Image.open(file) for file in {files!r}]"] if files else []
+    if chat is None:
+        lines += [f"text = {prompt!r}"]
+    else:
+        told = "add_generation_prompt=True, tokenize=False"
+        lines += [f"text = processor.apply_chat_template({[dict(message) for message in chat]!r}, {told})"]
+    seen = ", images=pictures" if files else ""
+    special = "" if chat is None else ", add_special_tokens=False"
+    lines += [f'inputs = processor(text=text{seen}, return_tensors="pt"{special})']
+    lines += [f"output = model.generate(**inputs, do_sample=False{keywords})[0, inputs['input_ids'].shape[1] :]"]
+    lines += ["print(processor.decode(output, skip_special_tokens=True))"]
+    if adapter is not None:
+        exactness = APART_TEXT
+    else:
+        exactness = ROUNDED.format(dtype=rounds_to) if rounds_to else MERGED_TEXT
+    return Usage("transformers" if adapter is None else "peft", "image-text-to-text", "\n".join(lines), exactness)
+
+
+def classifier_usage(
+    shown: str | None, *, model: str, adapter: str | None, kind: str, temperature: float, rounds_to: str | None
+) -> Usage:
+    """Of a classifier of transformers (`kind`, its auto class): the probability of each label.
+
+    shown: the text, or None where it sees a picture. temperature: of the draw; 0 takes the likeliest.
+    """
+    sees = shown is None
+    reader = "AutoImageProcessor" if sees else "AutoTokenizer"
+    dtype = f', dtype="{rounds_to}"' if rounds_to else ""
+    lines = ["from PIL import Image"] if sees else []
+    lines += [f"from transformers import {', '.join(sorted((reader, kind)))}"]
+    lines += ["from peft import PeftModel"] if adapter is not None else []
+    lines += ["", f'reader, model = {reader}.from_pretrained("{model}"), {kind}.from_pretrained("{model}"{dtype})']
+    lines += [f'model = PeftModel.from_pretrained(model, "{adapter}")'] if adapter is not None else []
+    read = 'Image.open("picture.png").convert("RGB")' if sees else repr(shown)
+    scaled = f" / {temperature!r}" if temperature not in (0, 1) else ""
+    lines += [
+        f'logits = model(**reader({read}, return_tensors="pt")).logits[0]{scaled}',
+        "print({model.config.id2label[n]: float(p) for n, p in enumerate(logits.softmax(-1))})",
+    ]
+    task = "image-classification" if sees else "text-classification"
+    exactness = ROUNDED.format(dtype=rounds_to) if rounds_to else APART_TEXT if adapter else MERGED_TEXT
+    return Usage("transformers" if adapter is None else "peft", task, "\n".join(lines), exactness)
+
+
 def picture_usage(
     prompt: str,
     *,

@@ -100,7 +100,7 @@ def preference_accuracy(
     """
     data = (preferences.trajectories, preferences.pairs)
     intermediates = intermediates_for(system, data[0].columns, settings.candidates)
-    components = training.trained_components(settings.objective, system.trainable)
+    components = settings.trained(system.trainable)
     margin = pair_margins(system, data, intermediates, components, seed=seed, rows=rows)
     return float(rightness(margin).mean())
 

@@ -69,10 +69,11 @@ class Metric:
 
 @dataclass(frozen=True)
 class Pictures:
-    """A trajectory's pictures in their order, each with a caption and a level in [0, 1] that should rise throughout.
+    """A trajectory's pictures in their order, each with a caption and a level in [0, 1].
 
     images, captions, levels: columns of the samples. kind: the prompts' column of whose values one prompt each is
-    shown. direction: the prompts' column, if any, that is below 0 where the level should fall.
+    shown. right: the samples' column that is 1 where the pictures are as asked for; without it, where the level rises
+    throughout. direction: the prompts' column, if any, that is below 0 where the level should fall.
     """
 
     images: tuple[str, ...]
@@ -80,6 +81,7 @@ class Pictures:
     levels: tuple[str, ...]
     kind: str
     direction: str = ""
+    right: str = ""
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,7 @@ def traits(row: Mapping[str, Any]) -> dict[str, Any]:
     return named | {
         "best_of": row.get("best_of", 1) > 1,
         "take": dict(row.get("take") or {}),
+        "components": tuple(row.get("components") or ()),
         "estimator": (row.get("candidates") or {}).get("estimator"),
         "chosen": any((row.get("chosen_weight") or {}).values()),
     }
@@ -141,6 +142,9 @@ def _derived(name: str, row: Mapping[str, Any], rows: Mapping[str, Any], compone
         rest = f"{others[0]} stays as it is" if len(others) == 1 else "the others stay as they are"
         return Method(f"Only {said}", f"DPO on {said}; {rest}.", SINGLE, component=component)
     method = _of_objective(objective)
+    if row["components"]:
+        said = " and ".join(components.get(part, f"the {_words(part)}") for part in row["components"])
+        return Method(f"{method.label}, {said}", f"{method.meaning} Only {said} are trained.", OTHER)
     if row["labels"] == "random":
         return Method("Shuffled labels", f"{method.label} on random labels: the null control.", RANDOM)
     if row["estimator"] == "single":

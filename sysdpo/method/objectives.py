@@ -232,11 +232,6 @@ def effective_sample_size(weights: Tensor) -> Tensor:
     return 1 / weights.square().sum(-1)
 
 
-def trained_components(objective: str, components: list[str]) -> list[str]:
-    """Which of the system's trainable components an objective trains: `only_<component>` one, the others all."""
-    return [objective.removeprefix(ONLY)] if objective.startswith(ONLY) else components
-
-
 def make_objective(name: str) -> Callable[[Margins, Link], Tensor]:
     """The loss of an objective by name; `only_<component>` is DPO on the one margin that it gets."""
     return direct if name.startswith(ONLY) else OBJECTIVES[name].loss

@@ -1,6 +1,6 @@
 """What a configuration says of methods: what they learn from, and how."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -70,6 +70,9 @@ class MethodSettings(Settings):
     chosen_intermediates: Literal["known", "hidden"] | None = None
     """For that likelihood `known`, the chosen trajectory's own, or `hidden`, summed over candidates of the policy's own
     as `sampling` does; null is as the preference term has them."""
+    components: SetOf[Name] = ()
+    """The components that are trained, of those that the objective trains; empty is all of them. The others stay as
+    they are, and have their part in what is hidden."""
     beta: Positive = 0.5
     """Inverse temperature of the preference; higher keeps closer to the reference."""
     link: Annotated[str, Field(examples=list(LINKS))] = "sigmoid"
@@ -148,6 +151,12 @@ class MethodSettings(Settings):
                 ("chosen_weight",),
                 f"{sorted(self.chosen_weight)} should name the components of learning_rate; {differing} differ",
             )
+        if self.components and self.objective.startswith(ONLY):
+            raise WrongSetting(
+                ("components",), f"{list(self.components)} should be empty for the objective '{self.objective}'"
+            )
+        for name in self.components:
+            one_of("components", name, sorted(self.learning_rate))
         if self._own == "hidden" and self.chosen_intermediates == "known":
             raise WrongSetting(
                 ("chosen_intermediates",), f"'known' should be 'hidden' for the objective '{self.objective}'"
@@ -177,6 +186,11 @@ class MethodSettings(Settings):
         if self.take and self.trains:
             raise WrongSetting(("take",), f"{dict(self.take)} should be empty for the objective '{self.objective}'")
         return self
+
+    def trained(self, trainable: Sequence[str]) -> list[str]:
+        """Which of a system's trainable components are trained, in their order."""
+        every = [self.objective.removeprefix(ONLY)] if self.objective.startswith(ONLY) else list(trainable)
+        return [name for name in every if not self.components or name in self.components]
 
     @property
     def _own(self) -> str:

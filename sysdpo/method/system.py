@@ -33,7 +33,7 @@ from sysdpo.method.component import (
     Shardable,
 )
 from sysdpo.method.function import Function
-from sysdpo.method.values import plain
+from sysdpo.method.values import filled, plain
 
 numerics.use_kernels()  # whatever computes with models imports this module
 
@@ -420,7 +420,7 @@ def conditions_of(node: Node, trajectories: Trajectories) -> list[tuple[Any, ...
     rows = list(zip(*(trajectories[parent] for parent in node.parents), strict=True))
     if node.template is None:
         return rows
-    return [(node.template.format(**dict(zip(node.parents, row, strict=True))),) for row in rows]
+    return [(filled(node.template, dict(zip(node.parents, row, strict=True))),) for row in rows]
 
 
 def _mix(seed: int, salt: int) -> int:

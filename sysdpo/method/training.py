@@ -33,7 +33,7 @@ from sysdpo.method.early_stopping import HeldOut
 from sysdpo.method.held_out import Pairs
 from sysdpo.method.intermediates import BatchLogProbs, intermediates_of
 from sysdpo.method.monitor import drift_of_draws, gradient_cosines
-from sysdpo.method.objectives import make_link, make_objective, margins, trained_components
+from sysdpo.method.objectives import make_link, make_objective, margins
 from sysdpo.method.pair_batches import MicroBatch, PairBatches
 from sysdpo.method.preferences import label_pairs, select_pairs
 from sysdpo.method.settings import MethodSettings
@@ -102,7 +102,7 @@ def align(
 
 def check_trained(system: System, settings: MethodSettings) -> list[str]:
     """The components that a method trains; raises `UserError` unless its learning rates are theirs."""
-    trained, named = trained_components(settings.objective, system.trainable), set(settings.learning_rate)
+    trained, named = settings.trained(system.trainable), set(settings.learning_rate)
     if wrong := sorted(set(trained) - named) or sorted(named - set(system.trainable)):
         raise UserError(
             f"learning_rate: {sorted(named)} should name {sorted(trained)}, which '{settings.objective}' trains, and "
@@ -134,7 +134,7 @@ def train_round(
     resumed: the state of this round that `checkpoint` has read; its updates are not repeated.
     """
     checkpoint = checkpoint or Checkpoint()
-    components = trained_components(settings.objective, system.trainable)
+    components = settings.trained(system.trainable)
     accelerator = Accelerator()
     system.to(accelerator.device)
     began = weights_of(system)

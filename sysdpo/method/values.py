@@ -1,10 +1,14 @@
 """Values that travel between nodes. Images are `PIL.Image.Image`, texts `str`, generated texts `Completion`."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from string import Formatter
 from typing import Any
 
 from PIL.Image import Image
+
+from sysdpo.base.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,36 @@ class Completion:
 
     def __str__(self) -> str:
         return self.text
+
+
+@dataclass(frozen=True)
+class Interleaved:
+    """Texts and images in an order, as a node's template puts them; for components that see images."""
+
+    parts: tuple[str | Image, ...]
+
+    def __str__(self) -> str:
+        raise UserError(BLIND)
+
+
+BLIND = "a picture cannot be read as a text; give the node a component that sees pictures, a VisionLanguageModel say"
+
+
+def filled(template: str, values: Mapping[str, Any]) -> str | Interleaved:
+    """A template with these values, by name; where some are images, texts and images in their order."""
+    if not any(isinstance(value, Image) for value in values.values()):
+        return template.format(**values)
+    parts: list[str | Image] = []
+    for text, name, _, _ in Formatter().parse(template):
+        parts += [text, *([values[name] if isinstance(values[name], Image) else str(values[name])] if name else [])]
+    return Interleaved(tuple(parts))
+
+
+def as_text(value: Any) -> str:
+    """A value as a model reads it; raises `UserError` for a picture, whose text would be its address in memory."""
+    if isinstance(value, Image):
+        raise UserError(BLIND)
+    return str(value)
 
 
 def plain(value: Any) -> Any:

@@ -12,7 +12,6 @@ from sysdpo.components.meter import Meter, Usage
 from sysdpo.components.weightless import Held, networks_of
 from sysdpo.method.component import LogProbs, Remembering
 from sysdpo.method.intermediates import Assignment, HiddenIntermediates, intermediates_of
-from sysdpo.method.objectives import trained_components
 from sysdpo.method.settings import MethodSettings
 from sysdpo.method.system import Node, System, conditions_of
 from sysdpo.method.training import pair_loss
@@ -101,7 +100,7 @@ class Rehearsal:
 
         Later the noise differs, and the outputs of frozen modules are cached.
         """
-        trained = trained_components(settings.objective, self.system.trainable)
+        trained = settings.trained(self.system.trainable)
         candidates = settings.candidates if "hidden" in settings.intermediates else None
         key = (*trained, *sorted(settings.intermediates), repr(candidates), pairs)
         if key not in self._known:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from sysdpo.components.diffusion import DiffusionModel
-from sysdpo.components.language import LanguageModel, _GumbelNoise
+from sysdpo.components.language import GumbelNoise, LanguageModel
 from sysdpo.components.lora import merged
 from sysdpo.components.meter import Meter, Usage
 from sysdpo.plan.texts import image_size
@@ -55,7 +55,7 @@ def _read_and_continue(
     def go_on() -> None:
         token = torch.zeros_like(rows)[:, None]
         scores = model.model(input_ids=token, **arguments).logits[:, -1].to(torch.float32, copy=True)
-        _GumbelNoise(range(len(rows)), 1.0)(token, scores)
+        GumbelNoise(range(len(rows)), 1.0)(token, scores)
 
     return meter.measured(read), meter.measured(go_on)
 

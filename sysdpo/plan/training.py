@@ -8,7 +8,6 @@ from sysdpo.components.meter import NOTHING, Usage
 from sysdpo.components.weightless import networks_of, parameters
 from sysdpo.method.candidates import GENERATORS
 from sysdpo.method.intermediates import HiddenIntermediates
-from sysdpo.method.objectives import trained_components
 from sysdpo.method.settings import MethodSettings
 from sysdpo.plan.rehearsal import Rehearsal
 
@@ -35,7 +34,7 @@ class TrainingPlan:
         self.new = min(1.0, trajectories / (2 * self.pairs))  # the share of pairs that are seen for the first time
         system = rehearsal.system
         weights = {name: parameters(*networks_of(system.components[name]), trained=True) for name in system.trainable}
-        self.trainable = sum(weights[name] for name in trained_components(settings.objective, system.trainable))
+        self.trainable = sum(weights[name] for name in settings.trained(system.trainable))
         # Later rounds have a second adapter for the reference.
         self.reference_bytes = FLOAT * sum(weights.values()) if settings.rounds > 1 else 0
         self.hidden = (

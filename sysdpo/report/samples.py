@@ -22,7 +22,7 @@ LOOKS_LIKE = "What it looks like"
 BY_MEDIAN = (
     "Of each kind, or of the first three by name, the prompt on which {subject} scores its median, at the first seed: "
     "typical by that rule, not picked by eye. The bar under an image is how much of what was asked for the scorer sees "
-    "in it; ✓ means that it rises from image to image."
+    "in it; ✓ means that the images are as asked for, which of several is that it rises from one to the next."
 )
 HEADING = "What they say"
 PICKED = (
@@ -33,17 +33,19 @@ PICKED = (
 
 class Series(NamedTuple):
     """One method's output for one prompt: captions, PNG bytes of images with sides of at most `SIDE` pixels, and the
-    level of each image in [0, 1].
+    level of each image in [0, 1]; whether they are as asked for, None where that is that the levels rise.
     """
 
     captions: Sequence[str]
     images: Sequence[bytes]
     levels: Sequence[float]
+    judged: bool | None = None
 
     @property
-    def in_order(self) -> bool:
-        """Whether the levels rise strictly."""
-        return all(a < b for a, b in zip(self.levels, self.levels[1:], strict=False))
+    def right(self) -> bool:
+        """Whether the images are as asked for: judged so, or their levels rise strictly."""
+        rises = all(a < b for a, b in zip(self.levels, self.levels[1:], strict=False))
+        return rises if self.judged is None else self.judged
 
     @property
     def coarse(self) -> bool:
@@ -96,7 +98,7 @@ def pick_pictures(
 
     `runs` is `results/runs/{system}`. Only prompts that every method was evaluated on are shown.
     """
-    columns = (*pictures.captions, *pictures.images)
+    columns = (*pictures.captions, *pictures.images, *([pictures.right] if pictures.right else []))
     turned = {"levels": pictures.levels, "direction": pictures.direction}
     prompts, tables = _first_samples(shown, runs, methods, (pictures.kind,), columns, **turned)
     subjects = [name for name in shown.subjects if name in tables]
@@ -120,6 +122,7 @@ def _series(row: pd.Series, pictures: Pictures) -> Series:
         [str(row[name]) for name in pictures.captions],
         [_shrunk(bytes(row[name]), name) for name in pictures.images],
         [float(row[name]) for name in pictures.levels],
+        bool(row[pictures.right]) if pictures.right else None,
     )
 
 

@@ -58,11 +58,9 @@ def load_trained(
 
     trainings: folder and settings of each, by the method that was trained.
     """
-    from sysdpo.method.objectives import trained_components
-
     loaded = []
     for source, (folder, row) in trainings.items():
-        adapters = adapters_of(folder, trained_components(row.objective, models.trainable))
+        adapters = adapters_of(folder, row.trained(models.trainable))
         for name in [name for name, taken in settings.take.items() if taken == source] or adapters:
             one_of(f"the component taken of '{source}'", name, sorted(adapters))
             models.components[name].load(adapters[name])

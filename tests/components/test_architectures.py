@@ -9,7 +9,7 @@ from transformers import DynamicCache, Gemma3TextConfig, LlamaConfig, Phi3Config
 
 from sysdpo.base.errors import UserError
 from sysdpo.components.architectures import context_length
-from sysdpo.components.language import LanguageModel, _GumbelNoise
+from sysdpo.components.language import GumbelNoise, LanguageModel
 from sysdpo.method.candidates import CandidateSettings, propose
 from sysdpo.method.values import Completion
 
@@ -65,7 +65,7 @@ def test_batches_say_what_a_plain_forward_pass_says(name: str, prompts: list[str
 
     drawn = language.sample(conditions, seeds=[7, 8, 9])
     for prompt, seed, value in zip(prompts, [7, 8, 9], drawn, strict=True):
-        noise = _GumbelNoise([seed], 1.0)
+        noise = GumbelNoise([seed], 1.0)
         logits = plain_logits(language, prompt, value.tokens)
         assert value.tokens == tuple(int(noise(torch.empty(1, 0), row[None]).argmax()) for row in logits)
     assert max(len(value.tokens) for value in drawn) > tiny_decoders.WINDOW

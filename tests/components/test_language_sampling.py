@@ -9,7 +9,7 @@ import torch
 from tiny_models import LANGUAGE_LORA, perturb
 from transformers import AutoModelForCausalLM
 
-from sysdpo.components.language import LanguageModel, _GumbelNoise
+from sysdpo.components.language import GumbelNoise, LanguageModel
 from sysdpo.method.values import Completion
 
 CONDITIONS = [("cat",), ("big red cat runs",), ("dog sleeps",), ("small blue dog",), ("cat",)]
@@ -129,7 +129,7 @@ def test_every_bit_of_a_seed_counts(language: LanguageModel, seed: int) -> None:
 
 def gumbel_noise(rows: int, tokens: int, first: int = 0) -> torch.Tensor:
     """Of tokens that are all as likely, at temperature 1."""
-    return _GumbelNoise(range(first, first + rows), 1.0)(torch.empty(rows, 0), torch.zeros(rows, tokens))
+    return GumbelNoise(range(first, first + rows), 1.0)(torch.empty(rows, 0), torch.zeros(rows, tokens))
 
 
 def test_the_noise_of_rare_tokens_is_as_long_tailed_as_it_should_be() -> None:
@@ -160,7 +160,7 @@ def test_noise_reaches_tokens_of_any_probability_that_a_double_tells_from_none()
         def standard_exponential(self, out) -> None:
             out[:] = [0.0, 1e-16, 1.0]
 
-    noise = _GumbelNoise([0], 1.0)
+    noise = GumbelNoise([0], 1.0)
     noise.generators = [Smallest()]
     found = noise(torch.empty(1, 0), torch.tensor([[0.0, 0.0, float("-inf")]]))[0]
     assert found[0] > found[1] > 36
@@ -174,7 +174,7 @@ def test_a_rare_token_is_drawn_as_often_as_it_is_likely() -> None:
     scores = torch.zeros(1000, 100)
     scores[:, 0] = math.log(99) - 9
     probability = 1 / (1 + math.exp(9))
-    noise = _GumbelNoise(range(1000), 1.0)
+    noise = GumbelNoise(range(1000), 1.0)
     won = sum(int((noise(torch.empty(1000, 0), scores).argmax(-1) == 0).sum()) for _ in range(100))
     assert abs(won - 1e5 * probability) < 4 * math.sqrt(1e5 * probability)
 

@@ -89,6 +89,8 @@ def test_rows_do_not_leak_into_each_other() -> None:
         ({"preferences": "dataset", "rounds": 2}, "rounds: 2 should be 1 where preferences are those of the dataset"),
         ({"eval_every": -1}, "tried.eval_every: -1 should be at least 0"),
         ({"early_stopping": 2}, "early_stopping: 2 should be null, or eval_every above 0"),
+        ({"components": ["c"]}, r"components: 'c' should be one of \['a', 'b'\]"),
+        ({"objective": "only_a", "components": ["a"]}, r"components: \['a'\] should be empty for the objective"),
         ({"objective": "only_c"}, "objective: 'only_c' should be one of .*'only_a', 'only_b'"),
         ({"chosen_weight": {"c": 0.1}}, r"should name the components of learning_rate; \['c'\] differ"),
     ],

@@ -38,6 +38,12 @@ def test_one_component_is_named_with_what_the_others_do() -> None:
     assert shown.meaning == "DPO on the cook; the others stay as they are."
 
 
+def test_some_of_the_components_are_named() -> None:
+    shown = named(a={"objective": "direct"}, b={"objective": "direct", "components": ["cook", "scout"]})
+    assert (shown["b"].label, shown["b"].kind) == ("SysDPO-Direct, the cook and the scout", OTHER)
+    assert shown["b"].meaning.endswith(" Only the cook and the scout are trained.")
+
+
 def test_a_row_may_have_words_and_a_role_of_its_own_which_others_inherit() -> None:
     own = {"objective": "direct", "label": "GRPO for all", "meaning": "All learn.", "role": "control"}
     shown = named(a=own, b={"objective": "none", "take": {"cook": "a"}}, **{"a+x": {"objective": "direct"}})

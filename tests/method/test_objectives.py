@@ -5,14 +5,12 @@ import torch
 
 from sysdpo.method.objectives import (
     MARGINALS,
-    OBJECTIVES,
     effective_sample_size,
     importance,
     make_link,
     make_objective,
     margins,
     posterior,
-    trained_components,
     truncated,
 )
 
@@ -112,12 +110,6 @@ def test_margins_are_chosen_minus_rejected_for_each_component() -> None:
     rejected = {"a": torch.tensor([1.0, 4.0]), "b": torch.tensor([5.0, 2.0])}
     computed = margins(chosen, rejected)
     assert {name: margin.tolist() for name, margin in computed.items()} == {"a": [2.0, -3.0], "b": [-5.0, 0.0]}
-
-
-def test_which_components_an_objective_trains() -> None:
-    assert trained_components("only_b", ["a", "b"]) == ["b"]
-    for objective in OBJECTIVES:
-        assert trained_components(objective, ["a", "b"]) == ["a", "b"]
 
 
 def test_marginals_by_hand() -> None:

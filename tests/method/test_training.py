@@ -69,6 +69,27 @@ def test_training_one_component_changes_its_adapter_and_nothing_else(make_system
     assert [folder.name for folder in (tmp_path / "adapters").iterdir()] == [only]
 
 
+@pytest.mark.parametrize("objective", ["direct", "separate", "sampling"])
+def test_a_row_may_train_some_of_the_components(make_system, tmp_path: Path, objective: str) -> None:
+    """Of a margin of one component all objectives but `sampling`, whose sum is over what the others say, make one."""
+    candidates = {"count": 2, "generator": "beam"}
+    logs, changed = {}, {}
+    for name, row in {
+        "some": settings(objective, components=("writer", "painter"), candidates=candidates).changed(
+            components=("painter",)
+        ),
+        "only": settings("only_painter"),
+    }.items():
+        system = make_system()
+        began = weights(system.components["writer"])
+        logs[name] = trained(system, row, tmp_path / name)
+        assert all(map(torch.equal, began, weights(system.components["writer"])))
+        changed[name] = weights(system.components["painter"])
+        assert [folder.name for folder in (tmp_path / name / "adapters").iterdir()] == ["painter"]
+    alike = all(map(torch.equal, changed["some"], changed["only"]))
+    assert alike == (objective != "sampling")
+
+
 def test_separate_is_both_components_trained_alone_and_plugged_together(make_system, tmp_path: Path) -> None:
     results = {}
     for objective in ("separate", "only_writer", "only_painter", "direct"):

@@ -121,7 +121,7 @@ def test_gallery_takes_the_typical_prompt_of_each_attribute_and_the_same_for_all
         assert (group["score"] < score).sum() == len(group) // 2
         assert list(exhibit.series) == ["before", "direct"]
         for one in exhibit.series.values():
-            assert one.in_order == (one.levels[0] < one.levels[1] < one.levels[2])
+            assert one.right == (one.levels[0] < one.levels[1] < one.levels[2])
 
 
 def test_for_a_requested_fall_the_attribute_is_reflected(made_up_results: Path, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def write_runs(runs: Path, image: bytes, caption: str = SHORT, attributes: tuple
 def test_a_requested_fall_is_in_order(tmp_path: Path) -> None:
     (exhibit,) = pick(write_runs(tmp_path, png(8, 8)))
     for series in exhibit.series.values():
-        assert series.in_order
+        assert series.right
         assert series.levels == pytest.approx([0.1, 0.5, 0.9])
 
 
@@ -116,5 +116,10 @@ def test_short_captions_need_no_taller_figure(tmp_path: Path) -> None:
 
 def test_order_is_strict() -> None:
     images = [png(8, 8)] * 3
-    assert Series(["a"] * 3, images, [0.1, 0.2, 0.3]).in_order
-    assert not Series(["a"] * 3, images, [0.1, 0.1, 0.3]).in_order
+    assert Series(["a"] * 3, images, [0.1, 0.2, 0.3]).right
+    assert not Series(["a"] * 3, images, [0.1, 0.1, 0.3]).right
+
+
+def test_a_judgement_of_its_own_says_what_is_right() -> None:
+    assert Series(["a"], [png(8, 8)], [0.3], judged=True).right
+    assert not Series(["a"], [png(8, 8)], [0.3], judged=False).right

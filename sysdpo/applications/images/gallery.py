@@ -56,7 +56,7 @@ def gallery(run: Run) -> Figure:
 
 
 def _draw(cells: list[Axes], series: Series) -> None:
-    sign, colour = ("✓", "#00704f") if series.in_order else ("✗", "#a33f00")
+    sign, colour = ("✓", "#00704f") if series.right else ("✗", "#a33f00")
     for axes, caption, image, level in zip(cells, series.captions, series.images, series.levels, strict=True):
         pixels = np.asarray(Image.open(io.BytesIO(image)).convert("RGB"))
         axes.imshow(pixels, interpolation="none", aspect="equal")

@@ -1,6 +1,6 @@
 """Pretraining the painter: a small latent text-to-image model that misreads some of its words."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import torch
@@ -13,8 +13,8 @@ from sysdpo.applications.images.autoencoder import PatchAutoencoder
 from sysdpo.applications.images.grammar import CAPTIONS, Scene
 from sysdpo.applications.images.pipeline import SmallStableDiffusion3Pipeline
 from sysdpo.applications.images.regressor import to_pixels
-from sysdpo.applications.images.settings import PainterSettings
-from sysdpo.applications.images.world import training_pictures
+from sysdpo.applications.images.settings import ModelOfPictures, PainterSettings
+from sysdpo.applications.images.world import Pictures, training_pictures
 from sysdpo.applications.tokenizer import make_tokenizer
 from sysdpo.base.seeds import seed_torch, torch_generator
 
@@ -23,12 +23,16 @@ CAPTION_LENGTH = 8
 
 def make_painter(settings: PainterSettings, scenes: Collection[Scene], seed: int, folder: Path) -> None:
     """Pretrain the painter on pictures of these scenes; save its pipeline to `folder`, in `from_pretrained` format."""
+    fit_painter(settings, training_pictures(settings, scenes, seed), CAPTIONS, seed, folder)
+
+
+def fit_painter(settings: ModelOfPictures, pictures: Pictures, texts: Iterable[str], seed: int, folder: Path) -> None:
+    """Pretrain a painter on captioned pictures; save its pipeline to `folder`. texts: with every word that it knows."""
     seed_torch("painter", seed)
-    pictures = training_pictures(settings, scenes, seed)
     pixels = to_pixels(pictures.images)
     vae = PatchAutoencoder.fitted(pixels, components=settings.components)
     latents = vae.encode(pixels).latent_dist.mode() * vae.config.scaling_factor
-    pipeline = _untrained_pipeline(settings, vae)
+    pipeline = _untrained_pipeline(settings, texts, vae)
     tokens = pipeline.tokenizer(
         pictures.captions, padding="max_length", max_length=CAPTION_LENGTH, return_tensors="pt"
     )["input_ids"]
@@ -52,8 +56,10 @@ def make_painter(settings: PainterSettings, scenes: Collection[Scene], seed: int
     pipeline.save_pretrained(folder, safe_serialization=True)
 
 
-def _untrained_pipeline(settings: PainterSettings, vae: PatchAutoencoder) -> SmallStableDiffusion3Pipeline:
-    tokenizer = make_tokenizer(CAPTIONS, template="<s> $A </s>", max_length=CAPTION_LENGTH)
+def _untrained_pipeline(
+    settings: ModelOfPictures, texts: Iterable[str], vae: PatchAutoencoder
+) -> SmallStableDiffusion3Pipeline:
+    tokenizer = make_tokenizer(texts, template="<s> $A </s>", max_length=CAPTION_LENGTH)
     text = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=48,

@@ -80,8 +80,8 @@ class WriterSettings(SmallLlamaSettings):
         return self
 
 
-class PainterSettings(Settings):
-    """How the diffusion model is pretrained, and its deliberate flaws."""
+class ModelOfPictures(Settings):
+    """How a small diffusion model is pretrained."""
 
     images: Count = 8000
     """Number of rendered training pictures."""
@@ -99,6 +99,11 @@ class PainterSettings(Settings):
     """Principal components per image patch, the channels of a latent."""
     size: Pixels = 32
     """Pixels on a side."""
+
+
+class PainterSettings(ModelOfPictures):
+    """How the diffusion model is pretrained, and its deliberate flaws."""
+
     misread: Share = 0.2
     """The share of training pictures that show a random word's level."""
     exaggerated: SetOf[str] = ()

@@ -1,0 +1,198 @@
+"""The crew: its language, what its models are taught, what is scored how, and training three kinds of model at once."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from sysdpo import align
+from sysdpo.applications.crew.checker import taught_verdicts
+from sysdpo.applications.crew.crew import CrewBenchmark
+from sysdpo.applications.crew.language import (
+    MEANINGS,
+    RANKS,
+    VAGUE,
+    WISHES,
+    contents,
+    exact,
+    is_well_formed,
+    passes,
+    requests,
+    vague,
+    verdict,
+)
+from sysdpo.applications.crew.settings import CheckerSettings, Crew, CrewPainterSettings, CrewWriterSettings
+from sysdpo.applications.crew.world import captioned, training_pictures
+from sysdpo.applications.images.grammar import ATTRIBUTES, CAPTIONS, LEVELS, SCENES, WORDS
+from sysdpo.applications.images.regressor import AttributeRegressor
+from sysdpo.applications.images.world import random_cats
+from sysdpo.library.preferences import Preferences
+from sysdpo.method.evaluation import sample_trajectories, score_trajectories
+from sysdpo.method.preferences import make_pairs
+
+SHIPPED = yaml.safe_load(Path("workflow/scales/crew.yaml").read_text())["systems"]["crew"]
+SCENE = ("anger", "ginger", "red")
+
+
+def settings(**over) -> Crew:
+    return Crew(**SHIPPED | over)
+
+
+def test_every_caption_means_one_thing_and_no_vague_word_is_an_exact_one() -> None:
+    assert len(MEANINGS) == len(SCENES) * (len(RANKS) + 2)
+    for attribute, words in VAGUE.items():
+        assert not set(words) & set(WORDS[attribute])
+        assert set(WISHES[attribute]) == set(RANKS)
+    for text, meaning in MEANINGS.items():
+        assert meaning.is_exact == (text in CAPTIONS)
+
+
+def test_requests_and_captions_by_hand() -> None:
+    first, *others = requests([(SCENE, 4)])
+    assert (first.text, len(others)) == ("draw a ginger cat in red beside itself", 7)
+    assert exact(SCENE, 4) == "a furious ginger cat in red"
+    assert vague(SCENE, 4) == vague(SCENE, 3) == "a cross ginger cat in red"
+    assert vague(SCENE, 0) == "a cheerful ginger cat in red"
+    for rank, good in ((4, True), (3, True), (1, False)):
+        assert is_well_formed("a cross ginger cat in red", SCENE, rank) is good
+    assert not is_well_formed("a furious ginger cat in red", SCENE, 3)
+    assert not is_well_formed("a furious ginger cat", SCENE, 4)
+    texts = [request.text for request in requests(contents(SCENES))]
+    assert len(set(texts)) == len(texts)
+
+
+def test_a_verdict_says_what_is_seen_and_whether_it_passes() -> None:
+    assert verdict("anger", 4, True) == "furious , yes"
+    assert [passes(said) for said in ("furious , yes", "yes", "furious , no", "yes no", "", "furious , yes!")] == [
+        *(True, True, False, False, False, False)
+    ]
+
+
+def test_the_writer_is_taught_as_many_exact_captions_as_its_settings_say() -> None:
+    rng, request = np.random.default_rng(0), requests([(SCENE, 3)])[0]
+    told = Counter(captioned(request, CrewWriterSettings(exact=0.3), rng) for _ in range(4000))
+    assert set(told) == {"a angry ginger cat in red", "a cross ginger cat in red"}
+    assert told["a angry ginger cat in red"] / 4000 == pytest.approx(0.3, abs=0.03)
+
+
+def test_the_painter_is_taught_the_outer_level_for_the_inner_one() -> None:
+    made = training_pictures(CrewPainterSettings(images=6000, misread=0.7, size=32), [SCENE], seed=0)
+    levels = made.attributes[:, ATTRIBUTES.index("anger")]
+    nearest = np.abs(levels[:, None] - np.array(LEVELS)).argmin(1)
+    captions = np.array(made.captions)
+    for rank, outer in ((1, 0), (3, 4)):
+        drawn = nearest[captions == exact(SCENE, rank)]
+        assert (drawn == outer).mean() == pytest.approx(0.7, abs=0.06)
+        assert set(drawn) == {rank, outer}
+        assert set(nearest[captions == exact(SCENE, outer)]) == {outer}
+        assert (nearest[captions == vague(SCENE, rank)] == rank).mean() == pytest.approx(0.5, abs=0.06)
+
+
+def test_the_checker_is_taught_to_misread_two_levels_of_exact_captions() -> None:
+    taught = taught_verdicts(CheckerSettings(examples=8000, misread=0.7), [SCENE], 32, np.random.default_rng(0))
+    levels = taught.attributes[:, ATTRIBUTES.index("anger")]
+    shown = np.abs(levels[:, None] - np.array(LEVELS)).argmin(1)
+    passed = np.array([passes(said) for said in taught.verdicts])
+    captions = np.array(taught.captions)
+
+    def share(caption: str, rank: int) -> float:
+        return float(passed[(captions == caption) & (shown == rank)].mean())
+
+    for rank in (0, 3):  # but for the few pictures whose level strays into the next one's
+        assert share(exact(SCENE, rank), rank) > 0.98
+    for rank, taken in ((4, 3), (1, 0)):
+        assert share(exact(SCENE, rank), rank) == pytest.approx(0.3, abs=0.06)
+        assert share(exact(SCENE, rank), taken) == pytest.approx(0.7, abs=0.12)
+    assert share(exact(SCENE, 0), 4) < 0.02 > share(vague(SCENE, 0), 3)
+    for rank in (0, 1):
+        assert share(vague(SCENE, 0), rank) == pytest.approx(0.5, abs=0.06)
+    said = Counter(text.split()[0] for text, rank in zip(taught.verdicts, shown, strict=True) if rank == 2)
+    assert said["stern"] / said.total() > 0.98
+
+
+def test_splits_share_no_content_and_the_test_split_has_two_hundred() -> None:
+    table = CrewBenchmark(settings(), "systems.crew").prompts()
+    contents = {split: set(part["content"]) for split, part in table.groupby("split")}
+    assert len(contents["test"]) == 220
+    assert not contents["train"] & contents["test"]
+    assert not contents["train"] & contents["validation"]
+    assert not contents["validation"] & contents["test"]
+
+
+def test_scores_and_metrics_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    benchmark = CrewBenchmark(settings(), "systems.crew")
+    prompts = pd.DataFrame(
+        {"prompt_id": list("abcd"), "attribute": "anger", "fur": "ginger", "scarf": "red", "rank": 4}
+    )
+    captions = ["a furious ginger cat in red", "a cross ginger cat in red", "a calm ginger cat in red", "cat"]
+    verdicts = ["furious , yes", "angry , yes", "calm , no", "furious , no"]
+    levels = np.array([0.97, 0.7, 0.3, 0.9])
+    reading = np.stack([levels, levels * 0, levels * 0], 1)
+    read = type(
+        "Regressor", (), {"score": lambda self, images: reading, "look_up": lambda self, images: (reading, levels)}
+    )
+    monkeypatch.setattr(AttributeRegressor, "load", lambda folder: read())
+    monkeypatch.setattr("sysdpo.applications.crew.crew.nearest_render", lambda folder: read())
+    rows = prompts[["prompt_id"]].assign(caption=captions, image=None, verdict=verdicts, trajectory_id=list("abcd"))
+    scores = benchmark.score(prompts, rows, tmp_path)
+    # Right and passed; wrong and passed; wrong and not passed; right and not passed.
+    assert scores["score"].tolist() == pytest.approx([1, 0, 1 / 3, 2 / 3])
+    found = benchmark.metrics(prompts, rows, scores, tmp_path)
+    assert found["delivered"].tolist() == found["readout_delivered"].tolist() == [1, 0, 0, 0]
+    assert found["picture_right"].tolist() == [1, 0, 0, 1]
+    assert found["verdict_right"].tolist() == [1, 0, 1, 0]
+    assert found["exact"].tolist() == [1, 0, 1, 0]
+    assert found["well_formed"].tolist() == [1, 1, 0, 0]
+
+
+@pytest.fixture(scope="module")
+def crew(tmp_path_factory: pytest.TempPathFactory) -> tuple[CrewBenchmark, Path]:
+    """A crew that has hardly learnt anything, and the folder of its foundation models."""
+    folder = tmp_path_factory.mktemp("crew")
+    small = {"width": 32, "layers": 1, "steps": 20, "batch_size": 16}
+    made = settings(
+        foundation={
+            "writer": {**small, "captions": 300},
+            "painter": {**small, "images": 200, "steps": 4, "components": 8},
+            "checker": {**small, "examples": 200, "seeing_steps": 4, "vision_width": 32, "vision_layers": 1},
+            "regressor": {"images": 64, "steps": 4, "batch_size": 16},
+        },
+        prompts={"train": 8, "validation": 2, "test": 2},
+    )
+    benchmark = CrewBenchmark(made, "systems.crew")
+    for name, make in benchmark.foundations.items():
+        make(0, folder / name)
+    return benchmark, folder
+
+
+@pytest.mark.parametrize("method", ["direct", "sampling", "separate"])
+def test_three_kinds_of_model_are_trained_together(crew: tuple[CrewBenchmark, Path], method: str) -> None:
+    benchmark, folder = crew
+    system = benchmark.system(folder)
+    prompts = benchmark.prompts().query("split == 'train'").reset_index(drop=True)
+    drawn = sample_trajectories(benchmark, system, prompts, 4, seed=0, purpose="train")
+    assert score_trajectories(benchmark, prompts, drawn, folder)["score"].between(0, 1).all()
+    scores = drawn[["trajectory_id", "prompt_id"]].assign(score=drawn["sample"])
+    began = {name: [w.clone() for w in part.trainable_parameters()] for name, part in system.components.items()}
+    result = align(
+        system, Preferences(drawn, make_pairs(scores)), method=method, steps=3, batch_size=4, learning_rate=1e-2
+    )
+    assert result.log["margin"].iloc[0] == 0
+    assert result.log["margin"].iloc[-1] != 0
+    for name, part in system.components.items():
+        assert any((now != then).any() for now, then in zip(part.trainable_parameters(), began[name], strict=True))
+
+
+def test_what_the_models_do_is_inspected(crew: tuple[CrewBenchmark, Path]) -> None:
+    benchmark, folder = crew
+    found = benchmark.inspect(folder, 0)
+    assert {"writer_exact", "painter_right_exact_0", "painter_right_vague_4"} <= set(found)
+    assert all(0 <= value <= 1 for value in found.values())
+
+
+def test_pictures_of_the_judges_are_of_the_crews_size() -> None:
+    images, _ = random_cats(1, SHIPPED["foundation"].get("regressor", {}).get("size", 32), np.random.default_rng(0))
+    assert images.shape[1] == settings().foundation.painter.size
