@@ -27,7 +27,7 @@ class Completion:
 
 @dataclass(frozen=True)
 class Interleaved:
-    """Texts and images in an order, as a node's template puts them; for components that see images."""
+    """Texts and images in the order of a node's template, for components that see images."""
 
     parts: tuple[str | Image, ...]
 
@@ -39,7 +39,7 @@ BLIND = "a picture cannot be read as a text; give the node a component that sees
 
 
 def filled(template: str, values: Mapping[str, Any]) -> str | Interleaved:
-    """A template with these values, by name; where some are images, texts and images in their order."""
+    """A template filled in with these values by name: a text, or `Interleaved` if some of them are images."""
     if not any(isinstance(value, Image) for value in values.values()):
         return template.format(**values)
     parts: list[str | Image] = []
