@@ -86,7 +86,7 @@ class CandidateSettings(Settings):
     `importance`, the mean of `p(y|x) p(z|x,y) / g(y|x)` over draws from `g`, unbiased for the marginal but not for its
     logarithm; `single`, `p(z|x,y)` at one ancestral draw."""
     count: Count = 4
-    """Candidates a prompt."""
+    """The number of candidates for each prompt."""
     generator: Annotated[str, Field(json_schema_extra=_known_generators)] = "diverse_beam"
     """`diverse_beam` (Vijayakumar et al., arXiv 1610.02424), `beam`, `ancestral` (draws at `temperature`) or `nucleus`
     (draws at `temperature` from the smallest set of tokens whose probability reaches `top_p`)."""
@@ -101,7 +101,7 @@ class CandidateSettings(Settings):
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.9
     """The probability that a nucleus holds."""
     refresh: Count = 4
-    """Updates between two generations of candidates, which come from the policy as it then is."""
+    """Updates between two generations of candidates; each comes from the policy as it is then."""
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
