@@ -68,8 +68,8 @@ class MethodSettings(Settings):
     """The weight of `−log p(chosen)`, which is added to the preference term, for each component; 0, the default, adds
     nothing."""
     chosen_intermediates: Literal["known", "hidden"] | None = None
-    """The intermediates in that likelihood: `known`, those of the chosen trajectory, or `hidden`, summed over candidates
-    from the policy as `sampling` does; null treats them as the preference term does."""
+    """The intermediates in that likelihood: `known`, those of the chosen trajectory, or `hidden`, summed over
+    candidates from the policy as `sampling` does; null treats them as the preference term does."""
     components: SetOf[Name] = ()
     """The components that are trained, of those that the objective trains; empty is all of them. The others stay as
     they are, but take part in sums over hidden intermediates."""
@@ -94,8 +94,8 @@ class MethodSettings(Settings):
     max_grad_norm: Positive = 1.0
     """The norm that each component's gradient is clipped to."""
     preferences: Literal["sampled", "dataset"] = "sampled"
-    """`sampled` from the system and scored, or those of the `dataset`: whole trajectories, or final outputs alone, which
-    are enough for objectives with hidden intermediates."""
+    """`sampled` from the system and scored, or those of the `dataset`: whole trajectories, or final outputs alone,
+    which are enough for objectives with hidden intermediates."""
     pairs: Literal["all", "random", "best_worst"] = "all"
     """Which of the untied pairs are used."""
     labels: Literal["deterministic", "bradley_terry", "random"] = "deterministic"
