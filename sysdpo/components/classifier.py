@@ -68,8 +68,10 @@ class Classifier(AdaptedModel):
     def from_pretrained(cls, model: str | Path, *, lora: Mapping[str, Any] | None, **settings: Any) -> "Classifier":
         """Load from a hub id or a local folder in `from_pretrained` format.
 
-        settings: those of `LoadingSettings` and of the class itself. Raises `UserError` if it is no classifier, or not
-        whole.
+        model: the hub id or folder. lora: as for the class. settings: fields of `LoadingSettings` and of
+        `ClassifyingSettings`.
+
+        Raises `UserError` if it is not a classifier, if weights are missing, or as the class does.
         """
         made_from = {"model": str(model), "lora": lora} | settings
         loading = LoadingSettings.pop_from(settings)

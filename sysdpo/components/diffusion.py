@@ -45,7 +45,7 @@ class DiffusionModel(LoraComponent):
     have `encode_prompt`. The condition's first value is the prompt. Only the denoiser's LoRA adapter is trained, in
     float32. Latents and encoded prompts are cached in the host's memory (`FrozenEncoders`).
 
-    pipeline: of diffusers.
+    pipeline: a text-to-image pipeline of diffusers.
     lora: arguments of PEFT's `LoraConfig`; None freezes the model.
     sampling: arguments of the pipeline's call, such as `num_inference_steps`.
     settings: fields of `BoundSettings`.
@@ -87,9 +87,12 @@ class DiffusionModel(LoraComponent):
 
     @classmethod
     def from_pretrained(cls, model: str | Path, *, lora: Mapping[str, Any] | None, **settings: Any) -> "DiffusionModel":
-        """Load from a hub id or a local folder.
+        """Load from a hub id or a local folder in `from_pretrained` format.
 
-        settings: those of `DiffusionLoading` and of the class itself. Raises `UserError` as `load_pipeline` does.
+        model: the hub id or folder. lora: as for the class. settings: fields of `DiffusionLoading`, and the other
+        arguments of the class.
+
+        Raises `UserError` if it is not such a pipeline, if weights are missing, or as the class does.
         """
         made_from = {"model": str(model), "lora": lora} | settings
         loading = DiffusionLoading.pop_from(settings)

@@ -45,7 +45,8 @@ class LanguageModel(AdaptedModel):
     the system message `system_prompt.format(*condition)` where that is not empty. The reference is the same network
     with the adapter off, or, once rebased, with a frozen copy of the adapter; the adapter's weights are float32.
 
-    model, tokenizer: of transformers.
+    model: a causal language model of transformers.
+    tokenizer: that of the model.
     lora: arguments of PEFT's `LoraConfig`; None freezes the model.
     settings: fields of `CompletionSettings`; without a template it is `"{0}"`, the node's first input.
 
@@ -81,10 +82,12 @@ class LanguageModel(AdaptedModel):
 
     @classmethod
     def from_pretrained(cls, model: str | Path, *, lora: Mapping[str, Any] | None, **settings: Any) -> "LanguageModel":
-        """Load from a hub id or a local folder in `from_pretrained` format, an adapter of PEFT merged into its base.
+        """Load from a hub id or a local folder in `from_pretrained` format; an adapter of PEFT is merged into its base.
 
-        settings: those of `LanguageModelLoading` and of the class itself. Raises `UserError` if it is none, or not
-        whole.
+        model: the hub id or folder. lora: as for the class. settings: fields of `LanguageModelLoading` and of
+        `CompletionSettings`.
+
+        Raises `UserError` if it is not such a model, if weights are missing, or as the class does.
         """
         made_from = {"model": str(model), "lora": lora} | settings
         loading = LanguageModelLoading.pop_from(settings)
