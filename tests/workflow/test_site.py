@@ -167,6 +167,17 @@ def test_what_docstrings_say_of_parameters_is_shown_by_parameter(site: Path) -> 
         assert re.search(rf"<li[^>]*>\s*<b>\s*<code[^>]*>\s*{name}\b", of_align), name
 
 
+def test_every_formula_of_the_methods_page_is_one_of_the_code() -> None:
+    page = (REPOSITORY / "docs/methods.md").read_text()
+    sources = [REPOSITORY / path for path in re.findall(r"\]\(\.\./(sysdpo/[\w/]+\.py)\)", page)]
+    code = " ".join(" ".join(path.read_text().split()) for path in sources)
+    formulas = [
+        formula for line in re.findall(r"^> (.*)$", page, re.MULTILINE) for formula in re.findall("`(.*?)`", line)
+    ]
+    assert len(formulas) > 8
+    assert [formula for formula in formulas if formula not in code] == []
+
+
 def test_every_registered_formula_stands_on_the_methods_page() -> None:
     page = (REPOSITORY / "docs/methods.md").read_text().replace(r"\|", "|")
     for registry in (objectives.LINKS, objectives.MARGINALS, candidates.GENERATORS):
