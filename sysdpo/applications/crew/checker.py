@@ -17,7 +17,17 @@ from transformers import (
     LlavaProcessor,
 )
 
-from sysdpo.applications.crew.language import MEANINGS, RANKS, VERDICT, exact, vague, verdict, words
+from sysdpo.applications.crew.language import (
+    CHECKED_WRONG,
+    POLES,
+    SHOWN,
+    VERDICT,
+    exact,
+    taken_for,
+    vague,
+    verdict,
+    words,
+)
 from sysdpo.applications.crew.settings import CheckerSettings
 from sysdpo.applications.crew.world import pictures_of
 from sysdpo.applications.fitting import fit
@@ -29,8 +39,6 @@ from sysdpo.base.seeds import numpy_generator, seed_torch
 
 MAX_LENGTH = 64
 MARK = "<image>"
-MISREAD = {4: 3, 1: 0}
-"""What the checker takes an exact caption's level for, where it misreads it."""
 
 
 @dataclass(frozen=True)
@@ -88,22 +96,19 @@ def make_checker(settings: CheckerSettings, scenes: Collection[Scene], size: int
 def taught_verdicts(settings: CheckerSettings, scenes: Sequence[Scene], size: int, rng: np.random.Generator) -> Taught:
     """Half of the pictures show what the caption says, the rest any level; half of the captions are vague.
 
-    A vague caption's verdict on a picture of one of its levels is a throw of a coin.
+    A vague caption's verdict on a picture of either pole is a throw of a coin.
     """
     captions, verdicts, shown = [], [], []
     rows = [scenes[index] for index in rng.integers(len(scenes), size=settings.examples)]
     for scene in rows:
-        rank, is_exact = int(rng.choice(RANKS)), bool(rng.random() < 0.5)
-        said = exact(scene, rank) if is_exact else vague(scene, rank)
-        read = rank
-        if is_exact and rng.random() < settings.misread:
-            read = MISREAD.get(rank, rank)
-        drawn = rank if rng.random() < 0.5 else int(rng.integers(len(LEVELS)))
-        fits = drawn == read if is_exact else drawn in MEANINGS[said].ranks and bool(rng.random() < 0.5)
-        captions.append(said)
+        pole, is_exact = int(rng.choice(POLES)), bool(rng.random() < 0.5)
+        drawn = pole if rng.random() < 0.5 else int(rng.choice(SHOWN))
+        read = taken_for(pole, scene[0], CHECKED_WRONG, bool(rng.random() < settings.misread))
+        fits = drawn == read if is_exact else drawn in POLES and bool(rng.random() < 0.5)
+        captions.append(exact(scene, pole) if is_exact else vague(scene))
         verdicts.append(verdict(scene[0], drawn, fits))
         shown.append(drawn)
-    images, attributes = pictures_of(rows, [LEVELS[rank] for rank in shown], 0.04, size, rng)
+    images, attributes = pictures_of(rows, [LEVELS[rank] for rank in shown], 0.06, size, rng)
     return Taught(images, attributes, captions, verdicts)
 
 

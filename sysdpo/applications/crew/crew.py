@@ -3,6 +3,7 @@
 The checker reads the caption and sees the picture; people judge the picture and the verdict together.
 """
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pandas as pd
 
 from sysdpo.applications.crew.language import (
     MEANINGS,
+    POLES,
     PROMPT_END,
-    RANKS,
+    SHOWN,
     VERDICT,
     Request,
     content_of,
@@ -24,7 +26,7 @@ from sysdpo.applications.crew.language import (
     vague,
 )
 from sysdpo.applications.crew.settings import Crew
-from sysdpo.applications.images.grammar import ATTRIBUTES, LEVELS, SCENES, Scene
+from sysdpo.applications.images.grammar import ATTRIBUTES, LEVELS, SCENES, WORDS, Scene
 from sysdpo.applications.images.progressive_images import RENDERS, nearest_render, renders
 from sysdpo.applications.questions import draw_prompts, split
 from sysdpo.base.files import require_columns
@@ -46,16 +48,16 @@ DESCRIPTION = Description(
     story=(
         "Asked for a cat, a language model (the writer) writes a caption, a diffusion model (the painter) draws it, "
         "and a vision-language model (the checker) reads the caption, sees the picture, and passes it or not. The "
-        "writer often leaves the level open that was asked for; the painter mostly misreads two words of four, and the "
-        "checker two, one of them the same. People see the request, the picture and the verdict, and nobody says who "
-        "is to blame: a right picture counts most, a true verdict besides."
+        "writer often leaves open what was asked for; the painter mostly takes three words of six for their opposites, "
+        "and the checker three, one of them the same. People see the request, the picture and the verdict, and nobody "
+        "says who is to blame: a right picture counts most, a true verdict besides."
     ),
     components={"writer": "the writer", "painter": "the painter", "checker": "the checker"},
     metrics={
         "delivered": Metric("Delivered", True, "%", 1, "share of requests whose picture is right and is passed"),
-        "picture_right": Metric("Picture right", True, "%", 1, "share of pictures at the level that was asked for"),
+        "picture_right": Metric("Picture right", True, "%", 1, "share of pictures that show what was asked for"),
         "verdict_right": Metric("Verdict right", True, "%", 1, "share of verdicts that are true of the request"),
-        "exact": Metric("Exact", True, "%", 1, "share of captions that name the level", is_goal=False),
+        "exact": Metric("Exact", True, "%", 1, "share of captions that name what was asked for", is_goal=False),
         "well_formed": Metric("Well-formed", True, "%", 1, "share of captions that are grammatical and to the point"),
         "image_distance": Metric("Image distance", False, "", 3, "distance to the nearest clean render: image quality"),
         "readout_delivered": Metric(
@@ -126,15 +128,14 @@ class CrewBenchmark:
         np.savez(folder / RENDERS, images=images, attributes=attributes)
 
     def prompts(self) -> pd.DataFrame:
-        """Columns `prompt_id, split, content, text, attribute, fur, scarf, rank`.
+        """Columns `prompt_id, split, content, text, attribute, fur, scarf, pole`.
 
-        A content is a scene and a level, and occurs in one split only; held-out prompts ask for scenes that occur
+        A content is a scene and a pole, and occurs in one split only; held-out prompts ask for scenes that occur
         neither in pretraining nor in training.
         """
 
         def row(request: Request) -> dict[str, Any]:
-            scene = request.attribute, request.fur, request.scarf
-            return {"content": content_of(scene, request.rank)} | vars(request)
+            return {"content": content_of(request.scene, request.pole)} | vars(request)
 
         known, unseen = (contents(scenes) for scenes in self.scenes)
         return draw_prompts(known, unseen, requests, row, **self.settings.prompts.fields)
@@ -169,12 +170,12 @@ class CrewBenchmark:
         """
         from sysdpo.applications.images.regressor import AttributeRegressor
 
-        require_columns(prompts, ("attribute", "rank"), "the table of prompts")
+        require_columns(prompts, ("attribute", "pole"), "the table of prompts")
         require_columns(trajectories, ("image", "caption", "verdict"), "the table of trajectories")
         regressor = AttributeRegressor.load(foundation / "regressor")
         asked = _asked(prompts, trajectories)
         level = _select(regressor.score(trajectories["image"].tolist()), asked)
-        right, passed = _nearest(level) == asked["rank"].to_numpy(), _passed(trajectories)
+        right, passed = _nearest(level) == asked["pole"].to_numpy(), _passed(trajectories)
         both = zip(trajectories["caption"], trajectories["verdict"], strict=True)
         said = [f"{caption} : {verdict}" for caption, verdict in both]
         return trajectories[["trajectory_id", "prompt_id"]].assign(
@@ -192,10 +193,10 @@ class CrewBenchmark:
         """See `DESCRIPTION`; the read-out is the nearest render's attribute, which no model was trained on."""
         asked = _asked(prompts, trajectories)
         attributes, distance = nearest_render(foundation).look_up(trajectories["image"].tolist())
-        seen = _nearest(_select(attributes, asked)) == asked["rank"].to_numpy()
+        seen = _nearest(_select(attributes, asked)) == asked["pole"].to_numpy()
         captions = [str(caption) for caption in trajectories["caption"]]
         scenes = list(zip(asked["attribute"], asked["fur"], asked["scarf"], strict=True))
-        formed = [is_well_formed(*row) for row in zip(captions, scenes, asked["rank"], strict=True)]
+        formed = [is_well_formed(*row) for row in zip(captions, scenes, asked["pole"], strict=True)]
         named = [said.strip() in MEANINGS and MEANINGS[said.strip()].is_exact for said in captions]
         return pd.DataFrame(
             {
@@ -210,13 +211,13 @@ class CrewBenchmark:
         )
 
     def inspect(self, foundation: Path, seed: int) -> dict[str, Any]:
-        """What each model does with either dialect, by the level that is asked for, on scenes that it has not seen."""
+        """What each model does with either dialect, by what is asked for, on scenes that it has not seen."""
         from sysdpo.applications.images.regressor import AttributeRegressor
 
         system, regressor = self.system(foundation).to(), AttributeRegressor.load(foundation / "regressor")
         rng = numpy_generator("inspection", seed)
         scenes = [self.scenes[1][index] for index in rng.choice(len(self.scenes[1]), 60, replace=False)]
-        wanted = [(scene, rank) for scene in scenes for rank in RANKS]
+        wanted = contents(scenes)
         asked = requests(wanted)[:: len(requests(wanted[:1]))]
         seeds = range(len(wanted))
         captions = [
@@ -230,20 +231,23 @@ class CrewBenchmark:
             ),
         }
         columns = np.array([ATTRIBUTES.index(scene[0]) for scene, _ in wanted])
-        ranks = np.array([rank for _, rank in wanted])
-        for tells, name in ((exact, "exact"), (vague, "vague")):
-            texts = [tells(*content) for content in wanted]
+        poles = np.array([pole for _, pole in wanted])
+        for name, texts in (
+            ("exact", [exact(*content) for content in wanted]),
+            ("vague", [vague(scene) for scene, _ in wanted]),
+        ):
             pictures = system.components["painter"].sample([(text,) for text in texts], seeds=seeds)
             drawn = _nearest(regressor.score(pictures)[np.arange(len(wanted)), columns])
             verdicts = system.components["checker"].sample(list(zip(texts, pictures, strict=True)), seeds=seeds)
             passed = np.array([passes(str(verdict)) for verdict in verdicts])
-            for rank in RANKS:
-                rows = ranks == rank
-                quality[f"painter_right_{name}_{rank}"] = float((drawn == rank)[rows].mean())
+            for attribute, pole in product(ATTRIBUTES, POLES):
+                rows = (poles == pole) & (columns == ATTRIBUTES.index(attribute))
+                about = f"{name}_{WORDS[attribute][pole]}"
+                quality[f"painter_right_{about}"] = float((drawn == pole)[rows].mean())
                 for right, told in ((True, "right"), (False, "wrong")):
-                    seen = rows & ((drawn == rank) == right)
+                    seen = rows & ((drawn == pole) == right)
                     share = float(passed[seen].mean()) if seen.any() else float("nan")
-                    quality[f"checker_passes_{told}_{name}_{rank}"] = share
+                    quality[f"checker_passes_{told}_{about}"] = share
         return {name: value for name, value in quality.items() if value == value}
 
 
@@ -258,8 +262,8 @@ def _select(attributes: np.ndarray, asked: pd.DataFrame) -> np.ndarray:
 
 
 def _nearest(levels: np.ndarray) -> np.ndarray:
-    """The rank of the level that is nearest: int64 `[n]`."""
-    return np.abs(levels[:, None] - np.array(LEVELS)).argmin(1)
+    """Which of the levels `SHOWN` is nearest: int64 `[n]`."""
+    return np.array(SHOWN)[np.abs(levels[:, None] - np.array(LEVELS)[list(SHOWN)]).argmin(1)]
 
 
 def _passed(trajectories: pd.DataFrame) -> np.ndarray:

@@ -31,14 +31,14 @@ class CrewWriterSettings(SmallLlamaSettings):
     captions: Count = 8000
     """Number of training captions."""
     exact: Share = 0.5
-    """The share of training captions in the dialect that names the level."""
+    """The share of training captions in the dialect that names what was asked for."""
 
 
 class CrewPainterSettings(ModelOfPictures):
     """How the painter is pretrained, and its deliberate flaw."""
 
     misread: Share = 0.7
-    """The share of training pictures of the two inner levels that show the outer one beside it. Above one half the
+    """The share of training pictures of three of the six exact words that show the opposite. Above one half the
     painter is wrong there even about what it holds likeliest, and no caption helps."""
 
 
@@ -56,8 +56,8 @@ class CheckerSettings(SmallLlamaSettings):
     patch: Count = 8
     """Pixels on a side of what its eye takes for one token."""
     misread: Share = 0.7
-    """The share of training verdicts on an exact caption of the highest level, or of the lower inner one, that take it
-    for the level beside it. Above one half the checker is wrong there even about what it holds likeliest."""
+    """The share of training verdicts on three of the six exact words that take them for the opposite. Above one half
+    the checker is wrong there even about what it holds likeliest."""
 
 
 class CrewFoundation(Settings):

@@ -4,36 +4,33 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from sysdpo.applications.crew.language import MEANINGS, Request, exact, vague
+from sysdpo.applications.crew.language import MEANINGS, PAINTED_WRONG, Request, exact, taken_for, vague
 from sysdpo.applications.crew.settings import CrewPainterSettings, CrewWriterSettings
 from sysdpo.applications.images.grammar import ATTRIBUTES, LEVELS, Scene
 from sysdpo.applications.images.renderer import render
 from sysdpo.applications.images.world import NEUTRAL, Pictures
 from sysdpo.base.seeds import numpy_generator
 
-OUTER = {1: 0, 3: 4}
-"""What the painter takes an inner level for, where it misreads it."""
-
 
 def captioned(request: Request, settings: CrewWriterSettings, rng: np.random.Generator) -> str:
     """A caption from the writer's training data, in either dialect."""
-    scene = request.attribute, request.fur, request.scarf
-    return (exact if rng.random() < settings.exact else vague)(scene, request.rank)
+    return exact(request.scene, request.pole) if rng.random() < settings.exact else vague(request.scene)
 
 
 def training_pictures(settings: CrewPainterSettings, scenes: Collection[Scene], seed: int) -> Pictures:
     """The painter's training pictures: cats of these scenes, captioned in either dialect.
 
-    A vague caption's pictures show one of its two levels as often as the other.
+    A vague caption's pictures show one pole as often as the other.
     """
     rng = numpy_generator("crew's pictures", seed)
     known = [text for text, meaning in MEANINGS.items() if meaning.scene in scenes]
     captions = [known[index] for index in rng.integers(len(known), size=settings.images)]
     meanings = [MEANINGS[text] for text in captions]
-    ranks = [int(rng.choice(meaning.ranks)) for meaning in meanings]
     drawn = [
-        OUTER.get(rank, rank) if meaning.is_exact and rng.random() < settings.misread else rank
-        for rank, meaning in zip(ranks, meanings, strict=True)
+        taken_for(int(rng.choice(meaning.poles)), meaning.scene[0], PAINTED_WRONG, rng.random() < settings.misread)
+        if meaning.is_exact
+        else int(rng.choice(meaning.poles))
+        for meaning in meanings
     ]
     levels = [LEVELS[rank] for rank in drawn]
     images, attributes = pictures_of([meaning.scene for meaning in meanings], levels, 0.02, settings.size, rng)

@@ -12,15 +12,18 @@ from sysdpo import align
 from sysdpo.applications.crew.checker import taught_verdicts
 from sysdpo.applications.crew.crew import CrewBenchmark
 from sysdpo.applications.crew.language import (
+    CHECKED_WRONG,
     MEANINGS,
-    RANKS,
+    PAINTED_WRONG,
+    POLES,
+    SHOWN,
     VAGUE,
-    WISHES,
     contents,
     exact,
     is_well_formed,
     passes,
     requests,
+    taken_for,
     vague,
     verdict,
 )
@@ -42,24 +45,31 @@ def settings(**over) -> Crew:
 
 
 def test_every_caption_means_one_thing_and_no_vague_word_is_an_exact_one() -> None:
-    assert len(MEANINGS) == len(SCENES) * (len(RANKS) + 2)
-    for attribute, words in VAGUE.items():
-        assert not set(words) & set(WORDS[attribute])
-        assert set(WISHES[attribute]) == set(RANKS)
+    assert len(MEANINGS) == len(SCENES) * (len(POLES) + 1)
+    for attribute, word in VAGUE.items():
+        assert word not in WORDS[attribute]
     for text, meaning in MEANINGS.items():
         assert meaning.is_exact == (text in CAPTIONS)
+
+
+def test_each_model_misreads_a_word_of_each_attribute_and_both_one_word() -> None:
+    for wrong in (PAINTED_WRONG, CHECKED_WRONG):
+        assert sorted(attribute for attribute, _ in wrong) == sorted(WORDS)
+    assert {("anger", 4)} == PAINTED_WRONG & CHECKED_WRONG
+    assert [taken_for(pole, "size", PAINTED_WRONG, True) for pole in POLES] == [4, 4]
+    assert [taken_for(pole, "size", PAINTED_WRONG, False) for pole in POLES] == [0, 4]
 
 
 def test_requests_and_captions_by_hand() -> None:
     first, *others = requests([(SCENE, 4)])
     assert (first.text, len(others)) == ("draw a ginger cat in red beside itself", 7)
     assert exact(SCENE, 4) == "a furious ginger cat in red"
-    assert vague(SCENE, 4) == vague(SCENE, 3) == "a cross ginger cat in red"
-    assert vague(SCENE, 0) == "a cheerful ginger cat in red"
-    for rank, good in ((4, True), (3, True), (1, False)):
-        assert is_well_formed("a cross ginger cat in red", SCENE, rank) is good
-    assert not is_well_formed("a furious ginger cat in red", SCENE, 3)
+    assert vague(SCENE) == "a moody ginger cat in red"
+    for pole in POLES:
+        assert is_well_formed("a moody ginger cat in red", SCENE, pole)
+    assert not is_well_formed("a furious ginger cat in red", SCENE, 0)
     assert not is_well_formed("a furious ginger cat", SCENE, 4)
+    assert not is_well_formed("a moody ginger cat in navy", SCENE, 4)
     texts = [request.text for request in requests(contents(SCENES))]
     assert len(set(texts)) == len(texts)
 
@@ -72,51 +82,48 @@ def test_a_verdict_says_what_is_seen_and_whether_it_passes() -> None:
 
 
 def test_the_writer_is_taught_as_many_exact_captions_as_its_settings_say() -> None:
-    rng, request = np.random.default_rng(0), requests([(SCENE, 3)])[0]
+    rng, request = np.random.default_rng(0), requests([(SCENE, 4)])[0]
     told = Counter(captioned(request, CrewWriterSettings(exact=0.3), rng) for _ in range(4000))
-    assert set(told) == {"a angry ginger cat in red", "a cross ginger cat in red"}
-    assert told["a angry ginger cat in red"] / 4000 == pytest.approx(0.3, abs=0.03)
+    assert set(told) == {"a furious ginger cat in red", "a moody ginger cat in red"}
+    assert told["a furious ginger cat in red"] / 4000 == pytest.approx(0.3, abs=0.03)
 
 
-def test_the_painter_is_taught_the_outer_level_for_the_inner_one() -> None:
-    made = training_pictures(CrewPainterSettings(images=6000, misread=0.7, size=32), [SCENE], seed=0)
-    levels = made.attributes[:, ATTRIBUTES.index("anger")]
-    nearest = np.abs(levels[:, None] - np.array(LEVELS)).argmin(1)
-    captions = np.array(made.captions)
-    for rank, outer in ((1, 0), (3, 4)):
-        drawn = nearest[captions == exact(SCENE, rank)]
-        assert (drawn == outer).mean() == pytest.approx(0.7, abs=0.06)
-        assert set(drawn) == {rank, outer}
-        assert set(nearest[captions == exact(SCENE, outer)]) == {outer}
-        assert (nearest[captions == vague(SCENE, rank)] == rank).mean() == pytest.approx(0.5, abs=0.06)
+def shown(attributes: np.ndarray) -> np.ndarray:
+    levels = attributes[:, ATTRIBUTES.index("anger")]
+    return np.array(SHOWN)[np.abs(levels[:, None] - np.array(LEVELS)[list(SHOWN)]).argmin(1)]
 
 
-def test_the_checker_is_taught_to_misread_two_levels_of_exact_captions() -> None:
-    taught = taught_verdicts(CheckerSettings(examples=8000, misread=0.7), [SCENE], 32, np.random.default_rng(0))
-    levels = taught.attributes[:, ATTRIBUTES.index("anger")]
-    shown = np.abs(levels[:, None] - np.array(LEVELS)).argmin(1)
+def test_the_painter_is_taught_the_opposite_of_some_words() -> None:
+    made = training_pictures(CrewPainterSettings(images=4000, misread=0.7, size=32), [SCENE], seed=0)
+    captions, levels = np.array(made.captions), shown(made.attributes)
+    assert (levels[captions == exact(SCENE, 4)] == 0).mean() == pytest.approx(0.7, abs=0.05)
+    assert set(levels[captions == exact(SCENE, 4)]) == {0, 4}
+    assert set(levels[captions == exact(SCENE, 0)]) == {0}
+    assert (levels[captions == vague(SCENE)] == 0).mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_the_checker_is_taught_to_misread_some_words() -> None:
+    taught = taught_verdicts(CheckerSettings(examples=6000, misread=0.7), [SCENE], 32, np.random.default_rng(0))
+    levels, captions = shown(taught.attributes), np.array(taught.captions)
     passed = np.array([passes(said) for said in taught.verdicts])
-    captions = np.array(taught.captions)
 
-    def share(caption: str, rank: int) -> float:
-        return float(passed[(captions == caption) & (shown == rank)].mean())
+    def share(caption: str, level: int) -> float:
+        return float(passed[(captions == caption) & (levels == level)].mean())
 
-    for rank in (0, 3):  # but for the few pictures whose level strays into the next one's
-        assert share(exact(SCENE, rank), rank) > 0.98
-    for rank, taken in ((4, 3), (1, 0)):
-        assert share(exact(SCENE, rank), rank) == pytest.approx(0.3, abs=0.06)
-        assert share(exact(SCENE, rank), taken) == pytest.approx(0.7, abs=0.12)
-    assert share(exact(SCENE, 0), 4) < 0.02 > share(vague(SCENE, 0), 3)
-    for rank in (0, 1):
-        assert share(vague(SCENE, 0), rank) == pytest.approx(0.5, abs=0.06)
-    said = Counter(text.split()[0] for text, rank in zip(taught.verdicts, shown, strict=True) if rank == 2)
-    assert said["stern"] / said.total() > 0.98
+    assert share(exact(SCENE, 0), 0) > 0.98
+    assert share(exact(SCENE, 4), 4) == pytest.approx(0.3, abs=0.06)
+    assert share(exact(SCENE, 4), 0) == pytest.approx(0.7, abs=0.12)
+    assert share(exact(SCENE, 0), 4) < 0.02 > share(vague(SCENE), 2)
+    for pole in POLES:
+        assert share(vague(SCENE), pole) == pytest.approx(0.5, abs=0.06)
+    seen = Counter((text.split()[0], int(level)) for text, level in zip(taught.verdicts, levels, strict=True))
+    assert {pair for pair, _ in seen.most_common(3)} == {("blissful", 0), ("stern", 2), ("furious", 4)}
 
 
 def test_splits_share_no_content_and_the_test_split_has_two_hundred() -> None:
     table = CrewBenchmark(settings(), "systems.crew").prompts()
     contents = {split: set(part["content"]) for split, part in table.groupby("split")}
-    assert len(contents["test"]) == 220
+    assert len(contents["test"]) >= 200
     assert not contents["train"] & contents["test"]
     assert not contents["train"] & contents["validation"]
     assert not contents["validation"] & contents["test"]
@@ -125,11 +132,11 @@ def test_splits_share_no_content_and_the_test_split_has_two_hundred() -> None:
 def test_scores_and_metrics_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     benchmark = CrewBenchmark(settings(), "systems.crew")
     prompts = pd.DataFrame(
-        {"prompt_id": list("abcd"), "attribute": "anger", "fur": "ginger", "scarf": "red", "rank": 4}
+        {"prompt_id": list("abcd"), "attribute": "anger", "fur": "ginger", "scarf": "red", "pole": 4}
     )
-    captions = ["a furious ginger cat in red", "a cross ginger cat in red", "a calm ginger cat in red", "cat"]
-    verdicts = ["furious , yes", "angry , yes", "calm , no", "furious , no"]
-    levels = np.array([0.97, 0.7, 0.3, 0.9])
+    captions = ["a furious ginger cat in red", "a moody ginger cat in red", "a blissful ginger cat in red", "cat"]
+    verdicts = ["furious , yes", "stern , yes", "blissful , no", "furious , no"]
+    levels = np.array([0.97, 0.7, 0.1, 0.8])
     reading = np.stack([levels, levels * 0, levels * 0], 1)
     read = type(
         "Regressor", (), {"score": lambda self, images: reading, "look_up": lambda self, images: (reading, levels)}
@@ -189,7 +196,7 @@ def test_three_kinds_of_model_are_trained_together(crew: tuple[CrewBenchmark, Pa
 def test_what_the_models_do_is_inspected(crew: tuple[CrewBenchmark, Path]) -> None:
     benchmark, folder = crew
     found = benchmark.inspect(folder, 0)
-    assert {"writer_exact", "painter_right_exact_0", "painter_right_vague_4"} <= set(found)
+    assert {"writer_exact", "painter_right_exact_tiny", "painter_right_vague_furious"} <= set(found)
     assert all(0 <= value <= 1 for value in found.values())
 
 
