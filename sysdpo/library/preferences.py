@@ -30,10 +30,11 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Preferences:
-    """Pairs of trajectories of one prompt each, one preferred to the other.
+    """Pairs of trajectories of the same prompt, one preferred to the other; its length is the number of pairs.
 
-    trajectories: `trajectory_id, prompt_id, sample`, and a column for each variable that is known. pairs: `pair_id,
-    prompt_id, chosen_id, rejected_id, margin`. told: for each prompt what else its first row has, a `split` say.
+    trajectories: columns `trajectory_id, prompt_id, sample`, and one for each variable that is known.
+    pairs: columns `pair_id, prompt_id, chosen_id, rejected_id, margin`.
+    told: for each prompt the other entries of its first row, a `split` for example.
     """
 
     trajectories: pd.DataFrame
@@ -85,11 +86,10 @@ class Preferences:
 
 
 def read_preferences(source: Any, system: System) -> Preferences:
-    """The preferences in a file (`.jsonl`, `.json`, `.csv`, `.parquet`), a folder of images, a data frame, a data set
-    of Hugging Face's, or a list of mappings.
+    """Read preferences from a file, a folder of images, a data frame, a data set of Hugging Face, or a list of mappings.
 
-    Each row has the system's inputs by name (`prompt` will do for a single one; TRL's conversations are texts, too),
-    and one of
+    A file is `.jsonl`, `.json`, `.csv` or `.parquet`. Each row has the system's inputs by name (or `prompt`, if there is one input; conversations as TRL has them count as
+    texts), and one of
 
     - `chosen` and `rejected`: the output itself where the system has one, or a mapping of variables, the outputs at
       least. The pair is taken as it is.
@@ -99,9 +99,10 @@ def read_preferences(source: Any, system: System) -> Preferences:
       each of the others; or `score`, a list of numbers.
 
     A folder holds `chosen/NAME.png` and `rejected/NAME.png` (any format that Pillow reads), and the inputs of each name
-    in `NAME.txt`, or in `metadata.jsonl` or `metadata.csv` beside their `file_name`. Of a file's images, the paths
-    start where the file lies. Rows with equal inputs are of one prompt. What else a row has is kept with its prompt.
-    Raises `UserError` about the first row that is none.
+    in `NAME.txt`, or in `metadata.jsonl` or `metadata.csv` beside their `file_name`. Relative paths of images start in
+    the folder of the file. Rows with equal inputs have the same prompt; their other entries are kept with it.
+
+    Raises `UserError` about the first row that has none of these forms, or if there are no preferences.
     """
     rows, folder = _rows(source)
     if not rows:
