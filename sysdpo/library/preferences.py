@@ -86,10 +86,10 @@ class Preferences:
 
 
 def read_preferences(source: Any, system: System) -> Preferences:
-    """Read preferences from a file, a folder of images, a data frame, a data set of Hugging Face, or a list of mappings.
+    """Read preferences from a file, a folder of images, a data frame, a list of mappings, or a Hugging Face data set.
 
-    A file is `.jsonl`, `.json`, `.csv` or `.parquet`. Each row has the system's inputs by name (or `prompt`, if there is one input; conversations as TRL has them count as
-    texts), and one of
+    A file is `.jsonl`, `.json`, `.csv` or `.parquet`. Each row has the system's inputs by name (or `prompt`, if there
+    is one input; conversations as TRL has them count as texts), and one of
 
     - `chosen` and `rejected`: the output itself where the system has one, or a mapping of variables, the outputs at
       least. The pair is taken as it is.
