@@ -11,9 +11,10 @@ SNAKEFILES := Snakefile workflow/Snakefile workflow/rules
 # PASSIVE: idle OpenMP threads that spin slow the other jobs down by 10 to 100 times.
 export OMP_WAIT_POLICY := PASSIVE
 export OMP_NUM_THREADS := 1
+export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce laptop rehearse verify verdicts readme digests settings test lint format lock
+.PHONY: help install reproduce laptop rehearse verify verdicts readme digests settings docs test lint format lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +71,10 @@ digests: $(INSTALLED)  ## run the scale test and take its digests, after a chang
 
 settings: $(INSTALLED)  ## write the table of settings and the schema of the configuration from the code
 	$(BIN)/python -m sysdpo settings
+
+docs: $(INSTALLED)  ## build the documentation as a site that needs no network
+	$(BIN)/mkdocs build --strict
+	@echo "The documentation: $(CURDIR)/build/site/index.html"
 
 test: $(INSTALLED)  ## run the test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile

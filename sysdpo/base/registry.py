@@ -12,10 +12,10 @@ Entry = TypeVar("Entry")
 
 
 class Registry(Mapping[str, Entry], Generic[Entry]):
-    """The entries of one kind by name, in the order of their registration.
+    """The entries of one kind by name, a mapping in the order of their registration.
 
-    kind: what an entry is called in errors, such as `objective`. package: its modules are imported before the first
-    lookup, so that adding a file to it is enough to add an entry.
+    kind: what errors call an entry, `objective` for example. package: all its modules are imported before the first
+    lookup, so that adding a file to it adds an entry.
     """
 
     def __init__(self, kind: str, package: str | None = None):
@@ -24,7 +24,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         self._entries: dict[str, Entry] = {}
 
     def register(self, name: str) -> Callable[[Entry], Entry]:
-        """A decorator that registers an entry; raises `UserError` if another one has the name."""
+        """A decorator that registers an entry under a name; raises `UserError` if another one has that name."""
 
         def put(entry: Entry) -> Entry:
             before = self._entries.setdefault(name, entry)
@@ -36,7 +36,10 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         return put
 
     def named(self, name: str, where: str) -> Entry:
-        """The entry of this name; raises `UserError` naming the setting `where` if there is none."""
+        """The entry of this name; raises `UserError` if there is none.
+
+        where: the setting that gave the name, for the error.
+        """
         if name not in self:
             raise UserError(f"{where}: '{name}' should be one of {list(self)}")
         return self[name]

@@ -20,8 +20,9 @@ from sysdpo.components.recomputing import recomputed_layers
 class AdaptedModel(LoraComponent):
     """A model of transformers with a LoRA adapter of PEFT, or frozen where `lora` is None.
 
-    lora: PEFT's words. task: PEFT's name of what the model does, None for any. Raises `UserError` for a `lora` that
-    does not fit, and where `gradient_checkpointing` is asked of a model that cannot compute its layers again.
+    lora: arguments of PEFT's `LoraConfig`. task: its `task_type`; None is any.
+
+    Raises `UserError` if `lora` does not fit the model, or if the model cannot do `gradient_checkpointing`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What a decoder's architecture allows of a batch, told from its class and its configuration."""
+"""What a decoder's architecture allows for a batch, found from its class and its configuration."""
 
 from dataclasses import dataclass
 from inspect import signature
@@ -33,9 +33,9 @@ LENGTH_DEPENDENT = {"dynamic", "longrope"}  # past the original length such posi
 class Architecture:
     """How a decoder may be run.
 
-    pads: prompts of different lengths may share a batch, padded in front. shares: a prefix may be encoded once, and
-    several tokens go on from its cache. positions: it can be told them. cache: the name of that argument. context: how
-    many tokens it has positions for, None where that is any number.
+    pads: whether prompts of different lengths may share a batch, padded in front. shares: whether a prefix may be
+    encoded once, and continued by several tokens from its cache. positions: whether it takes positions. cache: the name
+    of the argument for the cache. context: how many tokens it has positions for; None is any number.
     """
 
     config: Any
@@ -51,10 +51,12 @@ class Architecture:
 
 
 def architecture_of(model: PreTrainedModel) -> Architecture:
-    """Raises `UserError` for a model that does not decode from left to right, or whose beams cannot be reordered.
+    """How a model may be run.
 
-    A recurrent layer reads padding as it reads tokens, and a model that is told no positions may count them through
-    padding: only prompts of one length share a batch there (our choice).
+    A recurrent layer reads padding like tokens, and a model that takes no positions may count padding: for these only
+    prompts of the same length share a batch (our choice).
+
+    Raises `UserError` for a model that does not decode from left to right, or whose beams cannot be reordered.
     """
     name, known = type(model).__name__, signature(model.forward).parameters
     config = model.config.get_text_config(decoder=True)
@@ -82,7 +84,7 @@ def architecture_of(model: PreTrainedModel) -> Architecture:
 
 
 def _cache_layers(model: PreTrainedModel, config: Any) -> set[type]:
-    """The kinds of layers of the model's cache; none where it has a cache of its own."""
+    """The classes of the layers of the model's cache; none if it has a cache of its own kind."""
     generates = isinstance(model, GenerationMixin) and model._supports_default_dynamic_cache()
     if not generates or model.config.model_type in STATE_OUTSIDE:
         return set()
@@ -93,10 +95,10 @@ def _cache_layers(model: PreTrainedModel, config: Any) -> set[type]:
 
 
 def context_length(config: Any) -> int | None:
-    """How many tokens a model of this configuration has positions for; None where that is any number.
+    """How many tokens a model of this configuration has positions for; None is any number.
 
-    That is `max_position_embeddings`; where the scaling of rotary positions names the length it starts from, that many
-    times its factor if it is more, or that length itself if what lies past it would depend on the batch.
+    That is `max_position_embeddings`. If a scaling of rotary positions names its original length, it is that length
+    times the factor where this is more, or the original length itself where positions beyond it depend on the batch.
     """
     longest = getattr(config, "max_position_embeddings", None)
     if not isinstance(longest, int) or longest < 1 or getattr(config, "alibi", False):
@@ -111,6 +113,6 @@ def context_length(config: Any) -> int | None:
 
 
 def _rotary_scalings(config: Any) -> list[dict[str, Any]]:
-    """Of all layers together, or of each kind of layer."""
+    """The scalings of rotary positions: one for all layers, or one for each kind of layer."""
     scaling = getattr(config, "rope_parameters", None) or {}
     return [scaling] if "rope_type" in scaling else [value for value in scaling.values() if isinstance(value, dict)]

@@ -35,13 +35,15 @@ SINGLE_LABEL = (None, "single_label_classification")
 class Classifier(AdaptedModel):
     """`p_θ(label | text or picture)` of a classifier of transformers with a LoRA adapter, or frozen where it has none.
 
-    Its value is one of the model's own labels, `config.id2label`, as a plain text. Of texts it reads
-    `template.format(*condition)`; of pictures the one among the node's inputs. reader: the model's tokenizer, or its
-    image processor. The labels can be enumerated, so it can be a hidden node.
+    Its value is one of the model's own labels, `config.id2label`, as a `str`. A classifier of texts reads
+    `template.format(*condition)`, one of pictures the only picture among the node's inputs. It may be a hidden node,
+    since labels can be enumerated.
 
-    lora: PEFT's words. settings: those of `ClassifyingSettings`. Raises `UserError` for a model with fewer than two
-    labels, two of one name, or one that gives no single label; when used, for too long a text, for a picture where it
-    reads texts, and for a value that is no label.
+    model: of transformers. reader: its tokenizer or image processor. lora: arguments of PEFT's `LoraConfig`; None
+    freezes the model. settings: fields of `ClassifyingSettings`.
+
+    Raises `UserError` for a model with fewer than two labels, two labels of the same name, or several labels at once;
+    in use, for a text that is too long, for a picture where it reads texts, and for a value that is not a label.
     """
 
     def __init__(self, model: PreTrainedModel, reader: Any, *, lora: Mapping[str, Any] | None, **settings: Any):
@@ -66,8 +68,10 @@ class Classifier(AdaptedModel):
     def from_pretrained(cls, model: str | Path, *, lora: Mapping[str, Any] | None, **settings: Any) -> "Classifier":
         """Load from a hub id or a local folder in `from_pretrained` format.
 
-        settings: those of `LoadingSettings` and of the class itself. Raises `UserError` if it is no classifier, or not
-        whole.
+        model: the hub id or folder. lora: as for the class. settings: fields of `LoadingSettings` and of
+        `ClassifyingSettings`.
+
+        Raises `UserError` if it is not a classifier, if weights are missing, or as the class does.
         """
         made_from = {"model": str(model), "lora": lora} | settings
         loading = LoadingSettings.pop_from(settings)
@@ -92,7 +96,7 @@ class Classifier(AdaptedModel):
 
     @torch.no_grad()
     def sample(self, conditions: Sequence[tuple[Any, ...]], *, seeds: Sequence[int]) -> list[str]:
-        """A label for each condition, drawn at `temperature` (0: the likeliest) from the row's own seed."""
+        """A label for each condition, drawn at `temperature` (0 is the likeliest) from the row's own seed."""
         scores = self._log_probs_of_labels(self._inputs(conditions)).cpu().double().numpy()
         if self.temperature > 0:
             noise = [numpy_generator("label", seed).standard_exponential(len(self.labels)) for seed in seeds]
@@ -107,7 +111,7 @@ class Classifier(AdaptedModel):
     def log_probs(
         self, conditions: Sequence[tuple[Any, ...]], values: Sequence[str], *, draw: Sequence[int]
     ) -> LogProbs:
-        """Of each label, in float32; exact, so `draw` changes nothing."""
+        """Exact log-probabilities of the labels in nats, float32 `[batch]`; `draw` has no effect."""
         inputs, numbers = self._inputs(conditions), self._numbered(values)
         reference = self._reference(inputs)[torch.arange(len(numbers)), numbers]
         if not self.is_trained:
@@ -116,7 +120,7 @@ class Classifier(AdaptedModel):
 
     @torch.no_grad()
     def drift(self, conditions: Sequence[tuple[Any, ...]], values: Sequence[str], *, draw: Sequence[int]) -> Drift:
-        """Log-ratios, whose mean over draws is the KL divergence itself, and `−log p`; `draw` changes nothing."""
+        """Log-ratios, whose mean over draws estimates the KL divergence, and `−log p`; `draw` has no effect."""
         policy, reference = self.log_probs(conditions, values, draw=draw)
         return Drift(policy - reference, -policy)
 
@@ -175,7 +179,7 @@ class Classifier(AdaptedModel):
         return torch.tensor(tokens, device=self.device)
 
     def value_of(self, text: str, folder: Path = Path()) -> str:
-        """The label; raises `UserError` for a text that is none."""
+        """The label of this name; raises `UserError` if there is none."""
         self._numbered([text.strip()])
         return text.strip()
 
@@ -209,7 +213,7 @@ class LabelDecoder:
         return self._log_probs
 
     def advance(self, rows: Tensor, tokens: Tensor) -> Tensor:
-        """Never: a value has one token."""
+        """Never called: a value has one token."""
         raise NotImplementedError
 
     def value(self, tokens: Sequence[int]) -> str:

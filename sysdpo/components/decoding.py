@@ -10,9 +10,10 @@ from sysdpo.components.architectures import Architecture
 
 
 class CachedDecoder:
-    """The `Decoder` of a causal language model (see `sysdpo.method.candidates`), on its cache of what it has read.
+    """The `Decoder` of a causal language model (see `sysdpo.method.candidates`), which keeps the model's cache.
 
-    `input_ids` are the prompts, padded in front; `mask` is true where they are not padding; both `[conditions, n]`.
+    input_ids: the prompts, padded in front, int64 `[conditions, n]`. mask: True where there is no padding, the same
+    shape. ends: token ids that end a value. max_length: the most tokens of a value. value: makes a value of its tokens.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class CachedDecoder:
 
     @torch.no_grad()
     def advance(self, rows: Tensor, tokens: Tensor) -> Tensor:
-        """Keep these rows, each with a token appended; returns `log p(next token | …)`: float32 `[m, vocabulary]`."""
+        """Append a token to each of these rows; returns `log p(next token | …)`: float32 `[m, vocabulary]`."""
         self._cache.reorder_cache(rows)
         mask = self._mask[rows]
         self._mask = torch.cat([mask, mask.new_ones(len(rows), 1)], -1)
@@ -58,12 +59,15 @@ class CachedDecoder:
         return output.logits[:, -1].float().log_softmax(-1)
 
     def value(self, tokens: Sequence[int]) -> Any:
-        """The completion that these tokens are, end token included."""
+        """The completion that these tokens, end token included, stand for."""
         return self._value(list(tokens))
 
 
 class JoinedDecoder:
-    """The `Decoder` of several, each of which has some of the conditions: their numbers, in its own order."""
+    """Several decoders as one.
+
+    conditions: for each decoder the numbers of its conditions among all, in its own order.
+    """
 
     def __init__(self, decoders: Sequence[CachedDecoder], conditions: Sequence[Sequence[int]]):
         self.ends, self.max_length, self.value = decoders[0].ends, decoders[0].max_length, decoders[0].value

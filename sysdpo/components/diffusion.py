@@ -1,7 +1,7 @@
 """A text-to-image diffusion model at a node: a diffusers pipeline, with LoRA on its denoiser.
 
-A denoiser has no tractable likelihood; Diffusion-DPO (Wallace et al., arXiv 2311.12908) puts the variational bound in
-its place: with the error `‖target − prediction‖²` at a sampled timestep `t` and noise `ε`, `log p ≈ −(ω_t/2)·error`.
+A denoiser has no tractable likelihood. Diffusion-DPO (Wallace et al., arXiv 2311.12908) replaces it by the variational
+bound: with the error `‖target − prediction‖²` at a sampled timestep `t` and noise `ε`, `log p ≈ −(ω_t/2)·error`.
 """
 
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -39,14 +39,18 @@ ADAPTER = "pytorch_lora_weights.safetensors"
 
 
 class DiffusionModel(LoraComponent):
-    """`log p_θ(image | prompt)` of a diffusers text-to-image pipeline, up to a constant that θ does not move.
+    """`log p_θ(image | prompt)` of a diffusers text-to-image pipeline, up to a constant that does not depend on θ.
 
-    Serves UNets and SD3-type transformers, with epsilon, v, sample or flow prediction; the pipeline must offer
-    `encode_prompt`. The condition's first value is the prompt. Only the denoiser's LoRA adapter is trained, in float32,
-    and nothing where `lora` is None; what the frozen encoders say of an image or a prompt is kept in the host's memory
-    (`FrozenEncoders`).
+    The denoiser may be a UNet or an SD3-type transformer, with epsilon, v, sample or flow prediction; the pipeline must
+    have `encode_prompt`. The condition's first value is the prompt. Only the denoiser's LoRA adapter is trained, in
+    float32. Latents and encoded prompts are cached in the host's memory (`FrozenEncoders`).
 
-    lora: PEFT's words. sampling: of the pipeline's call. settings: those of `BoundSettings`.
+    pipeline: a text-to-image pipeline of diffusers.
+    lora: arguments of PEFT's `LoraConfig`; None freezes the model.
+    sampling: arguments of the pipeline's call, such as `num_inference_steps`.
+    settings: fields of `BoundSettings`.
+
+    Raises `UserError` for a wrong setting, or for a pipeline that cannot be trained (see `check_supported`).
     """
 
     def __init__(
@@ -83,9 +87,12 @@ class DiffusionModel(LoraComponent):
 
     @classmethod
     def from_pretrained(cls, model: str | Path, *, lora: Mapping[str, Any] | None, **settings: Any) -> "DiffusionModel":
-        """Load from a hub id or a local folder.
+        """Load from a hub id or a local folder in `from_pretrained` format.
 
-        settings: those of `DiffusionLoading` and of the class itself. Raises `UserError` as `load_pipeline` does.
+        model: the hub id or folder. lora: as for the class. settings: fields of `DiffusionLoading`, and the other
+        arguments of the class.
+
+        Raises `UserError` if it is not such a pipeline, if weights are missing, or as the class does.
         """
         made_from = {"model": str(model), "lora": lora} | settings
         loading = DiffusionLoading.pop_from(settings)
@@ -96,7 +103,7 @@ class DiffusionModel(LoraComponent):
 
     @property
     def memories(self) -> dict[str, MutableMapping[Any, Any]]:
-        """What has been computed once by parts that stand still, by kind; what is put there is not computed."""
+        """Caches of what frozen parts computed, by kind; an entry that is put there is not computed again."""
         return super().memories | self.encoders.memories
 
     @property
@@ -125,7 +132,10 @@ class DiffusionModel(LoraComponent):
     def log_probs(
         self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Image], *, draw: Sequence[int]
     ) -> LogProbs:
-        """`−(ω_t/2)·error` at the `(t, ε)` that `draw` names, the same for policy and reference; shape `[batch]`."""
+        """`−(ω_t/2)·error` at the `(t, ε)` that `draw` names, shared by policy and reference: float32 `[batch]`.
+
+        In nats if the estimator's weighting is `elbo`; with `simple` in units of its `omega`.
+        """
         prompts = [as_text(condition[0]) for condition in conditions]
         digests = [picture_key(image) for image in values]
         # The reference stands still, so what it says of an image at a draw is computed once. Not in half precision,
@@ -142,7 +152,7 @@ class DiffusionModel(LoraComponent):
         return LogProbs(self._estimate(prompts, latents, draw) if self.is_trained else reference, reference)
 
     def _estimate(self, prompts: Sequence[str], latents: Tensor, draw: Sequence[int]) -> Tensor:
-        """The bound under the adapter that is active, averaged over each row's draws; shape `[batch]`."""
+        """The bound under the active adapter, averaged over each row's draws; shape `[batch]`."""
         repeats = self.estimator.draws
         latents = latents.repeat_interleave(repeats, 0)
         encoded = self.encoders.prompts(prompts, self.device)
@@ -160,7 +170,7 @@ class DiffusionModel(LoraComponent):
         return -self.estimator.omega / 2 * weight * error.flatten(1).sum(1)
 
     def _predicted(self, noisy: Tensor, step: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
-        """What the adapter that is active predicts of noisy latents, in float32."""
+        """The prediction from noisy latents under the active adapter, float32 of their shape."""
         timestep = self.schedule.timestep[step].to(noisy.device)
         name = "hidden_states" if self.is_transformer else "sample"
         height, width = (side * self.pipeline.vae_scale_factor for side in noisy.shape[-2:])
@@ -169,12 +179,12 @@ class DiffusionModel(LoraComponent):
 
     @torch.no_grad()
     def drift(self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Image], *, draw: Sequence[int]) -> Drift:
-        """An upper bound of the KL divergence: that of the whole denoising, over the whole schedule.
+        """An upper bound of the KL divergence between images: that between whole denoising paths.
 
-        `½·w_t·‖v_θ(x_t) − v_ref(x_t)‖²`, summed over elements, at one `t` of the schedule and one noise for each image
-        of the policy's, with the variational bound's weight `w_t` (the Girsanov divergence of the two diffusions; Song
-        et al., arXiv 2101.09258, theorem 1). It is never negative, and where there is hardly any noise it is mostly
-        about grain that no eye sees.
+        `½·w_t·‖v_θ(x_t) − v_ref(x_t)‖²`, summed over elements, at one `t` of the whole schedule and one noise for each
+        image of the policy, with the weight `w_t` of the variational bound (Girsanov's theorem for the two diffusions;
+        Song et al., arXiv 2101.09258, theorem 1): float32 `[batch]`, nats, never negative. At low noise it is mostly
+        about grain that cannot be seen. The entropy is NaN.
         """
         prompts = [as_text(condition[0]) for condition in conditions]
         latents = self.encoders.latents([picture_key(image) for image in values], values, self.device)
@@ -201,7 +211,7 @@ class DiffusionModel(LoraComponent):
         return torch.tensor(steps), torch.stack(noises)
 
     def _keywords(self, condition: Mapping[str, Tensor], height: int, width: int) -> dict[str, Any]:
-        """The text condition under the names that this denoiser gives it, with the size of the uncropped picture."""
+        """The encoded prompt as the denoiser's keyword arguments, with the size of an uncropped image for XL."""
         tokens = {"encoder_hidden_states": condition["tokens"]}
         if "pooled" not in condition:
             return tokens
@@ -212,7 +222,7 @@ class DiffusionModel(LoraComponent):
         return tokens | {"added_cond_kwargs": {"text_embeds": condition["pooled"], "time_ids": time_ids}}
 
     def _in_float32(self, adapter: str) -> None:
-        """Half precision would round small updates of an adapter away."""
+        """Hold an adapter in float32: half precision would round small updates away."""
         for name, weight in self.denoiser.named_parameters():
             if f".{adapter}." in name:
                 weight.data = weight.data.float()
@@ -242,11 +252,11 @@ class DiffusionModel(LoraComponent):
         sort_metadata(folder / ADAPTER)
 
     def save_adapter(self, folder: Path, *, base: str) -> None:
-        """Write the adapter as `save` does; its format names no base model."""
+        """Write the adapter as `save` does; the format has no entry for `base`."""
         self.save(folder)
 
     def save_model(self, folder: Path, *, merged: bool) -> None:
-        """Write the pipeline in `from_pretrained` format, the files of classes that are in no library beside it."""
+        """Write the pipeline in `from_pretrained` format, with the source files of classes that no library has."""
         pipeline = copy(self.pipeline)
         pipeline.register_modules(**{self._part: whole_denoiser(self.denoiser, POLICY, merged=merged)})
         pipeline.save_pretrained(folder, safe_serialization=True)
@@ -254,7 +264,7 @@ class DiffusionModel(LoraComponent):
         forget_origin(folder)
 
     def usage(self, condition: tuple[Any, ...], *, model: str, adapter: str | None = None) -> Usage:
-        """How diffusers draws the prompt of a condition."""
+        """How to draw a condition's prompt with diffusers alone."""
         return picture_usage(
             as_text(condition[0]),
             model=model,

@@ -1,4 +1,4 @@
-"""What a pipeline's frozen encoders say of pictures and prompts, kept in the host's memory as long as there is room."""
+"""The outputs of a pipeline's frozen encoders, cached in the host's memory as far as there is room."""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from itertools import islice
@@ -17,10 +17,10 @@ ROOM = 2 << 30
 
 
 class FrozenEncoders:
-    """The autoencoder's latents and the text encoders' outputs, each computed once while it is in use.
+    """The autoencoder's latents and the text encoders' outputs, each computed once and cached.
 
-    batch_size: how many are encoded together. room: in bytes, for latents and for prompts each; what was not used for
-    the longest time is forgotten first.
+    batch_size: how many images or prompts are encoded together. room: bytes for each of the two caches, which drop what
+    was not used for the longest time.
     """
 
     def __init__(self, pipeline: DiffusionPipeline, *, batch_size: int, room: int = ROOM):
@@ -36,19 +36,19 @@ class FrozenEncoders:
 
     @property
     def memories(self) -> dict[str, MutableMapping[Any, Any]]:
-        """What is kept, by kind."""
+        """The two caches by kind."""
         return {"latents": self._latents, "prompts": self._prompts}
 
     def latents(self, keys: Sequence[Hashable], images: Sequence[Image], device: torch.device) -> Tensor:
-        """The means of the latents, scaled as the denoiser reads them: float32 `[n, channels, height, width]`.
+        """The means of the images' latents, scaled for the denoiser: float32 `[n, channels, height, width]`.
 
-        Equal `keys` are equal images.
+        keys: one for each image; equal keys mean equal images. device: where the latents go.
         """
         rows = self._known(self._latents, dict(zip(keys, images, strict=True)), self._encode_images, device)
         return torch.stack([rows[key]["latent"] for key in keys]).to(device)
 
     def prompts(self, prompts: Sequence[str], device: torch.device) -> dict[str, Tensor]:
-        """`tokens` `[n, length, width]` and, where the model has them, `pooled` `[n, width]`."""
+        """The encoded prompts: `tokens` `[n, length, width]` and, if the model has them, `pooled` `[n, width]`."""
         rows = self._known(self._prompts, {prompt: prompt for prompt in prompts}, self._encode_prompts, device)
         names = rows[prompts[0]]
         return {name: torch.stack([rows[prompt][name] for prompt in prompts]).to(device) for name in names}
@@ -99,7 +99,7 @@ class FrozenEncoders:
         return [{name: part[row].cpu().clone() for name, part in parts.items()} for row in range(len(prompts))]
 
     def _tell_of_cut(self, prompts: Sequence[str]) -> None:
-        """Text encoders read the beginning of a prompt and no more: drawing cuts it alike, but people should know."""
+        """Warn about a prompt that is longer than the text encoders read; drawing cuts it in the same way."""
         if self._told:
             return
         for tokenizer, own in self._tokenizers:
@@ -116,7 +116,7 @@ class FrozenEncoders:
 
 
 def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Lists of up to `size` of the items, in order."""
+    """The items in order, in lists of up to `size`."""
     rest = iter(items)
     while batch := list(islice(rest, size)):
         yield batch

@@ -44,10 +44,14 @@ class LanguageModel(AdaptedModel):
     The prompt is `template.format(*condition)`, passed through the tokenizer's chat template where it has one, after
     the system message `system_prompt.format(*condition)` where that is not empty. The reference is the same network
     with the adapter off, or, once rebased, with a frozen copy of the adapter; the adapter's weights are float32.
-    lora: PEFT's words. settings: those of `CompletionSettings`, where the template is `"{0}"` if there is none.
 
-    Raises `UserError` for a wrong setting, for a model whose prompts cannot be completed as a plain forward pass would
-    (see `architecture_of`), for one without an end token, and, when it is used, for what is longer than its context.
+    model: a causal language model of transformers.
+    tokenizer: that of the model.
+    lora: arguments of PEFT's `LoraConfig`; None freezes the model.
+    settings: fields of `CompletionSettings`; without a template it is `"{0}"`, the node's first input.
+
+    Raises `UserError` for a wrong setting, for a model that cannot be run in batches as it is run on one text (see
+    `architecture_of`), for one without an end token, and, in use, for a prompt and completion longer than its context.
     """
 
     def __init__(
@@ -78,10 +82,12 @@ class LanguageModel(AdaptedModel):
 
     @classmethod
     def from_pretrained(cls, model: str | Path, *, lora: Mapping[str, Any] | None, **settings: Any) -> "LanguageModel":
-        """Load from a hub id or a local folder in `from_pretrained` format, an adapter of PEFT merged into its base.
+        """Load from a hub id or a local folder in `from_pretrained` format; an adapter of PEFT is merged into its base.
 
-        settings: those of `LanguageModelLoading` and of the class itself. Raises `UserError` if it is none, or not
-        whole.
+        model: the hub id or folder. lora: as for the class. settings: fields of `LanguageModelLoading` and of
+        `CompletionSettings`.
+
+        Raises `UserError` if it is not such a model, if weights are missing, or as the class does.
         """
         made_from = {"model": str(model), "lora": lora} | settings
         loading = LanguageModelLoading.pop_from(settings)
@@ -98,7 +104,7 @@ class LanguageModel(AdaptedModel):
 
     @torch.no_grad()
     def sample(self, conditions: Sequence[tuple[Any, ...]], *, seeds: Sequence[int]) -> list[Completion]:
-        """One completion for each condition, drawn at `temperature` (0: greedy) from the row's own seed."""
+        """One completion for each condition, drawn at `temperature` (0 is greedy) from the row's own seed."""
         prompts = self._encode(conditions)
         completions: dict[int, Completion] = {}
         for rows in self._batches(prompts, self.batch_size):
@@ -148,7 +154,10 @@ class LanguageModel(AdaptedModel):
         return decoders[0] if len(decoders) == 1 else JoinedDecoder(decoders, batches)
 
     def _encode(self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Completion] = ()) -> list[list[int]]:
-        """Prompts in tokens; raises `UserError` if one and its completion, or the longest one, are too much to read."""
+        """The token ids of prompts; raises `UserError` if one and its completion are longer than the context.
+
+        values: their completions; without them the longest possible ones are assumed.
+        """
         prompts = [self.encode_prompt(condition) for condition in conditions]
         lengths = [len(value.tokens) for value in values] or [self.max_new_tokens] * len(prompts)
         prompt, completion = max(zip(map(len, prompts), lengths, strict=True), key=sum, default=(0, 0))
@@ -168,16 +177,16 @@ class LanguageModel(AdaptedModel):
         return prompts
 
     def _batches(self, prompts: list[list[int]], size: int) -> list[list[int]]:
-        """Rows that go through the model together: of one length where it cannot be padded."""
+        """The numbers of rows that go through the model together: of the same length if it cannot be padded."""
         groups: dict[int, list[int]] = {}
         for row, prompt in enumerate(prompts):
             groups.setdefault(0 if self.architecture.pads else len(prompt), []).append(row)
         return [rows[start : start + size] for rows in groups.values() for start in range(0, len(rows), size)]
 
     def _pad(self, prompts: list[list[int]]) -> tuple[Tensor, Tensor]:
-        """Token ids, padded in front, and a mask of what is no padding, both `[rows, longest]`.
+        """Token ids, padded in front, and a mask that is True where there is no padding, both `[rows, longest]`.
 
-        Padding anywhere else would move tokens apart that a sliding window, or a bias by distance, has to find near.
+        Padding elsewhere would change the distances between tokens that sliding windows and biases by distance use.
         """
         rows = [torch.tensor(prompt) for prompt in prompts]
         input_ids = pad_sequence(rows, batch_first=True, padding_value=PADDING, padding_side="left")
@@ -186,7 +195,7 @@ class LanguageModel(AdaptedModel):
         return input_ids.to(self.device), mask.to(self.device)
 
     def _end_tokens(self) -> list[int]:
-        """What ends a turn of the chat template, the tokenizer's end token, and all of the generation settings."""
+        """The ids of the chat template's and the tokenizer's end tokens, and those of the generation settings."""
         shipped = self.model.generation_config.eos_token_id
         named = shipped if isinstance(shipped, list | tuple) else [shipped]
         return sorted({*named, self._end_token, self.tokenizer.eos_token_id} - {None})
@@ -198,7 +207,7 @@ class LanguageModel(AdaptedModel):
         return Completion(text.strip(), tuple(tokens))
 
     def value_of(self, text: str, folder: Path = Path()) -> Completion:
-        """The text as the model would have generated it, or as much of it as it could have."""
+        """The text as a completion that the model could have generated, cut to `max_new_tokens`."""
         tokens = self.tokenizer(text.strip(), add_special_tokens=False)["input_ids"]
         end = self._end_token if self._end_token is not None else self._end_tokens()[0]
         tokens = [*tokens, end][: self.max_new_tokens]
@@ -207,7 +216,7 @@ class LanguageModel(AdaptedModel):
     def log_probs(
         self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Completion], *, draw: Sequence[int]
     ) -> LogProbs:
-        """Sums over the completion's tokens, its end token included, in float32; exact, so `draw` changes nothing."""
+        """Sums over the completion's tokens, end token included: float32 `[batch]`, nats; `draw` has no effect."""
         prompts = self._encode(conditions, values)
         if not self.is_trained:
             reference = self._reference_log_probs(prompts, values)
@@ -257,8 +266,8 @@ class LanguageModel(AdaptedModel):
     def _encode_shared(self, prompts: list[list[int]], padding: Tensor | None = None) -> Any:
         """Keys and values of what all prompts begin with (instructions, examples), computed once; None if not worth it.
 
-        padding: how many tokens `[rows]` stand in front of each row; as many keys and values stand in front of its own,
-        of which it loses the last, so that they still end where the others do.
+        padding: the number of padding tokens in front of each row, `[rows]`. Its keys and values are moved back by as
+        many, so that they end where those of the other rows do.
         """
         shared = _shared_prefix(prompts)
         if not self.architecture.shares or shared < WORTH_SHARING or len(prompts) == 1:
@@ -278,7 +287,7 @@ class LanguageModel(AdaptedModel):
     def drift(
         self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Completion], *, draw: Sequence[int]
     ) -> Drift:
-        """Log-ratios, whose mean over draws is the KL divergence itself, and `−log p`; `draw` changes nothing."""
+        """Log-ratios, whose mean over draws estimates the KL divergence, and `−log p`; `draw` has no effect."""
         prompts = self._encode(conditions, values)
         policy = self._completion_log_probs(prompts, values)
         with self._as_reference():
@@ -288,8 +297,8 @@ class LanguageModel(AdaptedModel):
     def save_model(self, folder: Path, *, merged: bool) -> None:
         """Write model and tokenizer in `from_pretrained` format.
 
-        With the adapter in its weights, the model's generation settings are those that it was trained with: its own, a
-        repetition penalty say, would bend what it learnt. Raises `UserError` where its weights are held in four bits.
+        A merged model gets the generation settings that it was trained with: its own, a repetition penalty for example,
+        would change what it learnt. Raises `UserError` if its weights are held in four bits.
         """
         network = whole_language_model(self.model, self.name, merged=merged)
         if merged:

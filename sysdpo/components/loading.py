@@ -1,4 +1,4 @@
-"""Loading anything in `from_pretrained` format, whole or not at all, with an error a user can read."""
+"""Loading models in `from_pretrained` format: complete or not at all, with an error a user can read."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -26,7 +26,12 @@ CONSTANTS = re.compile(r"(^|\.)(attn|attention)\.(masked_)?bias$|causal_mask$|in
 def load_pretrained(
     load: Callable[..., Any], model: str | Path, *arguments: Any, what: str = "model", **settings: Any
 ) -> Any:
-    """`load(model, …)`; a folder or hub id that holds no such model, or one that does not fit, raises `UserError`."""
+    """`load(model, …)`, with a readable error.
+
+    what: what should be there, for the error.
+
+    Raises `UserError` if the folder or hub id holds no such model, or one that does not fit.
+    """
     try:
         return load(str(model), *arguments, **settings)
     except UserError:
@@ -40,7 +45,7 @@ def load_pretrained(
 
 
 def load_whole(load: Callable[..., Any], model: str | Path, *, what: str = "model", **settings: Any) -> Any:
-    """`load_pretrained` of a network of transformers, which must find each of its weights; see `check_whole`."""
+    """`load_pretrained` for a network of transformers, all of whose weights must be found; see `check_whole`."""
     network, found = load_pretrained(
         load, model, what=what, output_loading_info=True, ignore_mismatched_sizes=True, **settings
     )
@@ -51,10 +56,11 @@ def load_whole(load: Callable[..., Any], model: str | Path, *, what: str = "mode
 def check_whole(network: nn.Module, found: Mapping[str, Any], model: str | Path, *, what: str = "model") -> None:
     """Raises `UserError` unless a checkpoint holds the weights of `network`, no fewer, no others, in the same shapes.
 
-    `found` is what `from_pretrained(…, output_loading_info=True)` of transformers returns beside the network. It draws
-    weights at random that a checkpoint lacks, has under another name or in another shape, and passes over what it does
-    not know. A weight that is tied to one that is there is not missing, and what belongs to no part of the network, the
-    value head of a policy say, or a buffer that is computed, may lie beside.
+    Transformers draws weights at random that a checkpoint lacks, or has under another name or in another shape, and
+    ignores those it does not know. A weight that is tied to one that is there is not missing. Weights that belong to no
+    part of the network, the value head of a policy for example, and computed buffers may be there besides.
+
+    found: what `from_pretrained(…, output_loading_info=True)` of transformers returns beside the network.
     """
     base = getattr(network, getattr(network, "base_model_prefix", None) or "", network)  # often saved by itself
     parts = {name for module in (network, base) for name, _ in module.named_children()}
@@ -74,8 +80,9 @@ def check_whole(network: nn.Module, found: Mapping[str, Any], model: str | Path,
 def load_language_model(model: str | Path, *, revision: str | None, dtype: torch.dtype, load_in_4bit: bool) -> Any:
     """A causal language model with all its weights, from a hub id or a folder in `from_pretrained` format.
 
-    Of an adapter of PEFT (supervised fine-tuning leaves one) it is the base model with the adapter merged into it.
-    Raises `UserError` for anything else, and for an adapter that should be held in four bits: it would be rounded away.
+    For an adapter of PEFT, as supervised fine-tuning leaves it, that is the base model with the adapter merged into it.
+
+    Raises `UserError` for anything else, and for an adapter with `load_in_4bit`: merging would round it away.
     """
     from peft import PeftConfig
     from transformers import AutoModelForCausalLM
@@ -118,7 +125,7 @@ def _merge(folder: str, network: Any, adapter: Any, revision: str | None) -> Any
 
 
 def load_tokenizer(model: str | Path, *, revision: str | None = None) -> Any:
-    """The tokenizer of a language model; of an adapter without one, its base model's."""
+    """The tokenizer of a language model; for an adapter without one, that of its base model."""
     from peft import PeftConfig
     from transformers import AutoTokenizer
     from transformers.utils import cached_file
@@ -133,7 +140,10 @@ def load_tokenizer(model: str | Path, *, revision: str | None = None) -> Any:
 
 
 def four_bit(dtype: torch.dtype) -> Any:
-    """Weights in four bits (NF4), computed with in `dtype`; raises `UserError` without bitsandbytes."""
+    """The configuration for weights in four bits (NF4, Dettmers et al., arXiv 2305.14314), computed in `dtype`.
+
+    Raises `UserError` if bitsandbytes is not installed.
+    """
     if find_spec("bitsandbytes") is None:
         raise UserError("load_in_4bit: true needs the package bitsandbytes; install sysdpo[quantized]")
     from transformers import BitsAndBytesConfig
@@ -142,9 +152,11 @@ def four_bit(dtype: torch.dtype) -> Any:
 
 
 def add_lora(add: Callable[..., Any], lora: Any) -> Any:
-    """`add(lora)`, where `lora` is a `LoraConfig`.
+    """`add(lora)`, which gives a network the adapter.
 
-    Raises `UserError` for one that matches nothing in the model, or that trains more than an adapter can switch off.
+    lora: a `LoraConfig`.
+
+    Raises `UserError` if it matches nothing in the network, or trains more than can be switched off.
     """
     for name in ("modules_to_save", "trainable_token_indices"):
         if trained := getattr(lora, name, None):
@@ -161,7 +173,7 @@ def add_lora(add: Callable[..., Any], lora: Any) -> Any:
 
 
 def check_adapted(model: nn.Module, targets: Any) -> None:
-    """Raises `UserError` where an adapter lies on a router: Llama 4's is a linear layer that returns more than that."""
+    """Raises `UserError` if an adapter is on a router: Llama 4's is a linear layer that returns several tensors."""
     for name, layer in model.named_modules():
         base = getattr(layer, "base_layer", None)
         if isinstance(base, nn.Linear) and "Router" in type(base).__name__:
@@ -173,7 +185,7 @@ def check_adapted(model: nn.Module, targets: Any) -> None:
 def check_same_weights(
     before: dict[str, tuple[int, ...]], after: dict[str, tuple[int, ...]], folder: str | Path
 ) -> None:
-    """Raises `UserError` unless an adapter's weights have these names and shapes: loaders pass over others silently."""
+    """Raises `UserError` unless names and shapes of an adapter's weights are as before: loaders ignore others."""
     if differing := sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name)):
         raise UserError(
             f"adapter: '{folder}' does not fit this model's lora settings; {len(differing)} weights differ in name or "

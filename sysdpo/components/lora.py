@@ -19,10 +19,10 @@ FEW = 3  # ranks: a layer no wider than these has more work with its adapter apa
 
 @contextmanager
 def without_adapter(network: nn.Module) -> Iterator[None]:
-    """Within it, and within `torch.no_grad`, the network is what it was before it had adapters.
+    """A context, to be used within `torch.no_grad`, in which the network has its adapters off.
 
-    PEFT's and diffusers' own ways also look through all modules for weights that ask for gradients, which costs a small
-    model a sixth of an update.
+    PEFT's and diffusers' own contexts also search all modules for weights with gradients, which costs a small model a
+    sixth of an update.
     """
     layers = [part for part in network.modules() if isinstance(part, BaseTunerLayer)]
     before = [layer.disable_adapters for layer in layers]
@@ -37,7 +37,7 @@ def without_adapter(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def merged(network: nn.Module) -> Iterator[None]:
-    """Within it the active adapter is part of the weights, for generation; afterwards they are bit by bit as before.
+    """A context for generation in which the active adapter is part of the weights; they are restored bit by bit.
 
     Nothing is merged where that would round (below float32), cost memory (packed or sharded weights), or where more
     than one adapter is active. The network must call its layers: one that reads a layer's weight itself, as recurrent
@@ -60,10 +60,10 @@ def merged(network: nn.Module) -> Iterator[None]:
 
 
 def fold_into_small(network: nn.Module) -> None:
-    """Let small layers add their adapter to the weight before they multiply, `x (W + s·B·A)ᵀ`, not after.
+    """Let small layers add their adapter to the weight before they multiply, `x (W + s·B·A)ᵀ`, instead of after.
 
-    These are fewer and larger operations. The gradient reaches `A` and `B` as ever, and with `B = 0` the layer gives,
-    bit by bit, what it gives without the adapter.
+    These are fewer and larger operations. `A` and `B` get the same gradients, and with `B = 0` the layer returns, bit
+    by bit, what it returns without the adapter. Our choice.
     """
     for layer in network.modules():
         if isinstance(layer, LoraLinear) and _is_plain(layer):
@@ -73,7 +73,7 @@ def fold_into_small(network: nn.Module) -> None:
 
 
 def sort_metadata(file: Path) -> None:
-    """Give a safetensors file's metadata an order: its writer's is random, and equal adapters are to be equal files."""
+    """Sort a safetensors file's metadata: their order is random otherwise, and equal adapters should be equal files."""
     content = file.read_bytes()
     (length,) = struct.unpack_from("<Q", content)
     header = json.loads(content[8 : 8 + length])
@@ -100,7 +100,7 @@ def _folded_weight(layer: LoraLinear, name: str) -> Tensor:
 
 
 def merge_folded(network: nn.Module) -> None:
-    """Merge the adapter into the layers that are folded, for good, with the very weights that they multiply by."""
+    """Merge the adapter permanently into the folded layers, with exactly the weights that they multiply by."""
     for layer in network.modules():
         if isinstance(layer, LoraLinear) and getattr(layer.forward, "__func__", None) is _folded:
             (name,) = layer.active_adapters
@@ -109,7 +109,7 @@ def merge_folded(network: nn.Module) -> None:
 
 
 def _is_plain(layer: LoraLinear) -> bool:
-    """Whether the adapter is nothing but `s·B·A` beside a float32 weight that is whole."""
+    """Whether the adapter is nothing but `s·B·A` beside an unpacked float32 weight."""
     if type(layer.base_layer) is not nn.Linear or type(layer.base_layer.weight) is not nn.Parameter:
         return False
     undisturbed = all(isinstance(dropout, nn.Identity) for dropout in layer.lora_dropout.values())

@@ -19,8 +19,12 @@ POLICY, REFERENCE = "default", "reference"
 class LoraComponent(ABC):
     """A network whose policy is a LoRA adapter, and whose reference is the same network with the adapter off.
 
-    Once rebased, the reference is a frozen copy of the adapter. Without an adapter the component is frozen: policy and
-    reference are one, and nothing is trained. A subclass sets `sharded`, and says which `network` has the adapter.
+    After `rebase_reference` the reference is a frozen copy of the adapter. Without an adapter the component is frozen:
+    policy and reference are the same, and nothing is trained. A subclass sets `sharded` and defines `network`.
+
+    LoRA is Hu et al., arXiv 2106.09685; the reference as adapter off is our choice.
+
+    is_trained: whether it has an adapter.
     """
 
     sharded: bool
@@ -38,20 +42,20 @@ class LoraComponent(ABC):
 
     @property
     def memories(self) -> dict[str, MutableMapping[Any, Any]]:
-        """What has been computed once by parts that stand still, by kind; what is put there is not computed."""
+        """Caches of what frozen parts computed, by kind; an entry that is put there is not computed again."""
         return {"references": self._references}
 
     @property
     def device(self) -> torch.device:
-        """Where the network lies."""
+        """The device of the network."""
         return next(self.network.parameters()).device
 
     def unsharded(self) -> AbstractContextManager[None]:
-        """Within it each process has the whole network and may use it without the others."""
+        """A context in which each process has the whole network and may use it without the others."""
         return unsharded(self.network)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """The policy adapter's weights; none of a frozen model."""
+        """The weights of the policy's adapter; empty for a frozen model."""
         return [weight for _, weight in self._policy_weights()]
 
     def _policy_weights(self) -> list[tuple[str, nn.Parameter]]:
@@ -88,7 +92,7 @@ class LoraComponent(ABC):
         self._initial = [weight.detach().clone() for weight in self.trainable_parameters()]
 
     def reset(self) -> None:
-        """Policy and reference as they were when the component was made."""
+        """Put policy and reference back to what they were when the component was made."""
         if REFERENCE in getattr(self.network, "peft_config", {}):
             self._remove_reference()
         for weight, value in zip(self.trainable_parameters(), self._initial, strict=True):
@@ -97,16 +101,16 @@ class LoraComponent(ABC):
 
     @abstractmethod
     def _remove_reference(self) -> None:
-        """Take the adapter `REFERENCE` away again."""
+        """Remove the adapter `REFERENCE`."""
 
     @abstractmethod
     def _add_reference(self) -> None:
-        """Give the network a second adapter, `REFERENCE`, of the policy's shape."""
+        """Add a second adapter, `REFERENCE`, of the policy's shape."""
 
     @abstractmethod
     def save(self, folder: Path) -> None:
-        """Write the policy's adapter in the ecosystem's own format."""
+        """Write the policy's adapter in the format of PEFT or diffusers."""
 
     @abstractmethod
     def load(self, folder: Path) -> None:
-        """Read such an adapter into the policy; raises `UserError` if it does not fit."""
+        """Read an adapter that `save` wrote into the policy; raises `UserError` if it does not fit."""

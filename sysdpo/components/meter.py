@@ -30,12 +30,12 @@ FORMULAS = flop_registry | {
 
 @dataclass(frozen=True)
 class Usage:
-    """What something takes.
+    """The arithmetic and memory of a computation.
 
-    flops: by number format, a multiplication and an addition being two. peak: the most bytes alive at once, kept: the
-    bytes it leaves alive, both beyond those alive before. read: bytes of weights and caches that have to be read, where
-    that and not arithmetic takes the time (generation token by token). tokens: read or written. images: drawn, denoised
-    or scored.
+    flops: by number format; a multiplication and an addition are two. peak: the most bytes alive at once beyond those
+    alive before. kept: the bytes still alive afterwards, beyond those alive before. read: bytes of weights and caches
+    that are read where that, not arithmetic, takes the time (token by token generation). tokens: read or written.
+    images: drawn, denoised or scored.
     """
 
     flops: Mapping[torch.dtype, float]
@@ -47,16 +47,16 @@ class Usage:
 
     @property
     def total_flops(self) -> float:
-        """Of all number formats."""
+        """The sum over number formats."""
         return sum(self.flops.values())
 
     def times(self, count: float) -> "Usage":
-        """Of doing it so many times, one after the other."""
+        """The usage of `count` such computations, one after the other."""
         flops = {kind: flops * count for kind, flops in self.flops.items()}
         return Usage(flops, self.peak, self.kept, *(count * number for number in (self.read, self.tokens, self.images)))
 
     def __add__(self, other: "Usage") -> "Usage":
-        """One after the other, nothing of the first being kept."""
+        """The usage of both, one after the other, if nothing of the first is kept."""
         flops = {kind: self.flops.get(kind, 0.0) + other.flops.get(kind, 0.0) for kind in {*self.flops, *other.flops}}
         counts = (self.read + other.read, self.tokens + other.tokens, self.images + other.images)
         return Usage(flops, max(self.peak, other.peak), other.kept, *counts)
@@ -66,10 +66,12 @@ NOTHING = Usage({})
 
 
 class Meter(TorchDispatchMode):
-    """Adds up the FLOPs of what runs within it, and follows how many bytes of meta tensors are alive.
+    """A context that adds up the FLOPs of what runs in it, and follows how many bytes of meta tensors are alive.
 
-    networks: whose weights and gradients are alive before. Attention is taken to run in a fused kernel, which never
-    holds all its weights at once, and batches to have padding. What is moved to the host takes no memory.
+    Attention is assumed to run in a fused kernel, which never holds all its weights at once, and batches to have
+    padding. What is moved to the host takes no memory.
+
+    networks: their weights and gradients are alive from the start.
     """
 
     def __init__(self, *networks: nn.Module):
@@ -83,7 +85,7 @@ class Meter(TorchDispatchMode):
                 self._follow(tensor)
 
     def measured(self, run: Callable[[], Any]) -> Usage:
-        """What `run` takes; what it returns stays alive until it is measured."""
+        """The usage of `run()`, whose result counts as alive until it returns."""
         self.flops, self.peak = Counter(), self.alive
         before = self.alive
         with self, patch.object(torch.nn.functional, "scaled_dot_product_attention", _fused_attention):
@@ -145,7 +147,7 @@ def _outputs(made: Any) -> Any:
 
 
 def _is_new(made: Any, inputs: Any) -> bool:
-    """Whether all that was made are meta tensors that share no memory with the inputs."""
+    """Whether all outputs are meta tensors that share no memory with the inputs."""
     before = {id(tensor.untyped_storage()) for tensor in tree_leaves(inputs) if isinstance(tensor, Tensor)}
     tensors = [tensor for tensor in _outputs(made) if tensor is not None]
     new = [

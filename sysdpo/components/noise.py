@@ -42,14 +42,20 @@ class NoiseSchedule:
         return cls(timestep, alpha, sigma, prediction, _elbo_weight(alpha, sigma, prediction))
 
     def stratified_step(self, draw: int, low: float = 0.0, high: float = 1.0) -> int:
-        """A timestep index; consecutive draws cover this part of the schedule evenly (golden-ratio sequence)."""
+        """A timestep index in [low, high) of the schedule, which consecutive draws cover evenly.
+
+        The draws follow the golden-ratio sequence (our choice). low, high: shares of the schedule, 0 the cleanest end.
+        """
         # In whole numbers, since a large draw has no fraction left as a float.
         fraction = ((int(draw) * GOLDEN_RATIO + (1 << 63)) % (1 << 64) >> 11) / (1 << 53)
         position = low + (high - low) * fraction
         return int(position * len(self.timestep))
 
     def corrupt(self, clean: Tensor, noise: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
-        """`(x_t, target)`, each of shape `[batch, …]`, for indices `step` of shape `[batch]`."""
+        """`(x_t, target)`, what the network reads and what it should predict, of the shape of `clean`.
+
+        clean, noise: `[batch, …]`. step: timestep indices, int64 `[batch]`.
+        """
         shape = (-1, *(1,) * (clean.dim() - 1))
         alpha, sigma = (table[step].to(clean).reshape(shape) for table in (self.alpha, self.sigma))
         noisy = alpha * clean + sigma * noise

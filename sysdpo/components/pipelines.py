@@ -1,4 +1,4 @@
-"""Loading a diffusers pipeline whole, and refusing one that would be trained as something else than it draws."""
+"""Loading a diffusers pipeline completely, and refusing one whose training would not match how it draws."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -24,10 +24,13 @@ NOT_TEXT_ALONE = ("image", "mask_image", "control_image", "video")
 def load_pipeline(
     model: str | Path, *, revision: str | None, variant: str | None, pipeline: str, dtype: torch.dtype
 ) -> DiffusionPipeline:
-    """A pipeline with all weights of all its parts, from a hub id or a local folder; `pipeline` is `module:name`.
+    """A pipeline with all weights of all its parts.
 
-    Raises `UserError` where there is none, where a part lacks weights or has others (diffusers and transformers would
-    draw these at random), and where adapters lie beside it that would be passed over.
+    model: a hub id or a local folder. revision: commit or tag of a hub id. variant: which weight files, `fp16` for
+    example. pipeline: its class as `module:name`. dtype: of the weights.
+
+    Raises `UserError` if there is none, if a part lacks weights or has others (diffusers and transformers would draw
+    these at random), or if there are adapters beside it, which would be ignored.
     """
     loader = _loader(pipeline)
     folder = Path(model)
@@ -67,7 +70,7 @@ def load_pipeline(
 
 
 def _assembled(loader: Any, index: Mapping[str, Any], parts: dict[str, Any], folder: str) -> DiffusionPipeline:
-    """The pipeline of these parts and what else its index names; diffusers itself would run the code beside them."""
+    """The pipeline of these parts and the others in its index; diffusers would run the code in the folder."""
     for name, described in index.items():
         if name.startswith("_") or name in parts:
             continue
@@ -78,7 +81,7 @@ def _assembled(loader: Any, index: Mapping[str, Any], parts: dict[str, Any], fol
 
 
 def _part_class(described: Sequence[str], within: str, _: str) -> Any:
-    """`part_class`; of a part whose code lies in its folder, the class of a module beside the pipeline's own."""
+    """As `part_class`; for a part with code in its folder, the class in a module beside the pipeline's own."""
     if not within:
         return part_class(described)
     try:
@@ -97,8 +100,9 @@ def part_class(described: Sequence[str]) -> Any:
 
 
 def check_supported(pipeline: DiffusionPipeline, model: str | Path) -> None:
-    """Raises `UserError` unless the pipeline draws from a text alone, by a denoiser, an autoencoder and a schedule
-    whose training objective is known: anything else would be drawn in one way and trained in another.
+    """Raises `UserError` unless the pipeline can be trained as it draws.
+
+    It must draw from a text alone, by a denoiser, an autoencoder and a schedule whose training objective is known.
     """
     parameters = signature(pipeline.__call__).parameters
     denoiser: Any = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)

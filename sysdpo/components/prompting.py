@@ -1,4 +1,4 @@
-"""From what a node is generated from to the token ids that a language model reads."""
+"""From the condition of a node to the token ids that a language model reads."""
 
 from collections.abc import Mapping
 from inspect import signature

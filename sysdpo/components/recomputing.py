@@ -19,7 +19,7 @@ from sysdpo.base.errors import UserError
 
 
 def recomputed_layers(model: PreTrainedModel) -> list[nn.Module]:
-    """The layers of `model` that, within `recomputing`, keep no activations; raises `UserError` if there are none."""
+    """The layers that `recomputing` applies to; raises `UserError` if the model has none."""
     layers = [part for part in model.modules() if isinstance(part, GradientCheckpointingLayer)]
     if not layers or not model.supports_gradient_checkpointing:
         raise UserError(
@@ -34,7 +34,7 @@ def recomputed_layers(model: PreTrainedModel) -> list[nn.Module]:
 
 @contextmanager
 def recomputing(layers: Sequence[nn.Module]) -> Iterator[None]:
-    """Within it these layers keep no activations, wherever gradients are computed."""
+    """A context in which these layers keep no activations but compute them again in the backward pass."""
     for layer in layers:
         layer.training = torch.is_grad_enabled()
     try:

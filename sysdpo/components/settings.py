@@ -32,7 +32,7 @@ class LoraSettings(Settings):
 
     @property
     def words(self) -> dict[str, Any]:
-        """The arguments of PEFT's `LoraConfig`."""
+        """The arguments for PEFT's `LoraConfig`."""
         modules = self.target_modules
         return self.fields | {"target_modules": modules if isinstance(modules, str) else list(modules)}
 
@@ -84,8 +84,8 @@ class CompletionSettings(TrainingMemory):
     system_prompt: str | None = None
     """The chat's system message, a template of the same inputs; empty is none, null the system's own."""
     chat_template_kwargs: Free = Field(default_factory=dict)
-    """What the model's chat template is told besides, `enable_thinking: false` say. A template that writes today's date
-    (Llama 3.2's does) makes a run depend on the day, unless `date_string` is given here."""
+    """Further variables of the model's chat template, `enable_thinking: false` for example. A template that writes
+    today's date (Llama 3.2's does) makes a run depend on the day, unless `date_string` is given here."""
     max_new_tokens: Count = 64
     """Longest completion, in tokens; with the prompt no more than the model has positions for."""
     temperature: NotNegative = 1.0
@@ -123,7 +123,7 @@ class DrawingSettings(Settings):
     num_inference_steps: Count
     """Denoising steps."""
     guidance_scale: NotNegative | None = None
-    """Strength of classifier-free guidance; 0 is none. It bends what is drawn and not what is trained, which is the
+    """Strength of classifier-free guidance; 0 is none. It changes what is drawn, not what is trained, which is the
     likelihood of a picture under its prompt alone, as in Diffusion-DPO."""
     height: Count | None = None
     """Pixels."""
@@ -143,9 +143,9 @@ class Estimator(Settings):
     """`simple`, a constant `omega` on the error's mean over elements (Diffusion-DPO's), or `elbo`, the variational
     bound's own weight on its sum over elements: the bound's integral over `noise_range`, in nats."""
     omega: Positive = 1.0
-    """The constant, or what scales the bound; it sets the balance with a language model."""
+    """The constant, or a factor on the bound; it sets the balance with a language model."""
     draws: Count = 1
-    """Shared `(t, ε)` an image, averaged."""
+    """Draws of `(t, ε)` for each image, whose errors are averaged."""
     antithetic: bool = False
     """Whether every second draw repeats the timestep of the one before with its noise negated."""
     noise_range: PairOf[Share] = (0.0, 1.0)

@@ -14,10 +14,11 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 
 
 def shard(network: nn.Module, blocks: Collection[str]) -> None:
-    """Split the frozen weights of `network` in place, gathered block by block as a forward or backward pass needs them.
+    """Split the frozen weights of `network` in place; forward and backward passes gather them block by block.
 
-    `blocks` are the names of the classes to gather at a time; what lies outside of them stays whole. Every process must
-    then call `network` as often as the others, except within `unsharded`.
+    Every process must then call `network` as often as the others, except within `unsharded`.
+
+    blocks: the names of the classes that are gathered at a time; weights outside of them stay whole.
     """
     if not is_initialized() or get_world_size() == 1 or any(isinstance(part, FSDPModule) for part in network.modules()):
         return
@@ -31,7 +32,7 @@ def shard(network: nn.Module, blocks: Collection[str]) -> None:
 
 
 def group_bytes(network: nn.Module, blocks: Collection[str], whole: Collection[Tensor] = ()) -> list[int]:
-    """The bytes of each group of frozen weights that `shard` splits, but for those that stay `whole`."""
+    """The bytes of each group of frozen weights that `shard` splits, without those that stay `whole`."""
     groups, left = [], {weight for weight in network.parameters() if not weight.requires_grad} - set(whole)
     for module in reversed(list(network.modules())):
         if type(module).__name__ in blocks:
@@ -43,7 +44,7 @@ def group_bytes(network: nn.Module, blocks: Collection[str], whole: Collection[T
 
 @contextmanager
 def unsharded(network: nn.Module) -> Iterator[None]:
-    """Within it every process has all weights of `network`, and may call it or not."""
+    """A context in which every process has all weights of `network` and may call it without the others."""
     parts = [module for module in network.modules() if isinstance(module, FSDPModule)]
     for part in parts:
         part.unshard()

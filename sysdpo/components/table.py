@@ -19,13 +19,13 @@ FILE = "table.safetensors"
 class Table:
     """`p_θ(value | condition)` as a softmax over trainable logits.
 
-    conditions: tuples holding one value a parent. values: strings, integers or anything else that can be hashed.
-    logits: the reference's, up to a constant a row, `[conditions, values]`; the policy starts there. −inf makes a value
-        impossible for ever (a component that owns several nodes may need other values at each). Their dtype, float64
-        allowed, is that of the parameters and of what `log_probs` returns.
+    conditions: tuples with one value for each parent. values: strings, integers or anything else that is hashable.
+    logits: of the reference, `[conditions, values]`; the policy starts there. −inf makes a value impossible, for a
+    component whose nodes have different values. Their dtype, float64 included, is that of the parameters and of
+    log-probabilities.
     temperature: of `sample` alone; 0 takes the likeliest value.
 
-    Raises `UserError` where names repeat, the shape differs, or a row has no possible value.
+    Raises `UserError` if conditions or values repeat, if the shape differs, or if a row has no possible value.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Table:
         self._reference = self._initial = reference
 
     def reset(self) -> None:
-        """Policy and reference as they were when the table was made."""
+        """Put policy and reference back to what they were when the table was made."""
         self._reference = self._initial.to(self.logits.device)
         self.logits.data.copy_(self._reference)
 
@@ -67,7 +67,10 @@ class Table:
         *,
         temperature: float = 1.0,
     ) -> "Table":
-        """A table whose reference has these probabilities, `[conditions, values]`, each row summing to 1."""
+        """A table with these probabilities, `[conditions, values]`.
+
+        Raises `UserError` unless they are at least 0 and every row sums to 1.
+        """
         if (probabilities < 0).any() or not torch.allclose(
             probabilities.sum(-1), probabilities.new_ones(()), atol=1e-5
         ):
@@ -81,7 +84,7 @@ class Table:
 
     @torch.no_grad()
     def sample(self, conditions: Sequence[tuple[Any, ...]], *, seeds: Sequence[int]) -> list[Any]:
-        """One value for each condition, drawn at `temperature` (0: the likeliest) from the row's own seed."""
+        """One value for each condition, drawn at `temperature` from the row's own seed."""
         logits = self.logits[self._find_rows(conditions)].double().cpu()
         if self.temperature == 0:
             return [self.values[column] for column in logits.argmax(-1).tolist()]
@@ -94,11 +97,11 @@ class Table:
     def log_probs(
         self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Any], *, draw: Sequence[int]
     ) -> LogProbs:
-        """Exact, in the dtype of the logits (not float32, where they are float64); `draw` changes nothing."""
+        """Exact log-probabilities in nats, `[batch]`, in the dtype of the logits; `draw` has no effect."""
         return self.log_probs_at(self.locate(conditions, values))
 
     def locate(self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Any]) -> Tensor:
-        """Each row's index in the flattened table, int64 `[batch]`: looked up once where the same rows come often."""
+        """The index of each row in the flattened table, int64 `[batch]`, for repeated use with `log_probs_at`."""
         rows, columns = self._find_rows(conditions), self._find_columns(values)
         return torch.tensor(rows) * len(self.values) + torch.tensor(columns)
 
@@ -109,7 +112,7 @@ class Table:
         return LogProbs(policy, self._reference.flatten().index_select(0, index))
 
     def decoder(self, conditions: Sequence[tuple[Any, ...]]) -> "TableDecoder":
-        """Generation in one step, untempered: a value is a token, and every token ends."""
+        """Generation in one step at temperature 1: each value is a token, and every token ends."""
         return TableDecoder(self.values, self.logits.detach().log_softmax(-1)[self._find_rows(conditions)].float())
 
     def _find_rows(self, conditions: Sequence[tuple[Any, ...]]) -> list[int]:
@@ -126,7 +129,7 @@ class Table:
 
     @torch.no_grad()
     def drift(self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Any], *, draw: Sequence[int]) -> Drift:
-        """Log-ratios, whose mean over draws is the KL divergence itself, and `−log p`; `draw` changes nothing."""
+        """Log-ratios, whose mean over draws estimates the KL divergence, and `−log p`; `draw` has no effect."""
         policy, reference = self.log_probs(conditions, values, draw=draw)
         return Drift(policy - reference, -policy)
 
@@ -139,7 +142,7 @@ class Table:
         self._reference = self.logits.detach().log_softmax(-1)
 
     def save(self, folder: Path) -> None:
-        """Write the policy's logits (safetensors), with what its rows and columns stand for."""
+        """Write the policy's logits (safetensors) with the conditions and values."""
         folder.mkdir(parents=True, exist_ok=True)
         save_file({"logits": self.logits.detach().cpu().contiguous()}, folder / FILE, {"names": self._names()})
 
@@ -179,5 +182,5 @@ class TableDecoder:
         return self._log_probs.new_full((len(rows), len(self._values)), -torch.inf)
 
     def value(self, tokens: Sequence[int]) -> Any:
-        """The value that this one token is."""
+        """The value that this one token stands for."""
         return self._values[tokens[0]]

@@ -31,10 +31,11 @@ def language_usage(
     generation: Mapping[str, Any],
     rounds_to: str | None,
 ) -> Usage:
-    """Of a language model: its greedy completion of a prompt, a text or the messages of a chat.
+    """How to complete a prompt greedily with a language model.
 
-    behind: tokens that the tokenizer puts behind a text, and a prompt must not have. generation: keywords of
-    `generate`. rounds_to: the weights' precision, where that is not float32.
+    prompt: a text or the messages of a chat. model, adapter: folders. behind: the number of tokens that the tokenizer
+    puts behind a text, which a prompt must not have. generation: keywords of `generate`. rounds_to: the precision of
+    the weights if it is not float32.
     """
     if adapter is None:
         library, loader, kind, path = "transformers", "transformers", "AutoModelForCausalLM", model
@@ -143,10 +144,10 @@ def picture_usage(
     has_code: bool,
     rounds_to: str | None,
 ) -> Usage:
-    """Of a diffusers pipeline: one picture of a prompt.
+    """How to draw one picture of a prompt with a diffusers pipeline.
 
-    sampling: keywords of the pipeline's call. has_code: whether its classes lie in its folder. rounds_to: the weights'
-    precision, where that is not float32.
+    model, adapter: folders. sampling: keywords of the pipeline's call. has_code: whether its folder has the source of
+    its classes. rounds_to: the precision of the weights if it is not float32.
     """
     told = f", dtype=torch.{rounds_to}" if rounds_to else ""
     told += ", trust_remote_code=True" if has_code else ""

@@ -31,12 +31,14 @@ from sysdpo.method.values import Completion
 class VisionLanguageModel(LanguageModel):
     """`p_θ(completion | texts and pictures)` of a model of `AutoModelForImageTextToText` with a LoRA adapter.
 
-    Pictures stand among the node's inputs, or where the node's own template names them; see `PicturePrompter`. The
-    tokens that stand for pictures are never generated: the distribution is over all others. Otherwise it is a
-    `LanguageModel` (settings, reference, adapter); a search for candidates reads its prompts anew at every step.
+    Pictures are among the node's inputs, or where the node's own template names them (see `PicturePrompter`). Tokens
+    that stand for pictures are never generated: the distribution is over all others. Settings, reference and adapter
+    are those of `LanguageModel`. A search for candidates reads its prompts again at every step.
 
-    Raises `UserError` as `LanguageModel` does, and where the weights should be sharded or the model cannot take prompts
-    of several lengths at once.
+    model: of `AutoModelForImageTextToText`. processor: that of the model. lora, settings: as for `LanguageModel`.
+
+    Raises `UserError` as `LanguageModel` does, for `sharded` weights, and for a model that cannot take prompts of
+    several lengths at once.
     """
 
     encode_prompt: Any
@@ -71,7 +73,10 @@ class VisionLanguageModel(LanguageModel):
     ) -> "VisionLanguageModel":
         """Load from a hub id or a local folder in `from_pretrained` format, with its processor.
 
-        settings: those of `LoadingSettings` and of the class itself. Raises `UserError` if it is none, or not whole.
+        model: the hub id or folder. lora: as for `LanguageModel`. settings: fields of `LoadingSettings` and of
+        `CompletionSettings`.
+
+        Raises `UserError` if it is not such a model, if weights are missing, or as the class does.
         """
         made_from = {"model": str(model), "lora": lora} | settings
         loading = LoadingSettings.pop_from(settings)

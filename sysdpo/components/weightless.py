@@ -1,6 +1,6 @@
 """Components from their models' configurations alone, on torch's meta device: all shapes, no weights.
 
-What stands in for a tokenizer whose files are not there gives as many tokens, not the same ones.
+Stand-ins for tokenizers whose files are not there give the right number of tokens, not the same ones.
 """
 
 import inspect
@@ -40,9 +40,9 @@ NOT_LOADED = {"safety_checker": None, "requires_safety_checker": False, "add_wat
 
 
 def weightless_language_model(settings: LanguageModelSettings, folder: Path) -> LanguageModel:
-    """The language model of a folder with a `config.json`, and its own tokenizer where that lies beside it.
+    """The language model of a folder with a `config.json`, with its own tokenizer if that is there.
 
-    It is never held in four bits. Where there is no template, the prompt is the node's first input.
+    It is never held in four bits. Without a template the prompt is the node's first input.
     """
     with torch.device("meta"):
         config = transformers.AutoConfig.from_pretrained(folder)
@@ -77,7 +77,7 @@ def weightless_diffusion_model(settings: DiffusionSettings, folder: Path) -> Dif
 
 
 def _part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
-    """A part of a pipeline; None where its folder has nothing that says what it is."""
+    """A part of a pipeline; None if its folder has no configuration."""
     if hasattr(kind, "set_timesteps"):
         return kind.from_config(_read(folder / "scheduler_config.json"))
     if (folder / "tokenizer_config.json").is_file():
@@ -91,7 +91,7 @@ def _part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
 
 
 def weightless_judge(folder: Path, dtype: str) -> Any:
-    """A frozen model that scores images or texts; None where the folder's `config.json` is none of transformers'."""
+    """A frozen model that scores images or texts; None if the folder's `config.json` is not of transformers."""
     described = _read(folder / "config.json")
     if "model_type" not in described:
         return None
@@ -102,7 +102,7 @@ def weightless_judge(folder: Path, dtype: str) -> Any:
 
 
 def networks_of(*components: Any) -> list[nn.Module]:
-    """All networks of these components; none of those that are functions."""
+    """All networks of these components; functions have none."""
     models = [part.model for part in components if isinstance(part, LanguageModel)]
     pipelines = [part.pipeline for part in components if isinstance(part, DiffusionModel)]
     parts = [part for pipeline in pipelines for part in pipeline.components.values()]
@@ -110,13 +110,13 @@ def networks_of(*components: Any) -> list[nn.Module]:
 
 
 def parameters(*networks: nn.Module, trained: bool = False) -> int:
-    """How many weights networks have, or of these how many are trained."""
+    """The number of weights in networks, or of the trained ones alone."""
     weights = nn.ModuleList(networks).parameters()
     return sum(weight.numel() for weight in weights if weight.requires_grad or not trained)
 
 
 def weight_bytes(*networks: nn.Module, frozen: bool = False) -> float:
-    """What weights and buffers take, or those alone that are not trained."""
+    """The bytes of weights and buffers, or of those alone that are not trained."""
     every = nn.ModuleList(networks)
     return sum(
         tensor.nbytes for tensor in (*every.parameters(), *every.buffers()) if not (frozen and tensor.requires_grad)
@@ -124,10 +124,12 @@ def weight_bytes(*networks: nn.Module, frozen: bool = False) -> float:
 
 
 class Held:
-    """The bytes of a component's weights on a GPU: `whole`, and `share` in a training by so many processes.
+    """The bytes of a component's weights on a GPU: `whole`, and `share` in a training by several processes.
 
-    file: of the frozen ones as they are loaded. four_bit: whether its linear layers but the last are held in four bits;
-    `unpacked` is the largest of these as it is multiplied, one at a time.
+    `file` are those of the frozen weights as they are loaded, `unpacked` those of the largest layer in four bits while
+    it is multiplied.
+
+    four_bit: whether all linear layers but the last are held in four bits.
     """
 
     def __init__(self, component: Any, processes: int = 1, *, four_bit: bool = False):
@@ -158,7 +160,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 class CountingTokenizer:
-    """Stands in for a language model's tokenizer: so many tokens a word, equal ones for equal beginnings."""
+    """A stand-in for a language model's tokenizer: a fixed number of tokens for each word, always the same ones."""
 
     chat_template = ""
     bos_token_id = eos_token_id = 1
@@ -174,14 +176,14 @@ class CountingTokenizer:
         return {"input_ids": tokens}
 
     def apply_chat_template(self, messages: Any, *, tokenize: bool = True, **_: Any) -> Any:
-        """The messages one after the other, each in what a template puts around it."""
+        """The messages one after the other, each with the tokens that a template puts around it."""
         if not tokenize:
             return "".join(message["content"] for message in messages)
         return [token for message in messages for token in [0] * MESSAGE_TOKENS + self(message["content"])["input_ids"]]
 
 
 def _padding_tokenizer(longest: int) -> PreTrainedTokenizerFast:
-    """Stands in for a text encoder's tokenizer, where every prompt is padded to its longest."""
+    """A stand-in for a text encoder's tokenizer, which pads every prompt to its longest."""
     words = Tokenizer(WordLevel({"<unk>": 0}, unk_token="<unk>"))
     special = {"unk_token": "<unk>", "pad_token": "<unk>"}
     return PreTrainedTokenizerFast(tokenizer_object=words, model_max_length=longest, **special)

@@ -1,4 +1,4 @@
-"""Models as other programs load them: without the adapter or with it in the weights, classes of their own beside."""
+"""Models as other programs load them: without the adapter or with it in the weights, and with classes of their own."""
 
 import copy
 import inspect
@@ -20,7 +20,9 @@ SHIPPED = ("diffusers", "transformers")
 def whole_language_model(model: Any, name: str, *, merged: bool) -> Any:
     """A copy of a causal language model without its adapter, or with it in its weights.
 
-    Raises `UserError` where the weights are held in four bits: merged into these, an adapter would be rounded away.
+    name: of the model, for the error.
+
+    Raises `UserError` if the weights are held in four bits: merging would round the adapter away.
     """
     if getattr(model, "is_quantized", False) or getattr(model, "is_loaded_in_4bit", False):
         raise UserError(
@@ -39,9 +41,9 @@ def whole_language_model(model: Any, name: str, *, merged: bool) -> Any:
 
 
 def whole_denoiser(denoiser: Any, adapter: str, *, merged: bool) -> Any:
-    """A copy of a pipeline's denoiser without its adapters, or with this one in its weights.
+    """A copy of a pipeline's denoiser without its adapters, or with `adapter` in its weights.
 
-    Those are the weights that it draws with (`sysdpo.components.lora.merged`).
+    Merged weights are those that it draws with (`sysdpo.components.lora.merged`).
     """
     network = copy.deepcopy(denoiser)
     if not hasattr(network, "peft_config"):
@@ -53,7 +55,7 @@ def whole_denoiser(denoiser: Any, adapter: str, *, merged: bool) -> Any:
 
 
 def forget_origin(folder: Path) -> None:
-    """Take the folder that a saved pipeline was loaded from out of its settings: it means nothing elsewhere."""
+    """Remove from the settings of a saved pipeline the folder that it was loaded from: it means nothing elsewhere."""
     for file in [folder / INDEX, *folder.glob("*/*config.json")]:
         settings = json.loads(file.read_text())
         if Path(str(settings.pop("_name_or_path", ""))).is_absolute():
@@ -61,16 +63,16 @@ def forget_origin(folder: Path) -> None:
 
 
 def own_classes(pipeline: Any) -> dict[str, type]:
-    """The classes of a pipeline that are in no library: its own under the empty name, its parts' under theirs."""
+    """The classes of a pipeline that no library has: its own under the empty name, those of parts under their names."""
     parts = {name: type(part) for name, part in pipeline.components.items() if part is not None}
     return {name: kind for name, kind in {"": type(pipeline), **parts}.items() if not _is_shipped(kind)}
 
 
 def add_code(pipeline: Any, folder: Path) -> None:
-    """Put the files of a saved pipeline's own classes where diffusers looks for them: its own in the folder itself,
-    each part's in the part's folder.
+    """Write the source files of a saved pipeline's own classes where diffusers looks for them.
 
-    They must import nothing but libraries. diffusers runs them only where it is told to trust them.
+    That of the pipeline goes into the folder itself, those of parts into their folders. They must import nothing but
+    libraries. diffusers runs them only with `trust_remote_code`.
     """
     own = own_classes(pipeline)
     if not own:

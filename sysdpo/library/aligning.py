@@ -1,4 +1,4 @@
-"""Aligning a system from Python: train on preferences, measure on others, look at what came of it."""
+"""Aligning a system from Python: train on preferences, measure on others, compare the outputs."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,11 +25,11 @@ from sysdpo.report.intervals import mean_interval
 
 @dataclass(frozen=True)
 class Alignment:
-    """What a training has made of a system.
+    """The result of a training.
 
-    settings: all of them, defaults included. log: a row an update, as in `training.jsonl`. preference_accuracy: the
-    share of held-out pairs of which the system has come to prefer the chosen, relative to where it started, ties half;
-    None where none were held out.
+    settings: all of them, defaults included. log: a row for each update, as in `training.jsonl`. preference_accuracy:
+    the share of held-out pairs whose chosen output has become likelier, relative to the rejected one and to the start
+    of the training; ties count half. None if no pairs were held out.
     """
 
     settings: MethodSettings
@@ -49,14 +49,20 @@ def align(
     output: Path | str | None = None,
     **settings: Any,
 ) -> Alignment:
-    """Train the system, in place, on preferences by one method; `System.reset` takes it back.
+    """Train a system in place on preferences; `System.reset` undoes it.
 
-    method: the objective, `direct`, `sampling`, `separate`, `only_<component>` or one's own. learning_rate,
-    chosen_weight: of every component alike, or by name. output: a folder for adapters and the log. settings: any other
-    of `MethodSettings`, `beta=0.1, steps=100` say. held_out: with `eval_every` also looked at while training; with
-    `early_stopping`, too, its accuracy is that of the best of several looks, and others should be kept for the last.
+    system: at least one of its components must be trainable.
+    preferences: from `read_preferences`.
+    method: the objective: `direct`, `sampling`, `separate`, `only_<component>` or one of your own.
+    learning_rate, chosen_weight: one number for all components, or a number for each by name.
+    held_out: pairs for the preference accuracy; with `eval_every` it is also measured during the training. With
+    `early_stopping` that accuracy is the best of several measurements, so keep other pairs for a final one.
+    seed: of adapters, order of pairs, candidates and noise.
+    output: a folder for adapters and log; None keeps neither.
+    settings: any other field of `MethodSettings`, `beta=0.1, steps=100` for example.
 
-    Raises `UserError` where a setting is wrong, or where the preferences lack what the method must see.
+    Raises `UserError` if a setting is wrong, if nothing can be trained, or if the preferences lack a variable that the
+    method needs.
     """
     trainable = system.trainable
     if not trainable:
@@ -88,8 +94,9 @@ def preference_accuracy(
 ) -> float:
     """The share of pairs whose margin, summed over the trained components, is above zero; ties count half.
 
-    Where the preferences have no values of some variables it is the margin of the marginal. rows: the most that a
-    component is given at once.
+    If the preferences lack some variables, it is the margin of the marginal, `R(w) − R(l)`.
+
+    settings: those of the training. seed: of candidates and noise. rows: the most rows that a component gets at once.
     """
     data = (preferences.trajectories, preferences.pairs)
     intermediates = intermediates_for(system, data[0].columns, settings.candidates)
@@ -108,9 +115,11 @@ def evaluate(
 ) -> pd.DataFrame:
     """Each metric's mean over prompts, with its 95 % interval: columns `metric, mean, ci_low, ci_high, n_prompts`.
 
-    prompts: mappings with the system's inputs; what else they hold is there for the metrics. metrics: functions that
-    are given a trajectory's variables and the prompt's other values by name, those that they ask for. Raises
-    `UserError` where a metric is no finite number.
+    prompts: at least two mappings with the system's inputs; metrics may use their other entries.
+    metrics: functions whose parameters are named after variables of the system or entries of the prompt.
+    samples: trajectories for each prompt, whose values are averaged.
+
+    Raises `UserError` if there are fewer than two prompts, or if a metric is not a finite number.
     """
     rows = [dict(row) for row in prompts]
     if len(rows) < 2:
@@ -131,7 +140,10 @@ def evaluate(
 
 
 def compare(systems: Mapping[str, System], *inputs: Any, seed: int = 0, samples: int = 1, **named: Any) -> pd.DataFrame:
-    """What systems make of one set of inputs, side by side: a row a variable and sample, a column a system."""
+    """The outputs of several systems for the same inputs: a row for each variable and sample, a column for each system.
+
+    inputs, named: one value for each input, in order or by name. samples: trajectories of each system.
+    """
     columns: dict[str, Sequence[Any]] = {}
     index: list[tuple[str, int]] = []
     for name, system in systems.items():

@@ -1,4 +1,4 @@
-"""A system of one's own as a benchmark: what the workflow asks for, from a few functions."""
+"""Your own system as a benchmark: what the workflow needs, from a few functions."""
 
 import inspect as inspection
 from collections.abc import Callable, Mapping, Sequence
@@ -28,15 +28,20 @@ Row = Mapping[str, Any]
 class Benchmark:
     """A compound system with prompts, a score and metrics, for the workflow to compare methods on.
 
-    make: the system before alignment, made anew at each call. prompts: mappings (or a function that gives them) with
-    the system's inputs, a `split` (`train`, `validation` or `test`), and whatever score and metrics ask for. score:
-    what preferences are made from, higher is better.
-    preferences: in the place of prompts, and mostly of a score, what `read_preferences` takes; a path starts where the
-    file of `make` lies, or else in the working directory. Their inputs are the prompts; a column `split` says which
-    are whose, or else a fifth of them is for the test and a tenth for validation, always the same ones.
-    metrics: further measures, each a function, or a pair of a `Metric`, which says what it is called and whether higher
-    is better, and a function. Functions are given a trajectory's variables and its prompt's values by name, those that
-    they ask for. title, story, headline: for the report.
+    The functions `score` and `metrics` get what their parameters name: variables of a trajectory, or entries of its
+    prompt.
+
+    make: a function that returns a new system, as it is before alignment, at each call.
+    prompts: mappings, or a function that returns them, with the system's inputs, a `split` (`train`, `validation` or
+    `test`), and whatever score and metrics use.
+    score: a function to the number that preferences are made from; higher is better.
+    preferences: in the place of prompts: whatever `read_preferences` takes. A relative path starts in the folder of the
+    file that defines `make`, or else in the working directory. Prompts are those of the preferences; a column `split`
+    divides them, or else a fifth is for the test and a tenth for validation, always the same ones.
+    metrics: further functions by name, each alone or in a pair with a `Metric` that describes it.
+    title, story, headline: of the `Description` in the report.
+
+    Raises `UserError` if there are both prompts and preferences or neither, or prompts without a score.
     """
 
     foundations: Mapping[str, Callable[[int, Path], None]] = {}
@@ -83,7 +88,7 @@ class Benchmark:
 
     @property
     def offer(self) -> Offer:
-        """What methods can learn from; the system is not made for it."""
+        """What methods can learn from, known without making the system."""
         return Offer(self._score is not None, 0 if self._source is None else known_variables(self._source))
 
     @property
@@ -98,7 +103,7 @@ class Benchmark:
 
     @property
     def components(self) -> dict[str, Any]:
-        """Its components that draw, and so have values in every trajectory."""
+        """The components that are not functions; each has a value in every trajectory."""
         parts = self._made.components
         return {node.component: None for node in self.nodes if not isinstance(parts[node.component], Deterministic)}
 
@@ -109,7 +114,7 @@ class Benchmark:
         return self._system
 
     def prompts(self) -> pd.DataFrame:
-        """Columns `prompt_id, split, text, …`, a row a prompt; ids are made where none are given."""
+        """A row for each prompt, columns `prompt_id, split, text, …`; ids are made up if none are given."""
         if self._prompts is None:
             return self._prompts_of_preferences()
         rows = [dict(row) for row in (self._prompts() if callable(self._prompts) else self._prompts)]
@@ -167,12 +172,12 @@ class Benchmark:
     def metrics(
         self, prompts: pd.DataFrame, trajectories: pd.DataFrame, scores: pd.DataFrame, foundation: Path
     ) -> pd.DataFrame:
-        """A column a metric, a row a trajectory."""
+        """A column for each metric, a row for each trajectory."""
         found = {name: self._measured(measure, name, prompts, trajectories) for name, measure in self._measures.items()}
         return pd.DataFrame(found, index=trajectories.index)
 
     def inspect(self, foundation: Path, seed: int) -> dict[str, Any]:
-        """Nothing: there are no models that the workflow has made."""
+        """An empty mapping: the workflow has made none of the models."""
         return {}
 
     def _measured(self, measure: Measure, name: str, prompts: pd.DataFrame, trajectories: pd.DataFrame) -> list[float]:

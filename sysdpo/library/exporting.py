@@ -25,8 +25,10 @@ def export(
     trained: Sequence[str] | None = None,
     facts: Facts | None = None,
 ) -> None:
-    """Write the system as `System.save` does, its base models along with it, and for programs without this library each
-    trained component's adapter and merged model, all with model cards.
+    """Write a trained system as a folder that needs nothing else of this machine.
+
+    It holds what `System.save` writes, the base models, and for programs without this library the adapter and the
+    merged model of each trained component, all with model cards.
 
         README.md            the system's card
         system.json          the graph and its settings, for `System.load`
@@ -34,10 +36,12 @@ def export(
         merged/COMPONENT     the model with the adapter in its weights, in `from_pretrained` format
         models/COMPONENT     the base model, where that is a folder of this machine and no hub id
 
-    example: the inputs on which the cards' programs run. trained: the components that were trained (None: all that can
-    be). A folder is replaced only if it has no other files than the new one.
+    folder: replaced only if it has no other files than the new one.
+    example: the inputs that the programs in the cards run on.
+    trained: the components that were trained; None is all trainable ones.
+    facts: what the cards say about data, method and measurements.
 
-    Raises `UserError` where a component cannot be made again from what a folder says of it.
+    Raises `UserError` if a component was not made by its class's `from_pretrained`, or cannot be exported.
     """
     chosen, told = list(system.trainable if trained is None else trained), facts or Facts()
     check_exportable(system, chosen)
@@ -77,7 +81,7 @@ def check_exportable(system: System, trained: Sequence[str]) -> None:
 
 
 def check_replaceable(folder: Path) -> None:
-    """Raises `UserError` about a folder that holds something, and is no system that was saved."""
+    """Raises `UserError` if a folder holds anything but a saved system."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"'{folder}' is a file, where an export is a folder; give the output another name")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / GRAPH).is_file():
@@ -105,7 +109,7 @@ def _plain_settings(lora: Any) -> dict[str, Any]:
 
 
 def _write_base_note(folder: Path, component: Any) -> None:
-    """A base model's licence stays with it."""
+    """Write a card with the licence of the base model beside it."""
     if (license := license_of(component.made_from["model"])) != "unknown":
         (folder / CARD).write_text(f"---\nlicense: {license}\n---\n")
 

@@ -30,10 +30,11 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Preferences:
-    """Pairs of trajectories of one prompt each, one preferred to the other.
+    """Pairs of trajectories of the same prompt, one preferred to the other; its length is the number of pairs.
 
-    trajectories: `trajectory_id, prompt_id, sample`, and a column for each variable that is known. pairs: `pair_id,
-    prompt_id, chosen_id, rejected_id, margin`. told: for each prompt what else its first row has, a `split` say.
+    trajectories: columns `trajectory_id, prompt_id, sample`, and one for each variable that is known.
+    pairs: columns `pair_id, prompt_id, chosen_id, rejected_id, margin`.
+    told: for each prompt the other entries of its first row, a `split` for example.
     """
 
     trajectories: pd.DataFrame
@@ -44,7 +45,7 @@ class Preferences:
         return len(self.pairs)
 
     def split(self, share: float, *, seed: int = 0) -> tuple["Preferences", "Preferences"]:
-        """Two parts, the second with about this share of the prompts; no prompt is in both.
+        """Two random parts, the second with about this share of the prompts; no prompt is in both.
 
         Raises `UserError` if one of them would be empty.
         """
@@ -58,7 +59,7 @@ class Preferences:
         return self._of(~apart), self._of(apart)
 
     def of_prompts(self, prompts: Collection[str]) -> "Preferences":
-        """Those of these prompts alone."""
+        """The preferences about these prompts, given by their ids."""
         return self._of(self.pairs["prompt_id"].isin(prompts))
 
     def _of(self, rows: pd.Series) -> "Preferences":
@@ -68,9 +69,9 @@ class Preferences:
         return Preferences(self.trajectories[named].reset_index(drop=True), pairs, told)
 
     def to_trl(self, system: System) -> pd.DataFrame:
-        """TRL's preference format, a row a pair: `prompt, chosen, rejected`, for a system of one input and one output.
+        """TRL's preference format, columns `prompt, chosen, rejected`, for a system of one input and one output.
 
-        What lies between them is left out. Raises `UserError` for other systems.
+        Intermediates are left out. Raises `UserError` for other systems.
         """
         if len(system.inputs) != 1 or len(system.outputs) != 1:
             raise UserError(
@@ -85,11 +86,10 @@ class Preferences:
 
 
 def read_preferences(source: Any, system: System) -> Preferences:
-    """The preferences in a file (`.jsonl`, `.json`, `.csv`, `.parquet`), a folder of images, a data frame, a data set
-    of Hugging Face's, or a list of mappings.
+    """Read preferences from a file, a folder of images, a data frame, a list of mappings, or a Hugging Face data set.
 
-    Each row has the system's inputs by name (`prompt` will do for a single one; TRL's conversations are texts, too),
-    and one of
+    A file is `.jsonl`, `.json`, `.csv` or `.parquet`. Each row has the system's inputs by name (or `prompt`, if there
+    is one input; conversations as TRL has them count as texts), and one of
 
     - `chosen` and `rejected`: the output itself where the system has one, or a mapping of variables, the outputs at
       least. The pair is taken as it is.
@@ -99,9 +99,10 @@ def read_preferences(source: Any, system: System) -> Preferences:
       each of the others; or `score`, a list of numbers.
 
     A folder holds `chosen/NAME.png` and `rejected/NAME.png` (any format that Pillow reads), and the inputs of each name
-    in `NAME.txt`, or in `metadata.jsonl` or `metadata.csv` beside their `file_name`. Of a file's images, the paths
-    start where the file lies. Rows with equal inputs are of one prompt. What else a row has is kept with its prompt.
-    Raises `UserError` about the first row that is none.
+    in `NAME.txt`, or in `metadata.jsonl` or `metadata.csv` beside their `file_name`. Relative paths of images start in
+    the folder of the file. Rows with equal inputs have the same prompt; their other entries are kept with it.
+
+    Raises `UserError` about the first row that has none of these forms, or if there are no preferences.
     """
     rows, folder = _rows(source)
     if not rows:

@@ -20,7 +20,7 @@ from sysdpo.method.system import Node, System
 
 @runtime_checkable
 class Benchmark(Protocol):
-    """One system with its prompts and metrics, and a scorer (`Scored`), preferences of its own (`HasPreferences`), or
+    """One system with its prompts and metrics, and a score (`Scored`), preferences of its own (`HasPreferences`), or
     both.
     """
 
@@ -34,35 +34,41 @@ class Benchmark(Protocol):
     """The settings of the components that are models."""
 
     description: Description
-    """What it is called and shows, and every metric with its direction."""
+    """How reports name and show it, and every metric with its direction."""
 
     foundations: Mapping[str, Callable[[int, Path], None]]
-    """How each foundation model is made: from a seed, into a folder."""
+    """For each foundation model that the workflow makes, a function of a seed and the folder to write."""
 
     def prompts(self) -> pd.DataFrame:
-        """Columns `prompt_id, split, text, …`; split is `train`, `validation` or `test`.
+        """A row for each prompt: columns `prompt_id, split, text`, the system's inputs, and any others.
 
-        Prompts about the same thing, wordings of one request say, may share a `content`, a text: intervals then count
-        contents, not prompts.
+        `split` is `train`, `validation` or `test`. Prompts about the same thing, wordings of one request for example,
+        may share a text in the column `content`: intervals then count contents instead of prompts.
         """
         ...
 
     def system(self, foundation: Path) -> System:
-        """The system before alignment; `foundation` holds a folder for each foundation model."""
+        """The system before alignment.
+
+        foundation: a folder that holds one for each foundation model.
+        """
         ...
 
     def metrics(
         self, prompts: pd.DataFrame, trajectories: pd.DataFrame, scores: pd.DataFrame, foundation: Path
     ) -> pd.DataFrame:
-        """The evaluation's metrics but for the score and the drift: a column each, a row for each trajectory.
+        """The evaluation's metrics, a column each; score and drift are added to them.
 
-        Rows are told by a column `trajectory_id`, or else by the index that they have in `trajectories`; those of
-        `scores` are in the same order, and have no score where the benchmark is not `Scored`.
+        The result has a row for each trajectory, identified by a column `trajectory_id` or else by the index of
+        `trajectories`.
+
+        prompts: those that the trajectories answer. scores: rows in the order of `trajectories`, without a score if the
+        benchmark is not `Scored`.
         """
         ...
 
     def inspect(self, foundation: Path, seed: int) -> dict[str, Any]:
-        """How good, and how imperfect, the foundation models came out."""
+        """Measurements of how good, and how imperfect, the foundation models of a seed are."""
         ...
 
 
@@ -71,7 +77,7 @@ class Scored(Protocol):
     """A benchmark that scores what a system makes."""
 
     def score(self, prompts: pd.DataFrame, trajectories: pd.DataFrame, foundation: Path) -> pd.DataFrame:
-        """Columns `trajectory_id, prompt_id, score, …`: a row for each trajectory, in any order; higher is better."""
+        """Columns `trajectory_id, prompt_id, score`: a row for each trajectory, in any order; higher is better."""
         ...
 
 
@@ -80,17 +86,19 @@ class HasPreferences(Protocol):
     """A benchmark whose data come with preferences of their own."""
 
     def preferences(self, prompts: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Trajectories of these prompts, whole ones or final outputs alone, and the pairs of them: columns `pair_id,
-        prompt_id, chosen_id, rejected_id, margin`. Each pair is learnt from as it is.
+        """Trajectories of these prompts, whole ones or final outputs alone, and their pairs.
+
+        The pairs have the columns `pair_id, prompt_id, chosen_id, rejected_id, margin`; all are learnt from, unchanged.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Judge:
-    """A frozen network that scores trajectories: images one by one, or texts of at most `max_length` tokens.
+    """A frozen network that scores images, or texts.
 
-    model: a hub id or folder. batch_size: images or texts in a forward pass.
+    model: a hub id or folder. batch_size: images or texts in a forward pass. dtype: of its weights.
+    max_length: the most tokens of a text that it reads; None for images.
     """
 
     model: str
@@ -101,12 +109,12 @@ class Judge:
 
 @runtime_checkable
 class Planned(Protocol):
-    """A benchmark that says which networks it loads, for `sysdpo plan` to tell what a run takes."""
+    """A benchmark that says which networks it loads, so that `sysdpo plan` can estimate what a run takes."""
 
     def loaded(self) -> Mapping[str, Settings]:
-        """`components` as `system` loads them, with the templates that the configuration leaves open.
+        """`components` as `system` loads them, with every template filled in.
 
-        `model` is None for a foundation model that the workflow makes; one that it only copies is named.
+        `model` is None for a foundation model that the workflow trains; one that it only copies is named.
         """
         ...
 
@@ -116,14 +124,19 @@ class Planned(Protocol):
 
 
 def offer_of(benchmark: Benchmark) -> Offer:
-    """What it has for methods to learn from: as it says itself, or else by what it can do."""
+    """What a benchmark offers methods to learn from: its own `offer`, or else what its methods imply."""
     if isinstance(benchmark, Offering):
         return benchmark.offer
     return Offer(isinstance(benchmark, Scored), None if isinstance(benchmark, HasPreferences) else 0)
 
 
 def load_benchmark(name: str, settings: Mapping[str, Any]) -> Benchmark:
-    """Build the benchmark that `settings['factory']` names; raises `UserError` if it cannot be found."""
+    """The benchmark that `settings['factory']` names.
+
+    name: of the system in the configuration. settings: its section.
+
+    Raises `UserError` if the factory cannot be found or a setting is wrong.
+    """
     where = f"systems.{name}"
     found: Any = load_function(str(settings.get("factory", "")), f"{where}.factory")
     if isinstance(found, type) and issubclass(found, SystemSettings):

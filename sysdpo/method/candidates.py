@@ -1,8 +1,8 @@
 """Candidates for a hidden variable: what a component might have generated, by beams or by draws.
 
 Everything here works on the log-probabilities of a `Decoder` and sees no model. Tokens are int64, log-probabilities
-in nats. A generator registers itself under the name that a configuration gives it. Torch is imported where it computes:
-to check a configuration takes the names alone.
+are in nats. A generator registers itself under the name that configurations use. Torch is imported where it is needed:
+checking a configuration needs the names alone.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ Hypothesis = tuple[Tokens, float]
 
 
 class Decoder(Protocol):
-    """Generation from a component, step by step, for a batch of rows: first one row a condition.
+    """Generation from a component, step by step, for a batch of rows; it starts with one row for each condition.
 
-    `ends` are the token ids that end a value; a value also ends after `max_length` tokens, its end token included.
+    ends: the token ids that end a value.
+    max_length: a value also ends after this many tokens, its end token included.
     """
 
     ends: frozenset[int]
@@ -42,27 +43,31 @@ class Decoder(Protocol):
         ...
 
     def advance(self, rows: Tensor, tokens: Tensor) -> Tensor:
-        """Keep these present rows (repeats allowed), each with a token appended; both int64 `[m]`.
+        """Append a token to each of these rows, which become the rows of the next step.
+
+        rows: numbers of the present rows, int64 `[m]`, repeats allowed. tokens: one for each, int64 `[m]`.
 
         Returns `log p(next token | condition, tokens so far)`: float32 `[m, vocabulary]`.
         """
         ...
 
     def value(self, tokens: Sequence[int]) -> Any:
-        """The value that these tokens are, end token included."""
+        """The value that these tokens, end token included, stand for."""
         ...
 
 
 GENERATORS: Registry[Generator] = Registry("candidate generator")
+"""Generators of candidates by name."""
 
 
 @dataclass(frozen=True)
 class Generator:
     """Where candidates come from.
 
-    find: `(decoder, settings, seeds) -> for each condition the tokens of up to settings.count values, with the
-        logarithm of the probability each has under what generated it`. draws: whether each comes from its own seed,
-        repeats included; beams are distinct and use none.
+    find: a function `(decoder, settings, seeds)` that returns for each condition up to `settings.count` values, each as
+    its tokens and its log-probability under the distribution that it was generated from.
+    draws: True if candidates are random draws from a condition's seed, repeats included; False if they are distinct and
+    use no seed, as beams are.
     """
 
     find: Callable[[Decoder, CandidateSettings, Sequence[int]], list[list[Hypothesis]]]
@@ -81,7 +86,7 @@ class CandidateSettings(Settings):
     `importance`, the mean of `p(y|x) p(z|x,y) / g(y|x)` over draws from `g`, unbiased for the marginal but not for its
     logarithm; `single`, `p(z|x,y)` at one ancestral draw."""
     count: Count = 4
-    """Candidates a prompt."""
+    """The number of candidates for each prompt."""
     generator: Annotated[str, Field(json_schema_extra=_known_generators)] = "diverse_beam"
     """`diverse_beam` (Vijayakumar et al., arXiv 1610.02424), `beam`, `ancestral` (draws at `temperature`) or `nucleus`
     (draws at `temperature` from the smallest set of tokens whose probability reaches `top_p`)."""
@@ -96,7 +101,7 @@ class CandidateSettings(Settings):
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.9
     """The probability that a nucleus holds."""
     refresh: Count = 4
-    """Updates between two generations of candidates, which come from the policy as it then is."""
+    """Updates between two generations of candidates; each comes from the policy as it is then."""
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -117,10 +122,10 @@ class CandidateSettings(Settings):
 
 @dataclass(frozen=True)
 class Candidate:
-    """A value and the logarithm of the probability it has under what generated it, in nats.
+    """A value, and its log-probability under the distribution that it was generated from, in nats.
 
-    Of beams that is the component's own `log p(value | condition)`, of draws the proposal's (tempered, or cut to its
-    nucleus).
+    For beams that is the component's own `log p(value | condition)`, for draws the proposal's (at `temperature`, or cut
+    to its nucleus).
     """
 
     value: Any
@@ -128,12 +133,15 @@ class Candidate:
 
 
 def propose(decoder: Decoder, settings: CandidateSettings, *, seeds: Sequence[int]) -> list[list[Candidate]]:
-    """For each condition up to `settings.count` candidates by `settings.generator`; one of `seeds` a condition.
+    """Up to `settings.count` candidates for each condition, by `settings.generator`.
 
-    Beams are distinct, best first by `log p / length^length_penalty`, and use no seed. Draws come in the order drawn,
-    each condition's from its own seed alone, tempered in either generator; repeats stay unless `settings.estimator` is
-    `truncated`, whose sum is over distinct values. Raises `UserError` where a generator finds none, too many, or one
-    without a finite log-probability.
+    Beams are distinct, best first by `log p / length^length_penalty`, and use no seed. Draws stand in the order drawn,
+    those of a condition depend on its own seed alone, and `temperature` applies to both kinds of draws. Repeats stay
+    unless `settings.estimator` is `truncated`, whose sum is over distinct values.
+
+    seeds: a number for each condition.
+
+    Raises `UserError` if a generator finds none or too many, or one whose log-probability is not finite.
     """
     generator = GENERATORS[settings.generator]
     found = generator.find(decoder, settings, seeds)
@@ -158,11 +166,13 @@ def beam_search(
 ) -> list[list[Hypothesis]]:
     """Diverse beam search (Vijayakumar et al., arXiv 1610.02424, algorithm 1) with Hamming diversity.
 
-    At each step the groups choose in order; a token costs a beam `diversity` for every beam of an earlier group of the
-    same condition that took it at this step and goes on. Penalties add up along a beam, as the paper's augmented scores
-    do, but decide only which beams live: finished values are ranked by `log p / length^length_penalty`. Within a group
-    the rules are those of transformers' beam search with `early_stopping=False`. Where groups finish the same values,
-    the best of the other values that any of them could have finished fill up (our choice).
+    At each step the groups choose in order; a token costs a beam `diversity` nats for every beam of an earlier group of
+    the same condition that took it at this step and goes on. Penalties add up along a beam, as the paper's augmented
+    scores do, but only decide which beams are kept: finished values are ranked by `log p / length^length_penalty`.
+    Within a group the rules are those of transformers' beam search with `early_stopping=False`. If groups finish the
+    same values, the best of the other values that any group could have finished fill up the number (our choice).
+
+    Returns for each condition its values as tokens with their log-probabilities, best first.
     """
     import torch
 
@@ -210,8 +220,10 @@ def _choose(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The best continuations of each group, and the best that do not end, with their scores; `[b, groups, width]`.
 
-    A continuation is the number `beam · vocabulary + token`; scores are penalised. `scores` are the beams',
-    `[b, groups, width]`; `log_probs`: `[b, groups, width, vocabulary]`. At the last step what goes on is cut off.
+    A continuation is the number `beam · vocabulary + token`; scores have the diversity penalty in them.
+
+    scores: of the beams, `[b, groups, width]`. log_probs: `[b, groups, width, vocabulary]`. last: whether this is the
+    last step, at which every value ends.
     """
     import torch
 
@@ -232,12 +244,12 @@ def _choose(
 
 
 def _totals(totals: Tensor, log_probs: Tensor, continuations: Tensor) -> Tensor:
-    """The log-probabilities of the beams, `[b, groups, width]`, continued so, `[b, groups, n]`."""
+    """Log-probabilities of continuations, `[b, groups, n]`, of beams with these `totals`, `[b, groups, width]`."""
     return totals.gather(2, continuations // log_probs.shape[-1]) + log_probs.flatten(2).gather(2, continuations)
 
 
 def _spare(totals: Tensor, log_probs: Tensor, ends: Tensor, most: int | None) -> Tensor:
-    """Continuations that could finish a value now: by an end token, or, if `most`, the best so many of all."""
+    """Continuations that could finish a value now: those by an end token, or the best `most` of all if it is given."""
     import torch
 
     width, vocabulary = log_probs.shape[2:]
@@ -267,7 +279,11 @@ class _Finished:
         spare_totals: list[list[float]],
         onward: list[float],
     ) -> None:
-        """One step: each group's beams, values finished by the best and by all of them, and its best beam's log p."""
+        """Take in one step of every group.
+
+        beams: their tokens so far. best, spare: continuations that finish a value, of the best beams and of all, with
+        their log-probabilities. onward: the best log-probability among the beams that go on.
+        """
         length = len(beams[0][0]) + 1
         for group, prefixes in enumerate(beams):
             self._values(prefixes, spare[group], spare_totals[group])
@@ -294,7 +310,7 @@ class _Finished:
         return self.log_probs[tokens] / len(tokens) ** self.length_penalty
 
     def best(self) -> list[Hypothesis]:
-        """What the groups finished, filled up to `count` distinct values, best first."""
+        """The values that the groups finished, filled up to `count` distinct ones, best first."""
         found = {tokens for values in self.groups for tokens in values}
         others = sorted(self.log_probs.keys() - found, key=lambda tokens: (-self._rank(tokens), tokens))
         distinct = [*found, *others[: self.count - len(found)]]
@@ -305,9 +321,10 @@ class _Finished:
 def draw(
     decoder: Decoder, settings: CandidateSettings, seeds: Sequence[int], *, top_p: float = 1.0
 ) -> list[list[Hypothesis]]:
-    """`count` independent draws a condition, by inverting the distribution function at each seed's own numbers.
+    """`settings.count` independent draws for each condition, at `settings.temperature`.
 
-    They are tempered, and where `top_p` is below 1 cut to the nucleus that holds it.
+    The cumulative distribution is inverted at uniform numbers that depend on the condition's seed alone. With `top_p`
+    below 1 each token is drawn from its nucleus. Returns tokens and log-probabilities under what was drawn from.
     """
     import numpy as np
     import torch

@@ -44,10 +44,11 @@ Weights = Mapping[str, Sequence[torch.Tensor]]
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Where a training was: in which round, before which of its updates, and all that the updates have changed.
+    """Where a training was interrupted, and everything that its updates have changed.
 
-    began, weights: of every trainable component, at the beginning of the round and now. memories: see `memories_of`.
-    seconds: spent in this round. log: the text of `training.jsonl`. held_out: what held-out pairs have shown so far.
+    round: its number. step: of the next update in it. began, weights: of every trainable component, at the beginning of
+    the round and now. memories: see `memories_of`. seconds: spent in this round. log: the text of `training.jsonl`.
+    held_out: the state of `HeldOut`.
     """
 
     round: int
@@ -62,7 +63,7 @@ class TrainingState:
     held_out: Mapping[str, Any] = field(default_factory=dict)
 
     def check_fits(self, system: System, settings: MethodSettings) -> None:
-        """Raises `ValueError` unless this can be a state of the training of that system by these settings."""
+        """Raises `ValueError` unless this can be a state of a training of the system with these settings."""
         expected = {name: list(map(_shape, weights)) for name, weights in weights_of(system).items()}
         for found in (self.began, self.weights):
             if {name: list(map(_shape, weights)) for name, weights in found.items()} != expected:
@@ -74,8 +75,8 @@ class TrainingState:
 class Checkpoint:
     """The state of a training, in a file beside what it makes.
 
-    path: None keeps none. fingerprint: checksums of what the training depends on, by name; a file with other ones is
-    not read. every: seconds between two.
+    path: of the file; None keeps no checkpoints. fingerprint: checksums of what the training depends on, by name; a
+    file with other checksums is not used. every: seconds between two checkpoints.
     """
 
     def __init__(self, path: Path | None = None, fingerprint: Mapping[str, str] | None = None, *, every: float = EVERY):
@@ -88,9 +89,9 @@ class Checkpoint:
         return self.path is not None and time.monotonic() - self.written >= self.every
 
     def read(self, system: System, settings: MethodSettings) -> TrainingState | None:
-        """What was written last for this training; None where nothing was, or nothing that is of use.
+        """The last state of this training; None if there is none that can be used.
 
-        A file of no use is set aside, which stderr says in one line. All processes of a training come to the same.
+        A file that cannot be used is renamed, with one line on stderr. All processes of a training get the same result.
         """
         if self.path is None:
             return None
@@ -107,7 +108,7 @@ class Checkpoint:
         return state if is_there else None
 
     def _read(self, system: System, settings: MethodSettings) -> tuple[TrainingState | None, str | None]:
-        """The state, or what keeps the file from being one of this training."""
+        """The state, or else the reason why the file does not belong to this training."""
         assert self.path is not None
         try:
             described, tree = _read_file(self.path)
@@ -131,7 +132,7 @@ class Checkpoint:
         tell(f"checkpoint: '{self.path}' {problem}; it is now '{aside.name}', and the training begins anew")
 
     def write(self, **state: Any) -> None:
-        """Replace the last one by the `TrainingState` of these."""
+        """Replace the file by a `TrainingState` with these fields."""
         assert self.path is not None
         tensors: dict[str, torch.Tensor] = {}
         values = TrainingState(**state)
@@ -152,13 +153,13 @@ class Checkpoint:
         self.written = time.monotonic()
 
     def clear(self) -> None:
-        """The training is done."""
+        """Remove the file: the training is done."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
 
 
 def _read_file(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
-    """The fingerprint and the state in a file; raises one of many errors if it is not as it was written."""
+    """The fingerprint and the state in a file; a damaged file raises one of many kinds of errors."""
     with safe_open(path, "pt") as file:
         described = dict(file.metadata() or {})
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
@@ -189,17 +190,17 @@ def weights_of(system: System) -> dict[str, list[torch.Tensor]]:
 
 
 def set_weights(system: System, weights: Weights) -> None:
-    """Back to such a copy, in place."""
+    """Go back to weights that `weights_of` copied, in place."""
     for name, values in weights.items():
         for weight, value in zip(system.components[name].trainable_parameters(), values, strict=True):
             weight.data.copy_(value)
 
 
 def memories_of(system: System) -> dict[str, dict[str, Any]]:
-    """What each component keeps of what its frozen parts have computed: computed again in another batch it would differ
-    in its last bits, and so would the end of the training.
+    """The caches of each `Remembering` component.
 
-    Nothing of them where that is too much, and where several processes train, each of which keeps its own.
+    Computed again in another batch their entries would differ in the last bits, and so would the end of the training.
+    The result is empty if they are too large, or if several processes train, each with caches of its own.
     """
     if process_state().num_processes > 1:
         return {}
@@ -210,7 +211,7 @@ def memories_of(system: System) -> dict[str, dict[str, Any]]:
 
 
 def set_memories(system: System, memories: Mapping[str, Mapping[str, Any]]) -> None:
-    """Give each component back what `memories_of` found."""
+    """Fill the caches of each component with what `memories_of` returned."""
     for name, kept in memories.items():
         component = system.components[name]
         assert isinstance(component, Remembering)
@@ -222,9 +223,9 @@ def set_memories(system: System, memories: Mapping[str, Mapping[str, Any]]) -> N
 
 @contextmanager
 def forgetful(system: System) -> Iterator[None]:
-    """Within it the components use what they remember; what they come to know is forgotten at the end.
+    """A context in which components may read their caches; entries that are added within it are dropped at its end.
 
-    Computed in another batch it differs in its last bits, and so would what is made from it afterwards.
+    Computed in another batch these would differ in the last bits, and so would everything that is made from them.
     """
     parts = [part for part in system.components.values() if isinstance(part, Remembering)]
     memories = [memory for part in parts for memory in part.memories.values()]

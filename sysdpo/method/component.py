@@ -1,4 +1,4 @@
-"""What sits at the nodes of a system: the one interface that everything rests on, and what only some can do besides."""
+"""What generates a node: the interface of every component, and optional protocols for what only some can do."""
 
 from collections.abc import MutableMapping, Sequence
 from contextlib import AbstractContextManager
@@ -19,10 +19,11 @@ class LogProbs(NamedTuple):
 
 
 class Drift(NamedTuple):
-    """What values drawn from the policy say of it, in nats, each `[batch]`, float32.
+    """How far the policy is from its reference, estimated from values that it drew: nats, each `[batch]`, float32.
 
-    kl: of each row an estimate of KL(policy‖reference), or of an upper bound of it.
-    entropy: `−log p` under the policy; NaN where the likelihood is known up to a constant alone.
+    kl: for each row an estimate of KL(policy‖reference), or of an upper bound of it; the mean over rows is the
+    estimate to report.
+    entropy: `−log p` under the policy; NaN where the likelihood is only known up to a constant.
     """
 
     kl: Tensor
@@ -31,66 +32,85 @@ class Drift(NamedTuple):
 
 @runtime_checkable
 class Component(Protocol):
-    """What can sit at a node. Conditions are tuples holding one value for each parent of the node, in order."""
+    """What generates the value of a node.
+
+    A condition is a tuple with the value of each parent of the node, in their order; a batch has one for each row.
+    """
 
     def sample(self, conditions: Sequence[tuple[Any, ...]], *, seeds: Sequence[int]) -> list[Any]:
-        """One value for each condition; a row's value depends on its own seed and condition alone."""
+        """Draw one value for each condition; a row depends on its own seed and condition alone.
+
+        seeds: a number for each condition.
+        """
         ...
 
     def log_probs(
         self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Any], *, draw: Sequence[int]
     ) -> LogProbs:
-        """Log-probability of each value; `draw` names each row's Monte-Carlo noise, where there is any."""
+        """Log-probability of each value given its condition, under policy and reference: nats, each `[batch]`.
+
+        Gradients flow to `trainable_parameters` through the policy's alone. draw: a number for each row that names its
+        Monte-Carlo noise; where the log-probability is exact it has no effect.
+        """
         ...
 
     def drift(self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Any], *, draw: Sequence[int]) -> Drift:
-        """How far the policy is from its reference, judged by values that the policy has drawn; no gradients."""
+        """How far the policy is from its reference, estimated from values that the policy drew; without gradients.
+
+        draw: as in `log_probs`.
+        """
         ...
 
     def trainable_parameters(self) -> list[torch.nn.Parameter]:
-        """The parameters that alignment may change; empty for a frozen or deterministic component."""
+        """The parameters that training changes; empty for a frozen or deterministic component."""
         ...
 
     def to(self, device: torch.device) -> None:
-        """Move to a device."""
+        """Move the component to a device; its parameters stay the same objects."""
         ...
 
     def rebase_reference(self) -> None:
-        """Make the present policy the reference."""
+        """Make the present policy the reference, as every round of a training after the first does."""
         ...
 
     def save(self, folder: Path) -> None:
-        """Write what was trained."""
+        """Write what was trained into a folder."""
         ...
 
     def load(self, folder: Path) -> None:
-        """Read what `save` wrote."""
+        """Read what `save` wrote; raises `UserError` if it is of another model."""
         ...
 
 
 METHODS = sorted(name for name in vars(Component) if not name.startswith("_"))
-"""What every component has."""
+"""The names of the methods that every component has."""
 
 
 @runtime_checkable
 class Deterministic(Protocol):
-    """A component whose value follows from its parents: it contributes a factor of 1, and is never summed over."""
+    """A component whose value follows from its parents: a factor of 1, which needs no candidates.
+
+    is_deterministic: always True; it marks the component.
+    """
 
     is_deterministic: Literal[True]
 
 
 @runtime_checkable
 class Decodable(Protocol):
-    """A component that generates step by step, so that candidates can be searched for."""
+    """A component that generates step by step, as `sampling` needs it of a hidden node."""
 
     def decoder(self, conditions: Sequence[tuple[Any, ...]]) -> Decoder:
-        """Generation from these conditions, at temperature 1."""
+        """Step-by-step generation from these conditions by the policy, at temperature 1, without gradients."""
         ...
 
 
 @runtime_checkable
 class Sampler(Protocol):
-    """A component that draws at a temperature; at 0 it takes what is likeliest, step by step."""
+    """A component that samples at a temperature.
+
+    temperature: at 0 it takes the likeliest token at each step. Only `sample` depends on it.
+    """
 
     temperature: float
 
@@ -100,39 +120,42 @@ class Shardable(Protocol):
     """A component whose weights may be split over the processes of a training."""
 
     def unsharded(self) -> AbstractContextManager[None]:
-        """Within it a process has all weights, and may use them whatever the other processes do."""
+        """A context in which a process has all weights, and may use them without the other processes."""
         ...
 
 
 @runtime_checkable
 class Batched(Protocol):
-    """A component that takes only so many values through its model at once."""
+    """A component that limits how many values go through its model at once.
+
+    batch_size: the most values in a forward pass without gradients.
+    """
 
     batch_size: int
 
 
 @runtime_checkable
 class Resettable(Protocol):
-    """A component that can be what it was before it was trained."""
+    """A component that can go back to where it started."""
 
     def reset(self) -> None:
-        """Policy and reference as they were when the component was made."""
+        """Put policy and reference back to what they were when the component was made."""
         ...
 
 
 @runtime_checkable
 class Reloadable(Protocol):
-    """A component that can be made again from what a folder says of it, by its class's `from_pretrained`."""
+    """A component that can be made again from saved arguments, by its class's `from_pretrained`."""
 
     made_from: dict[str, Any] | None
-    """The arguments of `from_pretrained`; None where it was made otherwise."""
+    """The arguments of `from_pretrained`; None if the component was made in another way."""
 
 
 class Usage(NamedTuple):
     """How a program loads a model without this library.
 
-    library: of the hub's `library_name`. task: of its `pipeline_tag`. code: a program that loads the model and runs it
-    on one prompt. exactness: a sentence on how near that comes to the component itself.
+    library: the hub's `library_name`. task: the hub's `pipeline_tag`. code: a program that loads the model and runs it
+    on one prompt. exactness: a sentence on how closely that agrees with the component itself.
     """
 
     library: str
@@ -146,40 +169,49 @@ class Exportable(Protocol):
     """A component whose model can be used without this library."""
 
     def save_model(self, folder: Path, *, merged: bool) -> None:
-        """Write the model in `from_pretrained` format, with the adapter in its weights (`merged`) or without it."""
+        """Write the model in `from_pretrained` format.
+
+        merged: whether the adapter is added to its weights; without, it is the base model.
+        """
         ...
 
     def save_adapter(self, folder: Path, *, base: str) -> None:
-        """Write the adapter in the ecosystem's own format, for the model that `base` names."""
+        """Write the adapter in the format of PEFT or diffusers.
+
+        base: the base model that the adapter names.
+        """
         ...
 
     def usage(self, condition: tuple[Any, ...], *, model: str, adapter: str | None = None) -> Usage:
-        """How to load what `save_model` and `save_adapter` wrote to these places, and run it on a condition."""
+        """How to load what `save_model` and `save_adapter` wrote, and run it.
+
+        condition: what it is run on. model, adapter: the folders that the program loads.
+        """
         ...
 
 
 @runtime_checkable
 class Reader(Protocol):
-    """A component whose values may be given as texts."""
+    """A component whose values can be read from texts, as preference files have them."""
 
     def value_of(self, text: str, folder: Path = Path()) -> Any:
-        """The value that this text is, as the component would have generated it.
+        """The value that this text stands for, as the component would have generated it.
 
-        folder: where the path starts that the text may be.
+        folder: where relative paths start, if the text is a path.
         """
         ...
 
 
 @runtime_checkable
 class Remembering(Protocol):
-    """A component that keeps what its frozen parts have computed."""
+    """A component with a cache of what its frozen parts computed, which a checkpoint keeps."""
 
     @property
     def device(self) -> torch.device:
-        """Where its references are."""
+        """The device that cached references are on."""
         ...
 
     @property
     def memories(self) -> dict[str, MutableMapping[Any, Any]]:
-        """What is kept, by kind: `references` on the device, the rest in the host's memory."""
+        """The caches by kind: `references` on the device, the others in the host's memory."""
         ...

@@ -50,7 +50,7 @@ Grid = Annotated[Mapping[str, Any], Field(min_length=1)]
 
 
 def _all_optional(kind: type[Settings]) -> dict[str, Any]:
-    """The fields of settings of which any may be left out."""
+    """The fields of these settings, all of them optional."""
     fields = {}
     for name, field in kind.model_fields.items():
         left_out = copy.copy(field)
@@ -206,10 +206,10 @@ class Comparison(Settings):
 
 
 def check(config: Mapping[str, Any]) -> Comparison:
-    """The configuration as a whole; raises `UserError` about the first setting that is wrong, or names nothing.
+    """Check a whole configuration; raises `UserError` about the first setting that is wrong or names nothing.
 
-    The sections of a system and a study are checked by the class that their factory is, or else as any system's are; a
-    library that is missing where this runs leaves them to the steps that have it.
+    The section of a system or a study is checked by its factory, if that is a class of settings, or else as the section
+    of any system. If a library that the factory needs is missing here, the steps that have it check the section.
     """
     found = read_whole(config)
     import_plugins(found.plugins)
@@ -239,8 +239,9 @@ def check(config: Mapping[str, Any]) -> Comparison:
 
 
 def named_by(described: Any) -> Any:
-    """What a system's factory is: a class of settings, a function, or a benchmark itself; None where it cannot be
-    imported here.
+    """What a system's factory names: a class of settings, a function, or a benchmark.
+
+    None if it cannot be imported here.
     """
     try:
         return load_function(str(_factory(described)), "factory")
@@ -249,7 +250,7 @@ def named_by(described: Any) -> Any:
 
 
 def check_offer(config: Mapping[str, Any], system: str, offer: Offer) -> None:
-    """Raises `UserError` about the first setting of a system that asks for what its benchmark does not have."""
+    """Raises `UserError` about the first setting of a system that asks for what its benchmark does not offer."""
     if offer == Offer():  # which says nothing
         return
     described, where = config["systems"][system], f"systems.{system}"
@@ -264,7 +265,7 @@ def check_offer(config: Mapping[str, Any], system: str, offer: Offer) -> None:
 
 
 def read_whole(config: Mapping[str, Any]) -> Comparison:
-    """The configuration but for the sections of systems and studies; raises `UserError` if it is none."""
+    """The configuration, its systems and studies unchecked; raises `UserError` if anything else is wrong."""
     try:
         return Comparison(**config)
     except WrongSetting as error:
@@ -278,9 +279,11 @@ def _factory(described: Any) -> Any:
 
 
 def settings_class(factory: Any, where: str, base: Any) -> Any:
-    """The class of settings that a factory's name stands for, where it is one; else `base`.
+    """The class of settings that a factory names, or `base` if it names anything else.
 
-    where: the setting that holds the name. Raises `UserError` if there is nothing of that name.
+    where: the setting that holds the name.
+
+    Raises `UserError` if nothing has that name.
     """
     if not isinstance(factory, str) or not re.fullmatch(FUNCTION, factory):
         return base
@@ -294,15 +297,15 @@ def settings_class(factory: Any, where: str, base: Any) -> Any:
 
 
 def _is_own(error: ModuleNotFoundError, factory: str) -> bool:
-    """Whether the module that is missing is the one that was named, or a package around it."""
+    """Whether the missing module is the named one, or a package that contains it."""
     module = factory.partition(":")[0]
     return error.name is None or f"{module}.".startswith(f"{error.name}.")
 
 
 def load_config(path: Path) -> Config:
-    """Read a YAML configuration; raises `UserError` if it is none, or its `results` no folder of their own.
+    """Read a configuration from a YAML file; systems are checked when they are used, or all at once by `check`.
 
-    What it says of a system is checked by whoever uses it, and as a whole by `check`.
+    Raises `UserError` if it is not a configuration, or if its `results` is not a folder of its own.
     """
     config = read_yaml(path)
     if not isinstance(config, dict) or not isinstance(config.get("systems"), dict):
@@ -315,14 +318,14 @@ def load_config(path: Path) -> Config:
 
 
 def one_of_keys(config: Config) -> None:
-    """Raises `UserError` about a section that there is none of."""
+    """Raises `UserError` about a section that a configuration does not have."""
     for key in config:
         if key not in Comparison.model_fields:
             raise UserError(f"config: {unknown_name(str(key), 'setting', list(Comparison.model_fields))}")
 
 
 def system_config(config: Config, system: str) -> Config:
-    """The part of the configuration that describes one system; raises `UserError` if it is wrong."""
+    """The section of one system; raises `UserError` if there is none or it is wrong."""
     one_of("system", system, sorted(config["systems"]))
     described = config["systems"][system]
     SystemSettings.read(described, f"systems.{system}")
@@ -330,7 +333,7 @@ def system_config(config: Config, system: str) -> Config:
 
 
 def evaluation_settings(described: Config, system: str) -> Evaluation:
-    """The section `evaluation` of one system, typed."""
+    """The settings in the section `evaluation` of one system."""
     return Evaluation.read(described["evaluation"], f"systems.{system}.evaluation")
 
 
@@ -342,7 +345,7 @@ def study_config(config: Config, study: str) -> Config:
 
 
 def method_rows(config: Mapping[str, Any], system: str) -> dict[str, dict[str, Any]]:
-    """Every method of a system, experiment variants included: its row merged over `training`."""
+    """Every method of a system, grid points of experiments included: its row laid over `training`."""
     described = config["systems"][system]
     variants = {name: row for name, row in expand_experiments(config).items() if row["system"] == system}
     rows = dict(described["methods"]) | dict(described.get("ablations") or {})
@@ -356,7 +359,7 @@ def method_rows(config: Mapping[str, Any], system: str) -> dict[str, dict[str, A
 
 
 def method_settings(config: Config, system: str, method: str) -> MethodSettings:
-    """The typed settings of one method; raises `UserError` on an unknown method, key or value."""
+    """The settings of one method; raises `UserError` about an unknown method, key or value."""
     system_config(config, system)
     rows = method_rows(config, system)
     one_of("method", method, sorted(rows))
@@ -366,9 +369,9 @@ def method_settings(config: Config, system: str, method: str) -> MethodSettings:
 def expand_experiments(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The grid points of every experiment, by the names of their runs.
 
-    Each is `{experiment, system, method, point, overrides}`: `point` the grid's own coordinates, `overrides` the
-    method settings they stand for. A grid's values are scalars, or mappings `{label: settings}` where one coordinate
-    sets several settings at once.
+    Each is a mapping `{experiment, system, method, point, overrides}`: `point` has the coordinates, `overrides` the
+    settings of the method that they stand for. A value of the grid is a scalar, or a mapping `{label: settings}` if one
+    coordinate sets several settings.
     """
     variants = {}
     for experiment, described in (config.get("experiments") or {}).items():
@@ -395,7 +398,7 @@ def _coordinates(axis: str, values: Any) -> list[tuple[str, Any, dict[str, Any]]
 
 
 def _given(row: Any) -> dict[str, Any]:
-    """The settings of a row that its configuration gives, as it gives them."""
+    """The settings of a row that the configuration sets, as it sets them."""
     if row is None:
         return {}
     return {name: _plain(getattr(row, name)) for name in row.model_fields_set}

@@ -1,6 +1,6 @@
-"""What a benchmark says of itself for people: its name, its metrics, its components, what to show of what it makes.
+"""How reports name and show a benchmark: its title, metrics, components and samples.
 
-Nothing else knows these names. No library is imported here: what is shown is made where no model library is.
+Nothing else knows these names. No library is imported here: reports are made in an environment without model libraries.
 """
 
 from collections.abc import Mapping
@@ -15,15 +15,16 @@ ACCURACY = "preference_accuracy"
 GREEDY, DRIFT, WON = "_greedy", "kl_", "win_rate_vs_"
 """How the metrics of all systems are named: `{metric}_greedy`, `kl_{component}`, `win_rate_vs_{method}`."""
 PICKING = "selection"
-"""The component that stands for keeping the best of several trajectories, where drift is told by component."""
+"""In the place of a component: the drift that comes from keeping the best of several trajectories."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """How a metric is called, shown and judged. Values are stored as fractions; those in `%` are shown times 100.
+    """How a metric is named, shown and judged.
 
-    meaning: within a sentence, what it measures. is_goal: False where the direction is right but the least is no prize,
-        as of a length: a system that says nothing has the least.
+    label: its name. higher_is_better: its direction. unit: `%` for shares, which are stored as fractions and shown
+    times 100; any other text, or none. digits: shown after the point. meaning: what it measures, within a sentence.
+    is_goal: False if the best value is not worth aiming at, as for a length: a system that says nothing has the least.
     """
 
     label: str
@@ -40,28 +41,28 @@ class Metric:
 
     @property
     def is_proportion(self) -> bool:
-        """Whether every value lies between 0 and 1, shares that are shown as `%`."""
+        """Whether it is a share: every value lies between 0 and 1 and is shown in `%`."""
         return self.unit == "%"
 
     @property
     def heading(self) -> str:
-        """Over a column, on an axis or above a panel: `Accuracy (%)`, or the label alone of what has no unit."""
+        """The label for a column or an axis: `Accuracy (%)`, or the label alone if there is no unit."""
         return f"{self.label} ({self.unit})" if self.unit else self.label
 
     @property
     def unit_of_difference(self) -> str:
-        """A difference of shares is in points."""
+        """The unit of a difference: points for shares, else the metric's own."""
         return "points" if self.is_proportion else self.unit
 
     def show(self, value: float, *, signed: bool = False) -> str:
-        """A value as a reader sees it, without its unit: `64.2`, `+0.031`, with a true minus sign."""
+        """A value as text without its unit, `64.2` or `+0.031`, with a typographic minus sign."""
         number = f"{value * self.scale:{'+' if signed else ''}.{self.digits}f}"
         if float(number) == 0:
             number = number.lstrip("+-")
         return number.replace("-", "−")
 
     def say(self, value: float, *, difference: bool = False) -> str:
-        """As `show`, with its unit; a difference with its sign."""
+        """As `show`, with the unit; a difference also has its sign."""
         unit = self.unit_of_difference if difference else self.unit
         return self.show(value, signed=difference) + (f" {unit}" if unit else "")
 
@@ -87,8 +88,8 @@ class Pictures:
 class Texts:
     """A trajectory's texts.
 
-    parts: columns of the samples, by their headings. expected: the prompts' column with the right answer, where a score
-    of 1 is right and 0 is wrong; empty where scores are of any height. metric: the one that such a score is shown as.
+    parts: columns of the samples, by their headings. expected: the column of the prompts with the right answer, if a
+    score of 1 is right and 0 is wrong; empty if scores have any other range. metric: the metric that such a score is.
     """
 
     parts: Mapping[str, str]
@@ -98,7 +99,10 @@ class Texts:
 
 @dataclass(frozen=True)
 class SecondJudge:
-    """Two metrics that should rank methods alike, and why there are two, as a sentence without its end."""
+    """Two metrics that should rank methods alike.
+
+    metric: the first one. judge: the second one. reason: why there are two, a sentence without its full stop.
+    """
 
     metric: str
     judge: str
@@ -107,8 +111,10 @@ class SecondJudge:
 
 @dataclass(frozen=True)
 class Quality:
-    """A table of what `inspect` measures: its title, what its rows are, and for each column a mapping `{row: number}`
-    of `quality.json`, whose mean over seeds is shown.
+    """A table of what `inspect` measures, as means over seeds.
+
+    title: of the table. rows: what its rows are. columns: for each heading the entry of `quality.json`, a mapping
+    `{row: number}`.
     """
 
     title: str
@@ -118,13 +124,17 @@ class Quality:
 
 @dataclass(frozen=True)
 class Description:
-    """What a benchmark declares as its attribute `description`.
+    """The attribute `description` of a benchmark.
 
-    metrics: all that its `metrics` returns, in the order that they are shown in, and if it likes `SCORE` or `ACCURACY`.
-    title, story: a heading, and a paragraph on what the system does and why it is hard.
-    components: what its components are called within a sentence, `the writer` say, the first to act first.
-    headline: the metrics that figures and sentences are about. table: those of the table's columns. checks: those that
-    would give a false success away. All three may name metrics of `all_metrics`.
+    metrics: all that its method `metrics` returns, in the order in which they are shown; `SCORE` and `ACCURACY` may be
+    described too.
+    title: a heading.
+    story: a paragraph on what the system does and why it is hard.
+    components: the names of its components within a sentence, `the writer` for example, in the order in which they act.
+    headline: the metrics that figures and sentences are about, of `all_metrics`.
+    table: the metrics in the table, of `all_metrics`.
+    checks: the metrics that would reveal a false success, of `all_metrics`.
+    second_judge, pictures, texts, quality: what else the report shows, if anything.
     """
 
     metrics: Mapping[str, Metric]
@@ -140,7 +150,10 @@ class Description:
     quality: Quality | None = None
 
     def check_measured(self, names: object, where: str) -> None:
-        """Raises `UserError` unless these metrics, which the benchmark returns, are those that it declares."""
+        """Raises `UserError` unless the metrics that a benchmark returned are those that it declares.
+
+        names: of the metrics returned. where: what the error begins with.
+        """
         measured, declared = set(map(str, names)), set(self.metrics) - {SCORE, ACCURACY}  # type: ignore[call-overload]
         if unknown := sorted(measured - declared):
             raise UserError(
@@ -159,11 +172,13 @@ class Description:
         scored: bool = True,
         preferences: bool = False,
     ) -> dict[str, Metric]:
-        """Every metric of an evaluation in display order: the declared ones, then those that all systems have by name.
+        """Every metric of an evaluation in display order: the declared ones, then those that all systems have.
 
-        greedy: metrics that are measured under greedy decoding, too. rivals: methods that others' outputs are compared
-        with. scored, preferences: whether the benchmark has a score, and preferences of its own. Raises `UserError`
-        where `greedy` is no metric.
+        components: the names of the models within a sentence. greedy: the metrics that are also measured under greedy
+        decoding. rivals: the methods that outputs are compared with. scored: whether the benchmark has a score.
+        preferences: whether it has preferences of its own.
+
+        Raises `UserError` if `greedy` names no metric.
         """
         known = dict(self.metrics)
         if scored and SCORE not in known:

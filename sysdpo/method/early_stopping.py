@@ -1,4 +1,4 @@
-"""What a training comes to on pairs that it does not learn from, and the weights that were best there."""
+"""Preference accuracy on held-out pairs during training, and early stopping by it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from sysdpo.method.system import System
 
 
 class HeldOut:
-    """What a round comes to on held-out pairs, and with early stopping its best weights.
+    """Measures a round on held-out pairs, and with early stopping keeps the best weights.
 
     state: `best`, the highest accuracy so far, the `weights` that it was measured at, and `since`, the measurements
     after it.
@@ -27,12 +27,12 @@ class HeldOut:
         self.state: dict[str, Any] = {}
 
     def is_due(self, step: int) -> bool:
-        """Whether to look after this update; with early stopping also after the last one."""
+        """Whether to measure after this update; with early stopping the last one counts too."""
         is_last = self.settings.early_stopping is not None and step + 1 == self.settings.steps
         return (step + 1) % self.settings.eval_every == 0 or is_last
 
     def measure(self) -> dict[str, float]:
-        """`held_out_accuracy` and `held_out_margin`, of the system as it now is."""
+        """`held_out_accuracy` and `held_out_margin` of the present system."""
         with self.system.unsharded(), forgetful(self.system):
             margin = pair_margins(self.system, self.pairs, self.intermediates, self.components, seed=self.seed)
         accuracy = float(rightness(margin).mean())
@@ -53,6 +53,6 @@ class HeldOut:
         return patience is not None and self.state.get("since", 0) >= patience
 
     def keep_the_best(self) -> None:
-        """Back to the weights of the best measurement, with early stopping."""
+        """With early stopping, go back to the weights of the best measurement."""
         if "weights" in self.state:
             set_weights(self.system, self.state["weights"])

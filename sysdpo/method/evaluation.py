@@ -37,10 +37,12 @@ def sample_trajectories(
     purpose: str,
     offset: int = 0,
 ) -> pd.DataFrame:
-    """`samples` trajectories for each prompt.
+    """`samples` trajectories for each prompt, as a data frame with a row each.
 
-    Their seeds depend on `seed`, `purpose`, the prompt's number and the sample's number alone: methods that are
-    compared share them, and so do jobs that share the prompts. offset: the number of the first of `prompts` among all.
+    Their seeds depend on `seed`, `purpose` and the numbers of prompt and sample alone. So methods that are compared
+    share them, and jobs that divide the prompts draw what a single job would.
+
+    offset: the number of the first of `prompts` among all prompts.
     """
     rows = prompts.loc[prompts.index.repeat(samples)]
     first = (seed * 10 + PURPOSES.index(purpose)) * SEEDS_PER_PURPOSE + offset * samples
@@ -53,7 +55,7 @@ def sample_trajectories(
 def score_trajectories(
     benchmark: Benchmark, prompts: pd.DataFrame, trajectories: pd.DataFrame, foundation: Path
 ) -> pd.DataFrame:
-    """The benchmark's scores, in the order of the trajectories; the ids alone of one that is not `Scored`.
+    """The benchmark's scores, in the order of the trajectories; without a score if it is not `Scored`.
 
     Raises `UserError` unless each trajectory has a finite score.
     """
@@ -69,7 +71,7 @@ def score_trajectories(
 def measure_trajectories(
     benchmark: Benchmark, prompts: pd.DataFrame, trajectories: pd.DataFrame, scores: pd.DataFrame, foundation: Path
 ) -> pd.DataFrame:
-    """The benchmark's metrics, in the order of the trajectories; raises `UserError` unless each has one row of them."""
+    """The benchmark's metrics, in the order of the trajectories; raises `UserError` unless each has exactly one row."""
     name, measured = "the system's metrics", benchmark.metrics(prompts, trajectories, scores, foundation)
     if "trajectory_id" in measured:
         check_rows(measured, name, keys=("trajectory_id",))
@@ -96,12 +98,13 @@ def evaluate(
     greedy: Collection[str] = (),
     offset: int = 0,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Samples with their scores, if there are any, and the long table `prompt_id, content, sample, metric, value`.
+    """Samples with their scores, if any, and the long table `prompt_id, content, sample, metric, value`.
 
-    With `best_of` above 1 that many trajectories are drawn for each sample and the one with the highest score kept;
-    `kl_selection` is then `log n − (n−1)/n`, a bound of the KL divergence that picking costs (Beirami et al., arXiv
-    2401.01879).
-    The metrics `greedy` are measured once more, as `{metric}_greedy`, on one trajectory a prompt of likeliest tokens.
+    samples: trajectories for each prompt.
+    best_of: above 1 that many are drawn for each sample, and the one with the highest score is kept; `kl_selection` is
+    then `log n − (n−1)/n`, an upper bound of the KL divergence of that choice (Beirami et al., arXiv 2401.01879).
+    greedy: the metrics that are measured once more, as `{metric}_greedy`, on one trajectory for each prompt at
+    temperature 0.
     offset: the number of the first of `prompts` among all that are evaluated.
     """
     drawn = sample_trajectories(
@@ -141,11 +144,11 @@ def judge_pairs(
     *,
     seed: int,
 ) -> pd.DataFrame:
-    """`preference_accuracy` as in the long table of `evaluate`: a row for each pair of the prompts, numbered within its
-    prompt as `sample`.
+    """`preference_accuracy` in the long table of `evaluate`: a row for each pair of the prompts, numbered as `sample`.
 
-    held_out: of these prompts, and maybe of others. components: those that were trained. Nothing where the benchmark
-    has a score to be judged by, and hidden variables cannot be summed over.
+    Empty if the benchmark also has a score and hidden variables cannot be summed over.
+
+    held_out: trajectories and pairs of these prompts, and possibly of others. components: those that were trained.
     """
     columns = ["prompt_id", "content", "sample", "metric", "value"]
     trajectories, pairs = held_out
@@ -185,7 +188,7 @@ def _greedy_metrics(
 
 @contextmanager
 def greedy_decoding(system: System) -> Iterator[None]:
-    """Within it every component with a `temperature` samples at 0: what it holds most likely, step by step."""
+    """A context in which every component with a `temperature` samples at 0: the likeliest token at each step."""
     drawing = [(part, part.temperature) for part in system.components.values() if isinstance(part, Sampler)]
     try:
         for sampler, _ in drawing:
@@ -199,11 +202,13 @@ def greedy_decoding(system: System) -> Iterator[None]:
 def drift(
     system: System, trajectories: pd.DataFrame, batch_size: int = DRIFT_ROWS, *, first: int = 0
 ) -> dict[str, np.ndarray]:
-    """`kl_{component}`, in nats: what the component's `drift` says of each trajectory; the mean estimates a divergence.
+    """`kl_{component}` of each trajectory, in nats, from the component's `drift`: `[trajectories]` each.
 
-    For a diffusion model that is an upper bound over its whole schedule, from one `(t, ε)` an image.
-    A row's number names its noise; `first` is that of the first row. At most `batch_size` trajectories are looked at
-    together, and no more values of a model than it generates together.
+    The mean estimates the KL divergence from the reference, for a diffusion model an upper bound of it.
+
+    trajectories: sampled from the system as it is.
+    batch_size: the most trajectories at once; a component may take fewer.
+    first: the number of the first row; a row's number names its noise.
     """
     measured = {}
     for name in system.trainable:

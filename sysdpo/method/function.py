@@ -16,10 +16,12 @@ OWN = "sysdpo."
 
 
 class Function:
-    """A node whose value is `function(*parents)`; of a generated text the function gets the plain text.
+    """A node whose value is `function(*parents)`, a factor of 1 in the system's probability.
 
-    One of this library, or a `functools.partial` of one with keywords, is saved by its name with a system. A person's
-    own is not: loading a folder would then run whatever the folder names.
+    A function of this library, or a `functools.partial` of one with keywords, is saved with a system by its name. Your
+    own is not, since loading a folder would then run whatever the folder names; pass it to `System.load`.
+
+    function: gets the parents' values in order, a generated text as a `str`; it must not return None.
     """
 
     is_deterministic: Literal[True] = True
@@ -31,7 +33,10 @@ class Function:
 
     @classmethod
     def from_pretrained(cls, function: str, keywords: Mapping[str, Any]) -> "Function":
-        """A function of this library by its name; raises `UserError` for any other."""
+        """A function of this library by its name, `module:name`; raises `UserError` for any other.
+
+        keywords: arguments that are bound to it.
+        """
         if function.startswith(OWN):  # to look at others would be to run their modules
             found = load_function(function, "function")
             made = cls(partial(found, **keywords) if keywords else found)
@@ -40,11 +45,11 @@ class Function:
         raise UserError(f"function: '{function}' should be a function of sysdpo; others are given to `load`")
 
     def to(self, device: torch.device) -> None:
-        """Where its log-probabilities are added to others'."""
+        """Return log-probabilities on this device from now on."""
         self.device = device
 
     def sample(self, conditions: Sequence[tuple[Any, ...]], *, seeds: Sequence[int]) -> list[Any]:
-        """`function(*condition)` for each condition; the seeds change nothing."""
+        """`function(*condition)` for each condition; the seeds have no effect."""
         return [self.function(*map(plain, condition)) for condition in conditions]
 
     def log_probs(
@@ -55,12 +60,12 @@ class Function:
         return LogProbs(zeros, zeros)
 
     def drift(self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Any], *, draw: Sequence[int]) -> Drift:
-        """Zeros of shape `[batch]`: what is computed does not drift."""
+        """Zeros of shape `[batch]`: a function is its own reference."""
         zeros = torch.zeros(len(values), device=self.device)
         return Drift(zeros, zeros)
 
     def trainable_parameters(self) -> list[torch.nn.Parameter]:
-        """None."""
+        """An empty list: there is nothing to train."""
         return []
 
     def rebase_reference(self) -> None:
@@ -74,7 +79,7 @@ class Function:
 
 
 def _named(function: Any) -> dict[str, Any] | None:
-    """What `from_pretrained` makes this function from; None of one that is not this library's."""
+    """The arguments that `from_pretrained` makes this function from; None if it is not of this library."""
     keywords = dict(function.keywords) if isinstance(function, partial) and not function.args else {}
     found = function.func if isinstance(function, partial) and not function.args else function
     module, name = getattr(found, "__module__", None) or "", getattr(found, "__qualname__", "")

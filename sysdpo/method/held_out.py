@@ -27,7 +27,10 @@ ROWS = 256
 
 
 def intermediates_for(system: System, columns: Iterable[str], candidates: CandidateSettings) -> Intermediates:
-    """How trajectories with these columns are seen; raises `UserError` where hidden variables cannot be summed over."""
+    """How to treat the intermediates of trajectories with these columns: known, or summed over if some are missing.
+
+    Raises `UserError` if the missing ones cannot be summed over.
+    """
     known = set(columns)
     if all(node.name in known for node in system.nodes):
         return KnownIntermediates(system)
@@ -43,9 +46,9 @@ def pair_margins(
     seed: int,
     rows: int = ROWS,
 ) -> np.ndarray:
-    """The margin of each pair, `[pairs]`; 0 where nothing was trained.
+    """The margin of each pair, float `[pairs]`; 0 if nothing was trained.
 
-    components: those trained. rows: the most that a component is given at once, unless it takes fewer itself.
+    components: the trained ones. rows: the most rows that a component gets at once; it may take fewer itself.
     """
     trajectories, pairs = held_out
     found = [np.zeros(0)] if components else [np.zeros(len(pairs))]
@@ -70,7 +73,7 @@ def pair_margins(
 
 
 def total_margin(batch: BatchLogProbs) -> torch.Tensor:
-    """`Σ_k Δ_k`, or of hidden intermediates `R(w) − R(l)`: `[pairs]`."""
+    """`Σ_k Δ_k`, or with hidden intermediates `R(w) − R(l)`: `[pairs]`."""
     if batch.marginal is not None:
         chosen, rejected = (batch.marginal.policy - batch.marginal.reference).chunk(2)
         return chosen - rejected
@@ -80,7 +83,7 @@ def total_margin(batch: BatchLogProbs) -> torch.Tensor:
 
 
 def rightness(margin: np.ndarray) -> np.ndarray:
-    """1 for each pair whose chosen one the system has come to prefer, 0 for the others, 1/2 where it prefers none."""
+    """1 for each pair with a margin above 0, 0 below, 1/2 at 0: `[pairs]`."""
     return (np.sign(margin) + 1) / 2
 
 

@@ -1,4 +1,4 @@
-"""What a batch of preference pairs says of a system: with its intermediates known, or hidden and summed over."""
+"""Log-probabilities of a batch of preference pairs, with intermediates known, or hidden and summed over."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,12 +20,14 @@ from sysdpo.method.values import Completion
 
 @dataclass(frozen=True)
 class BatchLogProbs:
-    """Log-probabilities of `[2·pairs]` rows, the chosen ones first.
+    """Log-probabilities of `2·pairs` rows, the chosen ones first; all tensors are `[2·pairs]` if nothing else is said.
 
-    components: for each trained component, summed over its nodes; of hidden intermediates the mean under their
-        posterior. marginal: the estimate of `log p(z|x)` where there are hidden ones. measures: more to log, `[…]`.
-    lengths: the tokens that each component generated, at least 1, where all variables are known.
-    chosen: `log p_k` of the chosen rows, `[pairs]`, where these are not those of `components`.
+    components: for each trained component, summed over its nodes; with hidden intermediates the mean under their
+    posterior.
+    marginal: the estimate of `log p(z|x)` if intermediates are hidden, else None.
+    measures: further values for the log, of any shape.
+    lengths: the number of tokens that each component generated, at least 1, if all variables are known.
+    chosen: `log p_k` of the chosen rows, `[pairs]`, if they differ from those of `components`.
     """
 
     components: dict[str, LogProbs]
@@ -36,26 +38,32 @@ class BatchLogProbs:
 
 
 class Intermediates(Protocol):
-    """How a training sees the variables between a system's inputs and outputs: known, summed over, or both ways."""
+    """How a training treats the variables between inputs and outputs: as known, summed over, or both."""
 
     refresh: int
-    """For how many batches it prepares at a time."""
+    """How many batches one call of `prepare` serves."""
 
     copies: int
-    """The most rows that the models are given for one of a trajectory's."""
+    """The most rows that the models get for one row of trajectories."""
 
     def variables(self, columns: Iterable[str]) -> list[str]:
-        """Which of a trajectory's columns it may see."""
+        """The columns of the trajectories that it may see."""
         ...
 
     def prepare(self, inputs: Trajectories, keys: Sequence[str], *, seeds: Sequence[int]) -> None:
-        """Get ready for rows with these inputs; equal `keys` have equal inputs."""
+        """Prepare for rows with these inputs, by generating candidates for example.
+
+        keys: a name for each row; rows with the same one have the same inputs. seeds: a number for each row.
+        """
         ...
 
     def log_probs(
         self, trajectories: Trajectories, keys: Sequence[str], *, draw: Sequence[int], components: Sequence[str]
     ) -> BatchLogProbs:
-        """Of these rows, as `System.log_probs` takes them."""
+        """The log-probabilities of these rows.
+
+        keys: of each row, as given to `prepare`. draw, components: as in `System.log_probs`.
+        """
         ...
 
 
@@ -90,19 +98,20 @@ class KnownIntermediates:
 
 @dataclass(frozen=True)
 class Assignment:
-    """A value for every hidden variable, and the logarithm of its probability under what generated it."""
+    """A value for every hidden variable, and the log-probability of all under the distribution that generated them."""
 
     values: Mapping[str, Any]
     log_prob: float
 
 
 class HiddenIntermediates:
-    """Only inputs and outputs are known; the rest is summed over candidates (SysDPO-Sampling).
+    """Only inputs and outputs are known; the rest is summed over candidates (SysDPO-Sampling, arXiv 2502.17721).
 
     `R(z) = log Σ_{y∈Y} p_θ(y|x) p_θ(z|x,y) − log Σ_{y∈Y} p_ref(y|x) p_ref(z|x,y)` with the same candidates `Y` of a
-    prompt for policy and reference, chosen and rejected. What a function makes of the outputs adds nothing. Raises
-    `UserError` if nothing is hidden, if an output is deterministic, if a hidden variable is generated from an output or
-    nothing that is judged from it, or if its component cannot be decoded step by step.
+    prompt for policy and reference, chosen and rejected. Functions of the outputs, a parser or a vote, add nothing.
+
+    Raises `UserError` if nothing is hidden, if an output is deterministic, if a hidden variable depends on an output,
+    if no output depends on it, or if its component is not `Decodable`.
     """
 
     def __init__(self, system: System, settings: CandidateSettings):
@@ -142,20 +151,21 @@ class HiddenIntermediates:
         return node.component in self.random
 
     def variables(self, columns: Iterable[str]) -> list[str]:
-        """Inputs and outputs alone: what is hidden stays hidden."""
+        """Inputs and outputs alone."""
         return [name for name in columns if name in (*self.system.inputs, *self.system.outputs)]
 
     @torch.no_grad()
     def prepare(self, inputs: Trajectories, keys: Sequence[str], *, seeds: Sequence[int]) -> None:
-        """Candidates from the policy as it now is, for each distinct key."""
+        """Generate candidates from the present policy for each distinct key."""
         first = {key: row for row, key in reversed(list(enumerate(keys)))}
         rows = {name: [inputs[name][row] for row in first.values()] for name in self.system.inputs}
         self.sets = dict(zip(first, self.propose(rows, seeds=[seeds[row] for row in first.values()]), strict=True))
 
     def propose(self, inputs: Trajectories, *, seeds: Sequence[int]) -> list[list[Assignment]]:
-        """Up to `count` assignments of the hidden variables for each row of `inputs`, likeliest first where beams.
+        """Up to `settings.count` assignments of the hidden variables for each row of `inputs`.
 
-        Beams keep the `count` likeliest assignments at every node; draws are ancestral through the graph.
+        With beams the likeliest assignments are kept at every node and stand first; draws are ancestral through the
+        graph.
         """
         drawn = GENERATORS[self.settings.generator].draws
         copies = self.settings.count if drawn else 1
@@ -202,7 +212,7 @@ class HiddenIntermediates:
         ]
 
     def _distinct(self, assignments: list[Assignment]) -> list[Assignment]:
-        """The sum is over distinct candidates; importance weights need the repeats."""
+        """The candidates without repeats for `truncated`, whose sum is over distinct ones; others need the repeats."""
         if self.settings.estimator != "truncated":
             return assignments
         # What is computed from the others, and may be a list, tells no two apart.
@@ -213,7 +223,7 @@ class HiddenIntermediates:
     def log_probs(
         self, trajectories: Trajectories, keys: Sequence[str], *, draw: Sequence[int], components: Sequence[str]
     ) -> BatchLogProbs:
-        """The marginals at the candidates prepared last."""
+        """The marginals, estimated with the candidates that were prepared last."""
         sets = [self.sets[key] for key in keys]
         rows = [row for row, assignments in enumerate(sets) for _ in assignments]
         names = (*self.system.inputs, *self.system.outputs)
@@ -248,7 +258,7 @@ class HiddenIntermediates:
 
 
 class KnownAndHidden:
-    """Margins from intermediates that are known, and the likelihood of the chosen summed over hidden ones."""
+    """Margins from known intermediates, and the likelihood of the chosen with the intermediates summed over."""
 
     def __init__(self, system: System, settings: CandidateSettings):
         self.known, self.hidden = KnownIntermediates(system), HiddenIntermediates(system, settings)
@@ -265,7 +275,7 @@ class KnownAndHidden:
     def log_probs(
         self, trajectories: Trajectories, keys: Sequence[str], *, draw: Sequence[int], components: Sequence[str]
     ) -> BatchLogProbs:
-        """That of the known intermediates, with the hidden ones' likelihood and measures of the chosen rows."""
+        """As `KnownIntermediates`, with likelihood and measures of the chosen rows from `HiddenIntermediates`."""
         known = self.known.log_probs(trajectories, keys, draw=draw, components=components)
         half = slice(len(keys) // 2)
         chosen = {name: column[half] for name, column in trajectories.items()}
@@ -275,7 +285,7 @@ class KnownAndHidden:
 
 
 def intermediates_of(system: System, settings: MethodSettings) -> Intermediates:
-    """How a method sees the intermediates."""
+    """How a method with these settings treats the intermediates."""
     if settings.intermediates == {"known"}:
         return KnownIntermediates(system)
     kind = HiddenIntermediates if settings.intermediates == {"hidden"} else KnownAndHidden
@@ -283,7 +293,10 @@ def intermediates_of(system: System, settings: MethodSettings) -> Intermediates:
 
 
 def check_seen(columns: Iterable[str], system: System, settings: MethodSettings, where: str) -> None:
-    """Raises `UserError` where a method must see a variable that the trajectories have no values of."""
+    """Raises `UserError` if a method needs a variable that the trajectories do not have.
+
+    columns: those of the trajectories. where: what the error begins with.
+    """
     missing = [node.name for node in system.nodes if node.name not in set(columns)]
     if missing and "known" in settings.intermediates:
         raise UserError(f"{where}: they have no values of {missing}, which '{settings.objective}' must see; {INSTEAD}")
@@ -304,7 +317,7 @@ def _likeliest(partial: list[tuple[int, Assignment]], count: int) -> list[tuple[
 
 
 def _candidate_index(counts: list[int]) -> Tensor:
-    """The number of each row's candidates among all, `[rows, most]`, −1 where it has fewer than the most."""
+    """The index of each row's candidates among all, `[rows, most]`, and −1 where a row has fewer than the most."""
     index = torch.full((len(counts), max(counts)), -1)
     start = 0
     for row, count in enumerate(counts):

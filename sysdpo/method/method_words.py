@@ -1,6 +1,6 @@
-"""What the rows of a configuration are called, and what they are: from the row itself, unless it says otherwise.
+"""Names and descriptions of methods, derived from the settings of their rows.
 
-A row may have a `label`, a `meaning` and a `role` of its own, which train nothing differently.
+A row's own `label`, `meaning` and `role` come first; they change nothing in the training.
 """
 
 from collections.abc import Mapping
@@ -23,10 +23,11 @@ GROUPS = ((REFERENCE,), (UNTRAINED,), (RANDOM, CONTROL), (NULL,), (SINGLE,), (RI
 
 @dataclass(frozen=True)
 class Method:
-    """A row for people: its name, the same short and within a sentence, what it does, and its kind.
+    """How reports name and describe a method.
 
-    component: the one that is trained, where it is one alone. remark: why it is told apart from the others, a sentence.
-    heading, intro, opening: of the section on it, where it has one, and how that section's first sentence begins.
+    label, short, phrase: its name, the same shortened, and within a sentence. meaning: what it does. kind: its group.
+    component: the one that is trained, if it is only one. remark: why it is shown apart from the others, a sentence.
+    heading, intro, opening: as in `Objective`.
     """
 
     label: str
@@ -42,7 +43,7 @@ class Method:
 
     @property
     def is_candidate(self) -> bool:
-        """Whether it is trained, and no control: one that may be the best."""
+        """Whether it competes for the best: it is trained and not a control."""
         return self.kind in (SINGLE, RIVAL, SUBJECT, OTHER)
 
 
@@ -68,7 +69,7 @@ BEFORE = Method(
 
 
 def traits(row: Mapping[str, Any]) -> dict[str, Any]:
-    """All of a row, laid over the training's settings, that its name and its position depend on."""
+    """The settings of a row, laid over `training`, that its name and its position depend on."""
     named = {name: row.get(name) for name in ("objective", "labels", "chosen_intermediates", *OWN_WORDS)}
     return named | {
         "best_of": row.get("best_of", 1) > 1,
@@ -84,9 +85,9 @@ OWN_WORDS = ("label", "meaning", "role")
 
 
 def name_methods(rows: Mapping[str, Mapping[str, Any]], components: Mapping[str, str]) -> dict[str, Method]:
-    """The methods of these rows in display order: by `GROUPS`, beside others of their objective, in the rows' order.
+    """The methods of these rows in display order: by `GROUPS`, then by objective, then in the order of the rows.
 
-    rows: laid over the training's settings. components: what each is called within a sentence.
+    rows: each laid over `training`. components: their names within a sentence.
     """
     facts = {name: traits(row) for name, row in rows.items()}
     families: dict[tuple[Any, ...], int] = {}
@@ -108,7 +109,7 @@ def name_methods(rows: Mapping[str, Mapping[str, Any]], components: Mapping[str,
 
 
 def _named(name: str, row: Mapping[str, Any], rows: Mapping[str, Any], components: Mapping[str, str]) -> Method:
-    """Its own words where it has some, else those that its other settings stand for."""
+    """The row's own label, meaning and role where it has them, else those derived from its other settings."""
     own = {key: row[key] for key in ("label", "meaning") if row[key]}
     return replace(_derived(name, row, rows, components), **own)
 
@@ -152,7 +153,7 @@ def _derived(name: str, row: Mapping[str, Any], rows: Mapping[str, Any], compone
 
 
 def _of_objective(name: str) -> Method:
-    """What the objective itself says of the rows that have it."""
+    """The description that an objective was registered with."""
     if name not in OBJECTIVES:
         return Method(_words(name).capitalize())
     found = OBJECTIVES[name]
@@ -162,7 +163,7 @@ def _of_objective(name: str) -> Method:
 
 
 def _finished(method: Method) -> Method:
-    """With its short name, and its name within a sentence."""
+    """The method with its short name and its name within a sentence filled in."""
     short = method.label.removeprefix("SysDPO-").removesuffix(" DPO")
     return replace(method, short=short, phrase=method.phrase or _phrase(method))
 

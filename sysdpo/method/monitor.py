@@ -21,16 +21,18 @@ from sysdpo.method.objectives import Link, direct, margins, separate
 from sysdpo.method.system import System
 
 PROMPTS = 16
-"""How many training prompts the policy answers, with the same seeds every time."""
+"""How many training prompts the policy answers, each time with the same seeds."""
 
 
 def gradient_cosines(
     batch: BatchLogProbs, weights: Mapping[str, Sequence[nn.Parameter]], link: Link
 ) -> dict[str, float]:
-    """`gradient_cosine_{component}`: between the gradients of `direct` and of `separate` on the same pairs.
+    """`gradient_cosine_{component}`: the cosine between the gradients of `direct` and of `separate` on the same pairs.
 
-    Nothing where one component is trained, where these objectives agree, nor where intermediates are hidden, where
-    neither can be had. weights: of each trained component. Gradients stay as they are.
+    Empty if a single component is trained, for which the two objectives agree, or if intermediates are hidden, which
+    neither objective allows. Accumulated gradients are left alone. Our choice of a measure.
+
+    weights: the trained parameters of each component.
     """
     if batch.marginal is not None or len(weights) < 2:
         return {}
@@ -52,10 +54,11 @@ def gradient_cosines(
 def drift_of_draws(
     system: System, trajectories: pd.DataFrame, components: Sequence[str], *stream: int
 ) -> dict[str, float]:
-    """`kl_{component}` and `entropy_{component}` in nats, the mean over a trajectory for each of the first prompts.
+    """`kl_{component}` and `entropy_{component}` in nats: means over one new trajectory for each of the first prompts.
 
-    A model whose likelihood is known up to a constant alone has no entropy here. trajectories: with the columns
-    `prompt_id` and the system's inputs. stream: numbers that the draws depend on.
+    A component whose likelihood is only known up to a constant has no entropy here.
+
+    trajectories: with the columns `prompt_id` and the system's inputs. stream: numbers that the draws depend on.
     """
     prompts = trajectories.drop_duplicates("prompt_id").head(PROMPTS)
     seeds = numpy_generator("monitor", *stream).integers(1 << 62, size=len(prompts)).tolist()

@@ -2,10 +2,10 @@
 
 For a chosen trajectory `w` and a rejected one `l`, component `k` has the margin `Δ_k = r_k(w) − r_k(l)`, where `r_k`
 is its log-ratio to the reference. A *link* turns a margin into a loss; an *objective* says which margins it is applied
-to. All tensors have the shape `[batch]`; no function here averages over the batch.
+to. All tensors have the shape `[batch]`, a value for each pair; no function here averages over the batch.
 
-Each registers itself under the name that a configuration gives it. Torch is imported where it computes: to check a
-configuration takes the names alone.
+Each function registers itself under the name that configurations use. Torch is imported where it is needed: checking a
+configuration needs the names alone.
 """
 
 from __future__ import annotations
@@ -30,23 +30,29 @@ ONLY = "only_"
 """Before a component's name: the objective that trains that component alone."""
 
 LINKS: Registry[Callable[..., Tensor]] = Registry("link")
-"""Functions `(margin, *, beta, …) -> loss`; one that takes `label_smoothing` is given it."""
+"""Links by name: functions `(margin, *, beta) -> loss`, both `[batch]`; a link may also take `label_smoothing`."""
 
 MARGINALS: Registry[Marginal] = Registry("estimator of the marginal")
-"""Functions `(joint, proposal) -> log p(z|x)`, as `truncated` has them."""
+"""Estimators of a marginal by name: functions `(joint, proposal) -> log p(z|x)`, with the shapes of `truncated`."""
 
 OBJECTIVES: Registry[Objective] = Registry("objective")
+"""Objectives by name; `objective` registers one."""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """How margins become a loss, what a training needs for it, and what people are told of it.
+    """How margins become a loss, what a training needs for that, and how the report describes it.
 
-    loss: from the margins of the trained components, or the one margin `marginal` where intermediates are hidden.
-    intermediates: `known`, or `hidden` and summed over. has_preference: False for a null row, which learns from the
-    likelihood of the chosen alone.
-    label, meaning: its name and what it does. role: as a method's setting of that name. heading, intro, opening: of the
-    report's section on it, where it has one, and how that section's first sentence begins.
+    loss: a function of the margins, `[batch]` each, and a link; it returns a loss for each pair, `[batch]`. The margins
+    are those of the trained components by name, or a single one, `marginal`, if intermediates are hidden.
+    label: its name for people.
+    meaning: what it does, a sentence.
+    intermediates: `known`, or `hidden` and summed over.
+    has_preference: False for a null row, which learns from the likelihood of the chosen alone.
+    role: the default of a method's setting `role`.
+    heading: of the report's section on it, if it has one.
+    intro: the first paragraph of that section.
+    opening: how the section's first result begins.
     """
 
     loss: Callable[[Margins, Link], Tensor]
@@ -61,9 +67,11 @@ class Objective:
 
 
 def objective(name: str, *, label: str, **more: Any) -> Callable[[Callable[[Margins, Link], Tensor]], Any]:
-    """Registers the loss that it decorates as an `Objective`, under the name that a method's row gives it.
+    """A decorator that registers a loss as an `Objective`.
 
-    more: the other fields of `Objective`.
+    name: what a method's setting `objective` says. label: its name for people. more: the other fields of `Objective`.
+
+    Raises `UserError` if another objective has the name.
     """
 
     def put(loss: Callable[[Margins, Link], Tensor]) -> Callable[[Margins, Link], Tensor]:
@@ -109,14 +117,19 @@ def robust(margin: Tensor, *, beta: float, label_smoothing: float) -> Tensor:
 
 
 def make_link(name: str, *, beta: float, label_smoothing: float = 0.0) -> Link:
-    """The link of this name with its parameters bound."""
+    """The link of this name as a function of the margin alone, `[batch]` to `[batch]`.
+
+    label_smoothing: passed to the links that take it.
+
+    Raises `KeyError` for an unknown name, which the settings have refused before.
+    """
     link = LINKS[name]
     smoothed = {"label_smoothing": label_smoothing} if "label_smoothing" in inspect.signature(link).parameters else {}
     return partial(link, beta=beta, **smoothed)
 
 
 def margins(chosen: Mapping[str, Tensor], rejected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`Δ_k = r_k(w) − r_k(l)` for every component, from the log-ratios of the chosen and the rejected rows."""
+    """`Δ_k = r_k(w) − r_k(l)` for every component `k`, from log-ratios of chosen and rejected rows; all `[batch]`."""
     return {name: chosen[name] - rejected[name] for name in chosen}
 
 
@@ -127,7 +140,7 @@ def margins(chosen: Mapping[str, Tensor], rejected: Mapping[str, Tensor]) -> dic
     role="subject",
 )
 def direct(margins: Margins, link: Link) -> Tensor:
-    """`ℓ(Σ_k Δ_k)`: SysDPO-Direct (Wang et al., arXiv 2502.17721)."""
+    """`ℓ(Σ_k Δ_k)`: SysDPO-Direct (Wang et al., arXiv 2502.17721). Margins and loss are `[batch]`."""
     return link(_stack(margins).sum(0))
 
 
@@ -141,7 +154,10 @@ def direct(margins: Margins, link: Link) -> Tensor:
     "baseline that matters most.",
 )
 def separate(margins: Margins, link: Link) -> Tensor:
-    """`Σ_k ℓ(Δ_k)`: every component explains the preference as if alone (per-component DPO)."""
+    """`Σ_k ℓ(Δ_k)`: DPO (Rafailov et al., arXiv 2305.18290) for each component by itself.
+
+    Each explains the preference as if it were alone. Margins and loss are `[batch]`.
+    """
     return _stack({name: link(margin) for name, margin in margins.items()}).sum(0)
 
 
@@ -157,7 +173,10 @@ def separate(margins: Margins, link: Link) -> Tensor:
     opening="Without seeing anything between input and output, ",
 )
 def sampling(margins: Margins, link: Link) -> Tensor:
-    """`ℓ(R(w) − R(l))` of the one margin `marginal`, from estimates of `log p(z|x)`: SysDPO-Sampling."""
+    """`ℓ(R(w) − R(l))`: SysDPO-Sampling (Wang et al., arXiv 2502.17721).
+
+    margins: the single entry `marginal`, `[batch]`, from estimates of `log p(z|x)`.
+    """
     return link(margins["marginal"])
 
 
@@ -168,7 +187,7 @@ def sampling(margins: Margins, link: Link) -> Tensor:
     has_preference=False,
 )
 def likelihood(margins: Margins, link: Link) -> Tensor:
-    """`0`: no preference term, which leaves the likelihood of the chosen alone (a null row, our choice)."""
+    """`0`, `[batch]`: without a preference term only the likelihood of the chosen is left (a null row, our choice)."""
     first = _stack(margins)[0]
     return first.new_zeros(first.shape)
 
@@ -177,8 +196,10 @@ def likelihood(margins: Margins, link: Link) -> Tensor:
 def truncated(joint: Tensor, proposal: Tensor) -> Tensor:
     """`log Σ_{y∈Y} p(y|x) p(z|x,y)` over distinct candidates: a lower bound of `log p(z|x)` (SysDPO-Sampling).
 
-    joint: `log p(y|x) p(z|x,y)`, float32 `[batch, K]`, −inf where there are fewer than `K` candidates. `proposal`, of
-    the same shape, is not used. Returns `[batch]`.
+    joint: `log p(y|x) p(z|x,y)`, float32 `[batch, K]`, −inf where there are fewer than `K` candidates.
+    proposal: the same shape; not used.
+
+    Returns `[batch]`.
     """
     return joint.logsumexp(-1)
 
@@ -188,24 +209,31 @@ def truncated(joint: Tensor, proposal: Tensor) -> Tensor:
 def importance(joint: Tensor, proposal: Tensor) -> Tensor:
     """`log (1/K) Σ_k p(y_k|x) p(z|x,y_k) / g(y_k|x)` for draws `y_k ~ g`, repeats included (Burda et al., 1509.00519).
 
-    The mean is unbiased for `p(z|x)`; its logarithm, by Jensen's inequality, lies below `log p(z|x)` on average, the
-    less so the larger `K`. joint: `[batch, K]`; proposal: `log g(y_k|x)`, `[batch, K]`. Returns `[batch]`.
+    The mean is unbiased for `p(z|x)`; its logarithm is below `log p(z|x)` on average (Jensen's inequality), by less the
+    larger `K` is.
+
+    joint: `log p(y_k|x) p(z|x,y_k)`, `[batch, K]`. proposal: `log g(y_k|x)`, `[batch, K]`.
+
+    Returns `[batch]`.
     """
     return (joint - proposal).logsumexp(-1) - math.log(joint.shape[-1])
 
 
 def posterior(joint: Tensor) -> Tensor:
-    """`p(y|x,z)` over the candidates, `[batch, K]`, from `log p(y|x) p(z|x,y)`."""
+    """`p(y|x,z)` over the candidates, `[batch, K]`, from `joint`, `log p(y|x) p(z|x,y)` of the same shape."""
     return joint.softmax(-1)
 
 
 def effective_sample_size(weights: Tensor) -> Tensor:
-    """`1 / Σ_k w_k²` of normalised weights `[batch, K]`: 1 where one candidate explains all, `K` where all do alike."""
+    """`1 / Σ_k w_k²` of normalised weights `[batch, K]` (Kong 1992); returns `[batch]`.
+
+    It is 1 where one candidate explains everything, and `K` where all explain the same.
+    """
     return 1 / weights.square().sum(-1)
 
 
 def make_objective(name: str) -> Callable[[Margins, Link], Tensor]:
-    """The loss of an objective. `only_<component>` is DPO on the one margin it is given, where all objectives agree."""
+    """The loss of an objective by name; `only_<component>` is DPO on the one margin that it gets."""
     return direct if name.startswith(ONLY) else OBJECTIVES[name].loss
 
 

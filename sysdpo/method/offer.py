@@ -16,8 +16,10 @@ NO_SCORE = "because this system has no score"
 
 @dataclass(frozen=True)
 class Offer:
-    """scored: whether the benchmark has a scorer. variables: how many generated variables the trajectories of its
-    preferences have values of, 0 where its data come with no preferences. None is what only a step can tell.
+    """What methods can learn from; None is what is only known once the data are read.
+
+    scored: whether the benchmark has a score. variables: how many generated variables the trajectories of its
+    preferences have; 0 if its data come without preferences.
     """
 
     scored: bool | None = None
@@ -31,10 +33,11 @@ class Offer:
         where: str,
         sources: Mapping[str, str] | None = None,
     ) -> None:
-        """Raises `UserError` about the first setting that cannot work.
+        """Raises `UserError` about the first setting that asks for what the benchmark does not have.
 
-        rows: the methods. components: those that are models, each of which generates at least one variable. where: the
-        system's setting. sources: the settings of methods that are no rows of `methods`, by name.
+        rows: the methods by name. evaluation: the system's section of that name. components: the system's models, each
+        of which generates at least one variable. where: the setting of the system, for the error. sources: for methods
+        that are not rows of `methods`, the setting that they come from.
         """
         if self.scored is False and evaluation.win_rates_against:
             wanted = list(evaluation.win_rates_against)
@@ -67,6 +70,9 @@ class Offer:
 
 @runtime_checkable
 class Offering(Protocol):
-    """A benchmark, or the class of a benchmark's settings, that says what it has for methods to learn from."""
+    """A benchmark, or the class of a benchmark's settings, that says what methods can learn from.
+
+    offer: of the benchmark.
+    """
 
     offer: Offer

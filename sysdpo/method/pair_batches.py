@@ -1,4 +1,4 @@
-"""Which pairs each update learns from, and what a process needs to know of its share of them."""
+"""Which pairs each update learns from, and the share of them that each process computes."""
 
 import itertools
 from collections.abc import Iterator
@@ -19,7 +19,10 @@ DRAWS_PER_RUN = 10**7
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Pairs to take through the models at once; `weight` is their share of the process's pairs in this update."""
+    """Pairs that go through the models together.
+
+    log_probs: computes their log-probabilities. weight: their share of this process's pairs in the update.
+    """
 
     log_probs: partial[BatchLogProbs]
     weight: float
@@ -28,9 +31,15 @@ class MicroBatch:
 class PairBatches:
     """The updates of one round, each as this process's own micro-batches.
 
-    trajectories, pairs: as `training.train_round` has them. process: this one's number of `processes`, which share each
-    batch evenly. Every random number depends on `seed`, `number` (the round), the update and the pair alone, not on how
-    the batch is shared. Raises `UserError` where it cannot be shared, or pairs name unknown trajectories.
+    Every random number depends on `seed`, `number`, the update and the pair alone, not on how the batch is shared.
+
+    trajectories, pairs: as in `training.train_round`.
+    components: the trained ones.
+    number: of the round.
+    process: this process's number, from 0.
+    processes: how many share each batch evenly.
+
+    Raises `UserError` if `batch_size` is not a multiple of `processes`, or if pairs name unknown trajectories.
     """
 
     def __init__(
@@ -59,11 +68,11 @@ class PairBatches:
         self.seen = intermediates.variables(self.rows.columns)
 
     def may_start_at(self, step: int) -> bool:
-        """Whether `starting_at` takes this one: what is prepared for several updates is prepared for all of them."""
+        """Whether `starting_at` may begin here: candidates for several updates are prepared together."""
         return step % self.intermediates.refresh == 0
 
     def starting_at(self, first: int = 0) -> Iterator[list[MicroBatch]]:
-        """The updates from this one on."""
+        """The updates from number `first` on, each as a list of micro-batches."""
         settings = self.settings
         batches = shuffled_batches(
             len(self.pairs), settings.batch_size, numpy_generator("batches", self.seed, self.number)
@@ -108,9 +117,10 @@ class PairBatches:
 
 
 def shuffled_batches(count: int, size: int, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Endless shuffled passes: the rows of `size` pairs out of `count`, and the number of the pass each belongs to.
+    """Endless shuffled passes over `count` pairs in batches of `size`.
 
-    A pass's last, short batch is filled up from the next pass.
+    Yields for each batch the pairs' row numbers and the number of the pass that each belongs to, both int64 `[size]`.
+    The last batch of a pass is filled up from the next pass.
     """
     rows, passes = np.empty(0, dtype=int), np.empty(0, dtype=int)
     for number in itertools.count():

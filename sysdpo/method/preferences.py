@@ -2,7 +2,7 @@
 
 Trajectories are a data frame with a row per trajectory and a column per variable. On disk images are PNG bytes, a
 `Completion` is its text beside a column `{variable}_tokens`, and values that are not all texts, or all numbers of one
-kind, are JSON in a column `{variable}_json`. Whatever a component made reads back as it was; None too.
+kind, are JSON in a column `{variable}_json`. Every value that a component made, None included, reads back unchanged.
 """
 
 import base64
@@ -32,7 +32,7 @@ PLAIN = ({str}, {bool}, {int}, {float})
 
 
 def write_trajectories(trajectories: pd.DataFrame, path: Path) -> None:
-    """Write trajectories as parquet; raises `UserError` on a value of a kind that cannot be written."""
+    """Write trajectories as parquet; raises `UserError` if a value is of a kind that cannot be written."""
     columns: dict[str, Sequence[Any]] = {}
     for label, series in trajectories.items():
         name, values = str(label), [_plain(value) for value in series.tolist()]
@@ -54,7 +54,7 @@ def write_trajectories(trajectories: pd.DataFrame, path: Path) -> None:
 
 
 def read_trajectories(path: Path) -> pd.DataFrame:
-    """Read what `write_trajectories` wrote; raises `UserError` if it is none."""
+    """Read what `write_trajectories` wrote; raises `UserError` if the file holds anything else."""
     stored = read_arrow(path, TRAJECTORY_COLUMNS)
     columns: dict[str, list[Any]] = {}
     try:
@@ -78,12 +78,12 @@ def read_trajectories(path: Path) -> pd.DataFrame:
 
 
 def variable_of(column: str) -> str:
-    """The variable that a stored column is of."""
+    """The variable that a stored column belongs to."""
     return column.removesuffix(TOKENS).removesuffix(JSON)
 
 
 def _dtype(values: Sequence[Any]) -> Any:
-    """Left to pandas where it keeps the values as they are."""
+    """A column's dtype: None, pandas' own choice, if that keeps the values as they are."""
     return None if {type(value) for value in values} in PLAIN and not _is_large(values) else object
 
 
@@ -93,7 +93,7 @@ def _is_large(values: Sequence[Any]) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """A number of numpy's as Python's."""
+    """A value of numpy as Python's own."""
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -167,9 +167,12 @@ def make_pairs(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def select_pairs(pairs: pd.DataFrame, choice: str, *stream: int) -> pd.DataFrame:
-    """The pairs to train on: `all` of them, or of every prompt one: `random`, or `best_worst` (the widest margin).
+    """The pairs to train on.
 
-    Raises `UserError` if there are none.
+    choice: `all` of them, or one for each prompt: `random`, or `best_worst` (the one with the largest margin). stream:
+    numbers that a random choice depends on.
+
+    Raises `UserError` if there are no pairs.
     """
     if pairs.empty:
         raise UserError("pairs: there are none to train on; sample more trajectories a prompt or use a finer score")
@@ -182,9 +185,12 @@ def select_pairs(pairs: pd.DataFrame, choice: str, *stream: int) -> pd.DataFrame
 
 
 def label_pairs(pairs: pd.DataFrame, labels: str, temperature: float, *stream: int) -> pd.DataFrame:
-    """Who is called the winner: `deterministic` (the higher score), `bradley_terry`, or `random` (a null control).
+    """The pairs with their labels, in which the chosen and the rejected may have changed places.
 
-    Under Bradley-Terry the higher score wins with probability `σ(margin / temperature)`.
+    labels: `deterministic` (the higher score wins), `bradley_terry` (it wins with probability
+    `σ(margin / temperature)`), or `random` (a null control).
+    temperature: in units of the score.
+    stream: numbers that the draws depend on.
     """
     if labels == "deterministic":
         return pairs

@@ -1,4 +1,4 @@
-"""A configuration that is laid over another: what comes of the two, and what it leaves out. No library is needed."""
+"""Laying one configuration over another, and leaving out what it drops. No library is needed."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from sysdpo.base.settings import Name, SomeOf, WrongSetting, read, unknown_name
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid over `base`, mapping by mapping, as Snakemake lays one configuration file over another."""
+    """`over` laid over `base`, mapping by mapping, as Snakemake does with configuration files."""
     result = dict(base)
     for key, value in over.items():
         nested = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
@@ -16,11 +16,12 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def without_dropped(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration less what a scale laid over it leaves out.
+    """The configuration without what a scale that was laid over it drops.
 
-    That is the entries it sets to null (systems, their sections, methods and foundation models, experiments, studies),
-    and, where it says `only`, all systems and studies but those, with the experiments on other systems. Raises
-    `UserError` where `only` names something that is not there.
+    These are entries that it sets to null (systems, their sections, methods and foundation models, experiments,
+    studies) and, if it has the setting `only`, all other systems and studies, with the experiments on them.
+
+    Raises `UserError` if `only` names something that is not there.
     """
 
     def kept(entries: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def without_dropped(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _selected(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration less all systems, studies and experiments that are not of those that `only` names."""
+    """The configuration without the systems, studies and experiments that `only` leaves out."""
     only = read(SomeOf[Name] | None, config.get("only"), "only")
     if only is None:
         return config
@@ -53,7 +54,7 @@ def _selected(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_only(only: Sequence[str], systems: Collection[str], studies: Collection[str]) -> None:
-    """Raises `UserError` unless the setting `only` names systems and studies that there are, a system at least."""
+    """Raises `UserError` unless the setting `only` names existing systems and studies, and at least one system."""
     for name in only:
         if name not in (*systems, *studies):
             raise WrongSetting(("only",), unknown_name(name, "system or study", [*systems, *studies]))

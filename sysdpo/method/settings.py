@@ -65,14 +65,14 @@ class MethodSettings(Settings):
     learning_rate: Annotated[Mapping[str, Positive], Field(min_length=1)]
     """Peak learning rate of each component."""
     chosen_weight: Annotated[Mapping[str, NotNegative], Field(min_length=1)]
-    """What `−log p(chosen)` weighs beside the preference term, for each component; 0, where nothing is given, leaves
-    that alone."""
+    """The weight of `−log p(chosen)`, which is added to the preference term, for each component; 0, the default, adds
+    nothing."""
     chosen_intermediates: Literal["known", "hidden"] | None = None
-    """For that likelihood `known`, the chosen trajectory's own, or `hidden`, summed over candidates of the policy's own
-    as `sampling` does; null is as the preference term has them."""
+    """The intermediates in that likelihood: `known`, those of the chosen trajectory, or `hidden`, summed over
+    candidates from the policy as `sampling` does; null treats them as the preference term does."""
     components: SetOf[Name] = ()
     """The components that are trained, of those that the objective trains; empty is all of them. The others stay as
-    they are, and have their part in what is hidden."""
+    they are, but take part in sums over hidden intermediates."""
     beta: Positive = 0.5
     """Inverse temperature of the preference; higher keeps closer to the reference."""
     link: Annotated[str, Field(examples=list(LINKS))] = "sigmoid"
@@ -80,58 +80,58 @@ class MethodSettings(Settings):
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     """The share of labels taken to be wrong, for the links `conservative` and `robust`."""
     length_normalized: bool = False
-    """Whether a component's log-ratio is divided by the tokens it generated before it becomes a margin (what has no
-    tokens, a picture, is left as it is), as TRL's IPO has it; beta is then per token."""
+    """Whether a component's log-ratio is divided by its number of generated tokens before it becomes a margin, as in
+    TRL's IPO; values without tokens, such as pictures, are left as they are. Beta is then per token."""
     steps: Count = 100
     """Updates in a round."""
     batch_size: Count = 32
     """Pairs in an update, over all processes."""
     micro_batch_size: Count | None = None
-    """Pairs that a process takes through the models at once, the gradients of the rest being added up; null is all of
+    """Pairs that a process takes through the models at once; the gradients of an update are added up. Null is all of
     its share."""
     warmup_steps: Whole = 10
     """Updates over which the learning rate rises to its peak."""
     max_grad_norm: Positive = 1.0
     """The norm that each component's gradient is clipped to."""
     preferences: Literal["sampled", "dataset"] = "sampled"
-    """Sampled from the system and scored, or those that the data set comes with: whole trajectories, or final outputs
-    alone, which do for objectives with hidden intermediates."""
+    """`sampled` from the system and scored, or those of the `dataset`: whole trajectories, or final outputs alone,
+    which are enough for objectives with hidden intermediates."""
     pairs: Literal["all", "random", "best_worst"] = "all"
     """Which of the untied pairs are used."""
     labels: Literal["deterministic", "bradley_terry", "random"] = "deterministic"
-    """Who is called a pair's winner."""
+    """Which trajectory of a pair wins: the one with the higher score, a draw by Bradley-Terry, or a random one."""
     label_temperature: Positive = 0.2
     """Temperature of the Bradley-Terry labels, in units of the score."""
     noise_bank: Count = 4
-    """How many Monte-Carlo draws a pair has, used in turn in the passes over the pairs."""
+    """How many Monte-Carlo draws each pair has; passes over the pairs use them in turn."""
     rounds: Count = 1
     """How often trajectories are sampled from the system as trained so far."""
     best_of: Count = 1
-    """Trajectories drawn for every answer, of which the best scored is kept."""
+    """Trajectories drawn for every answer; the one with the highest score is kept."""
     take: Mapping[str, MethodName] = Field(default_factory=dict)
-    """For components the method whose training they come from, where the objective is `none`: the swap test."""
+    """For the objective `none`: the method from whose training each component is taken (the swap test)."""
     monitor_every: Whole = 0
-    """Updates between two looks at what the policy draws (its entropy and KL divergence) and at how the gradients of
-    `direct` and `separate` lie to each other; 0 is never. The training is the same with and without."""
+    """Updates between two measurements of entropy and KL divergence of what the policy draws, and of the cosine between
+    the gradients of `direct` and `separate`; 0 is never. The training is the same with and without."""
     eval_every: Whole = 0
-    """Updates between two measurements of the preference accuracy on held-out pairs, those of the validation prompts,
-    where the data set comes with preferences; 0 is never."""
+    """Updates between two measurements of the preference accuracy on held-out pairs, those of the validation prompts of
+    a data set with preferences; 0 is never."""
     early_stopping: Count | None = None
     """The measurements in a row without a new best after which a round ends; the best adapters are kept. Null trains
     to the end and keeps the last."""
     candidates: CandidateSettings = CandidateSettings()
-    """How the sum over what is hidden is approximated."""
+    """How the sum over hidden intermediates is approximated."""
     label: Annotated[str, Field(min_length=1)] | None = None
-    """What the row is called where it is shown; null is as its other settings say."""
+    """The row's name in tables and figures; null derives it from the other settings."""
     meaning: Annotated[str, Field(min_length=1)] | None = None
-    """What the row does, a sentence; null is as its other settings say."""
+    """What the row does, a sentence; null derives it from the other settings."""
     role: Literal["subject", "rival", "control"] | None = None
-    """Set off from the others (`subject`), the subjects' main baseline (`rival`), or there to be beaten (`control`)."""
+    """Highlighted (`subject`), the main baseline of those (`rival`), or a control; null derives it."""
 
     @model_validator(mode="before")
     @classmethod
     def _without_likelihood(cls, values: Any) -> Any:
-        """Where no weight is given, none is added."""
+        """A weight of 0 for every component if no `chosen_weight` is given."""
         if (
             isinstance(values, Mapping)
             and "chosen_weight" not in values
@@ -194,7 +194,7 @@ class MethodSettings(Settings):
 
     @property
     def _own(self) -> str:
-        """What the preference term asks of the intermediates."""
+        """How the preference term treats intermediates: `known` or `hidden`."""
         return OBJECTIVES[self.objective].intermediates if self.objective in OBJECTIVES else "known"
 
     @property
@@ -204,14 +204,17 @@ class MethodSettings(Settings):
 
     @property
     def intermediates(self) -> set[str]:
-        """Whether a training looks at the trajectories' intermediates (`known`), sums over them (`hidden`), or both."""
+        """Whether a training uses the trajectories' intermediates (`known`), sums over them (`hidden`), or both."""
         chosen = self.chosen_intermediates or self._own
         if not self.has_preference:
             return {chosen}
         return {self._own, chosen} if any(self.chosen_weight.values()) else {self._own}
 
     def trainings(self, method: str) -> list[str]:
-        """The methods whose trainings an evaluation of this one needs, its own name being `method`."""
+        """The methods whose trainings an evaluation of this one needs.
+
+        method: its own name.
+        """
         return [method] if self.trains else list(dict.fromkeys(self.take.values()))
 
     @property

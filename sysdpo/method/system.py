@@ -43,14 +43,17 @@ Trajectories = Mapping[str, Sequence[Any]]
 
 @dataclass(frozen=True)
 class Node:
-    """A generated variable: its name, what generates it, and the variables it is generated from.
+    """A generated variable: its name, what generates it, and the variables that it is generated from.
 
-    component: a component, any function of the parents' values, or the name that the system has for a component. Nodes
-    of one component share its parameters.
-    template: a text with every parent by its name, `"{question} … {draft}"`; what comes of it is then all that the
-    component is given, as one text. Nodes with different parents can so share a component that reads texts.
+    name: of the variable.
+    component: a component, any Python function of the parents' values, or the name of one of the system's components.
+    Nodes with the same component share its parameters.
+    parents: inputs of the system or other nodes, in the order in which the component gets their values.
+    template: a text with every parent's name in braces, `"{question} … {draft}"`. The component then gets the filled-in
+    text as its only value, so that nodes with different parents can share a language model.
 
-    Raises `UserError` where the template names anything but parents, leaves one out, or is none.
+    Raises `UserError` if `parents` is a text, or if the template is not a valid format, names anything but the parents,
+    or leaves one out.
     """
 
     name: str
@@ -81,12 +84,15 @@ class Node:
 class System:
     """A directed acyclic graph of nodes over given inputs.
 
-    components: those that nodes name. One that a node holds itself is called as the first node that has it.
-    outputs: the generated variables that people see and judge (None: those that nothing else is generated from). A
-    parser or a vote may follow them.
+    inputs: names of the variables that are given.
+    nodes: the generated variables, in any order.
+    components: those that nodes refer to by name. A component that a node holds itself gets the name of that node, or
+    of the first one if several hold it.
+    outputs: the generated variables that people see and judge; None takes those that are nobody's parent. A parser or a
+    vote may still follow an output.
 
-    Raises `UserError` if a node names no known component or parent, if two variables share a name, if the nodes form a
-    cycle, or if an output is no generated variable.
+    Raises `UserError` if a node refers to an unknown component or parent, if two variables share a name, if the nodes
+    form a cycle, or if an output is not a generated variable.
     """
 
     def __init__(
@@ -111,7 +117,7 @@ class System:
                 )
 
     def _named(self, node: Node) -> Node:
-        """The node with its component's name in place of the component itself, which the system then has."""
+        """The node with its component's name in place of the component, which `self.components` then holds."""
         owner = node.component
         if isinstance(owner, str):
             return node
@@ -127,7 +133,7 @@ class System:
         return tuple(node.name for node in self.nodes if node.name not in parents)
 
     def ancestors(self, variables: Iterable[str]) -> set[str]:
-        """The generated variables that these are generated from, at however many removes."""
+        """The generated variables that these depend on, directly or through others."""
         found: set[str] = set()
         for node in reversed(self.nodes):
             if node.name in found or node.name in variables:
@@ -140,7 +146,7 @@ class System:
         return [name for name, component in self.components.items() if component.trainable_parameters()]
 
     def to(self, device: torch.device | None = None) -> "System":
-        """Move every component to a device, None being this process's own: its GPU where it has one. Returns itself."""
+        """Move every component to a device; None is this process's own, a GPU if it has one. Returns the system."""
         device = process_state().device if device is None else device
         for component in self.components.values():
             component.to(device)
@@ -148,7 +154,7 @@ class System:
 
     @contextmanager
     def unsharded(self) -> Iterator[None]:
-        """Within it a process may use the components whatever the other processes of a training do."""
+        """A context in which a process may use the components without waiting for the training's other processes."""
         with ExitStack() as stack:
             for component in self.components.values():
                 if isinstance(component, Shardable):
@@ -158,7 +164,11 @@ class System:
     def sample(self, inputs: Trajectories, *, seeds: Sequence[int]) -> dict[str, list[Any]]:
         """Ancestral sampling: a value of every variable for each row of `inputs`.
 
-        A row depends on its own inputs and seed alone, not on what else is in the batch.
+        inputs: a column of values for each input. seeds: one for each row, which depends on its own inputs and seed
+        alone, not on the rest of the batch.
+
+        Returns a column of values for every variable, inputs included. Raises `UserError` if a component returns
+        another number of values, or None.
         """
         trajectories = {name: list(inputs[name]) for name in self.inputs}
         for position, node in enumerate(self.nodes):
@@ -176,8 +186,13 @@ class System:
     ) -> dict[str, LogProbs]:
         """Log-probabilities of each trajectory, summed over the nodes of each component; shapes `[batch]`.
 
-        Rows with the same `draw` share their Monte-Carlo noise at every node (give a pair's chosen and rejected rows
-        the same one). `components` restricts the work; by default every component is evaluated.
+        trajectories: a column of values for every variable that is needed.
+        draw: a number for each row, which names its Monte-Carlo noise: rows with the same number share the noise at
+        every node. Give the chosen and the rejected row of a pair the same one.
+        components: the ones to evaluate; None is all.
+
+        Returns nats, summed over nodes. Raises `UserError` if a variable is missing or a component's log-probabilities
+        have another shape than `[batch]`.
         """
         wanted = self.components if components is None else components
         return {
@@ -188,20 +203,30 @@ class System:
     def log_ratios(
         self, trajectories: Trajectories, *, draw: Sequence[int], components: Iterable[str] | None = None
     ) -> dict[str, Tensor]:
-        """`r_k(s) = Σ_{nodes of k} [log p_θ(v|Pa) − log p_ref(v|Pa)]` for each component `k`; shape `[batch]`."""
+        """`r_k(s) = Σ_{nodes of k} [log p_θ(v|Pa) − log p_ref(v|Pa)]` for each component `k`; shape `[batch]`, nats.
+
+        The log-ratio of DPO (Rafailov et al., arXiv 2305.18290) for each factor of the system (Wang et al., arXiv
+        2502.17721). Arguments and errors are those of `log_probs`.
+        """
         log_probs = self.log_probs(trajectories, draw=draw, components=components)
         return {name: policy - reference for name, (policy, reference) in log_probs.items()}
 
     def drift(self, trajectories: Trajectories, *, draw: Sequence[int], components: Iterable[str]) -> dict[str, Drift]:
-        """Of each component, summed over its nodes, from trajectories that the system as it is has drawn."""
+        """How far each component is from its reference, summed over its nodes; shapes `[batch]`, nats.
+
+        trajectories: sampled from the system as it is now. draw: as in `log_probs`.
+        """
         return {
             name: Drift(*self._over_nodes(name, trajectories, draw, self.components[name].drift)) for name in components
         }
 
     def __call__(self, *inputs: Any, seed: int = 0, **named: Any) -> Any:
-        """What the system makes of one set of inputs, in their order or by name.
+        """Run the system once, on one value for each input, in their order or by name.
 
-        The output, a generated text as plain text; of several outputs a mapping by name. seed: of what is drawn.
+        seed: of everything that is drawn.
+
+        Returns the output, a generated text as a `str`; with several outputs a mapping by name. Raises `UserError`
+        unless every input has exactly one value.
         """
         values = dict(zip(self.inputs, inputs, strict=False)) | named
         if len(inputs) > len(self.inputs) or set(values) != set(self.inputs):
@@ -212,7 +237,10 @@ class System:
         return outputs if len(outputs) > 1 else next(iter(outputs.values()))
 
     def reset(self) -> None:
-        """Every component as it was when it was made: policy and reference, whatever was trained or loaded since."""
+        """Put every component back to where it started, policy and reference, whatever was trained or loaded since.
+
+        Raises `UserError` if a trainable component cannot be reset (it is not `Resettable`).
+        """
         for name, component in self.components.items():
             if isinstance(component, Resettable):
                 component.reset()
@@ -222,11 +250,12 @@ class System:
     def save(self, folder: Path | str, *, trained: Collection[str] | None = None, self_contained: bool = False) -> None:
         """Write the graph, how each component is made, and the trained adapters, for `load`; with a model card.
 
-        trained: the components whose adapters are written; the others' do nothing yet (None: all are). self_contained:
-        models that lie in folders of this machine are written along; hub ids stay names.
+        folder: replaced if it holds a saved system.
+        trained: the components whose adapters are written; None is all that can be trained.
+        self_contained: whether base models that are folders on this machine are copied too; hub ids stay names.
 
-        Raises `UserError` where a component was not made by its class's `from_pretrained`. One's own functions are not
-        written: `load` is given them.
+        Raises `UserError` if a component was not made by its class's `from_pretrained`. Functions of your own are not
+        written: pass them to `load`.
         """
         kept = [name for name in self.trainable if trained is None or name in trained]
         made: dict[str, Any] = {}
@@ -275,9 +304,11 @@ class System:
 
     @classmethod
     def load(cls, folder: Path | str, functions: Mapping[str, Callable[..., Any]] | None = None) -> "System":
-        """A system that `save` wrote; `functions` are those of its nodes that are computed, by the components' names.
+        """Read a system that `save` wrote.
 
-        Raises `UserError` if it is none, or a function is missing.
+        functions: your own functions at its nodes, by the names of their components.
+
+        Raises `UserError` if the folder holds no saved system, or if a function is missing.
         """
         try:
             graph = json.loads((Path(folder) / GRAPH).read_text())
@@ -306,7 +337,7 @@ class System:
     def _over_nodes(
         self, name: str, trajectories: Trajectories, draw: Sequence[int], method: Callable[..., tuple[Tensor, Tensor]]
     ) -> list[Tensor]:
-        """What a component answers for each of its nodes, summed over them; each `[batch]`."""
+        """What `method` of a component returns, summed over the component's nodes; each `[batch]`."""
         nodes = [node for node in self.nodes if node.component == name]
         needed = {variable for node in nodes for variable in (node.name, *node.parents)}
         if missing := sorted(needed - set(trajectories)):
@@ -338,12 +369,12 @@ GRAPH, CARD, ADAPTERS, MODELS = "system.json", "README.md", "adapters", "models"
 
 
 def _as_json(value: Any) -> Any:
-    """Settings as the mappings that they are, and paths as texts."""
+    """How JSON holds what it does not know: settings as mappings, paths as texts."""
     return value.fields if isinstance(value, Settings) else str(value)
 
 
 def load_expression(folder: str, components: Iterable[str], saved: Collection[str]) -> str:
-    """What loads a system from `folder`, an expression; functions that were not saved with it are to be filled in."""
+    """A Python expression that loads a system from `folder`, with `...` for each function that was not saved."""
     missing = sorted(set(components) - set(saved))
     functions = f", functions={{{', '.join(f'{name!r}: ...' for name in missing)}}}" if missing else ""
     return f"sysdpo.System.load({folder}{functions})"
@@ -376,7 +407,7 @@ def _function_of(part: Component) -> Any:
 
 
 def _identity(value: Any) -> Any:
-    """What equal values share: an unhashable one (an image) is equal to itself alone."""
+    """A key that equal values share; an unhashable value, an image, equals only itself."""
     try:
         hash(value)
     except TypeError:
@@ -385,7 +416,7 @@ def _identity(value: Any) -> Any:
 
 
 def conditions_of(node: Node, trajectories: Trajectories) -> list[tuple[Any, ...]]:
-    """What the node is generated from: for each row the values of its parents, in order, or its template filled in."""
+    """The condition of each row: the values of the node's parents, in order, or the filled-in template as one value."""
     rows = list(zip(*(trajectories[parent] for parent in node.parents), strict=True))
     if node.template is None:
         return rows

@@ -40,7 +40,7 @@ from sysdpo.method.settings import MethodSettings
 from sysdpo.method.system import System
 
 Collect = Callable[[int], tuple[pd.DataFrame, pd.DataFrame]]
-"""Trajectories and all their untied pairs for a round, sampled from the system as it then is."""
+"""A function from a round's number to its trajectories and all their untied pairs, from the system as it then is."""
 
 
 def align(
@@ -56,9 +56,16 @@ def align(
 ) -> None:
     """Train the system by one method for all its rounds; write `adapters/{component}/` and `training.jsonl`.
 
-    Every round starts from `collect(round)` and takes the system it finds as its reference. `title` names the run in
-    its progress. What the `checkpoint` has of this training is not done again. held_out: the pairs that it looks at
-    every `eval_every` updates.
+    Each round learns from `collect(round)`; its reference is the system that it starts from.
+
+    seed: of the choice and order of pairs, their labels, candidates and Monte-Carlo noise.
+    output: the folder to write.
+    title: of the training in its progress line.
+    checkpoint: what it holds of this training is not done again.
+    held_out: trajectories and pairs that the accuracy is measured on every `eval_every` updates.
+
+    Raises `UserError` if early stopping has no held-out pairs, if learning rates name other components than those that
+    are trained, or if a loss, gradient or weight is no longer finite.
     """
     if settings.early_stopping is not None and (held_out is None or not len(held_out[1])):
         raise UserError(
@@ -118,10 +125,13 @@ def train_round(
     resumed: TrainingState | None = None,
     held_out: Pairs | None = None,
 ) -> None:
-    """`settings.steps` updates on `pairs` (columns `chosen_id, rejected_id`) of `trajectories`, or fewer with early
-    stopping.
+    """One round: `settings.steps` updates, or fewer with early stopping.
 
-    resumed: of this round, as the `checkpoint` has read it; its updates are done already.
+    trajectories: column `trajectory_id`, and one for each variable that the method needs.
+    pairs: columns `chosen_id, rejected_id`.
+    number: of the round, from 0.
+    log: a JSON object for every update is written there.
+    resumed: the state of this round that `checkpoint` has read; its updates are not repeated.
     """
     checkpoint = checkpoint or Checkpoint()
     components = settings.trained(system.trainable)
@@ -194,7 +204,7 @@ def monitor(
     weights: Mapping[str, list[nn.Parameter]],
     settings: MethodSettings,
 ) -> dict[str, float]:
-    """What the monitor says of the policy as it is before an update, whose first micro-batch this is."""
+    """The monitor's measurements before an update, of which `batch` is the first micro-batch."""
     link = make_link(settings.link, beta=settings.beta, label_smoothing=settings.label_smoothing)
     cosines = gradient_cosines(batch.log_probs(), weights, link)
     return cosines | drift_of_draws(system, updates.rows, list(weights), updates.seed, updates.number)
@@ -237,7 +247,7 @@ def _not_finite(what: str, name: str, settings: MethodSettings, where: str) -> U
 
 
 class PairLoss(nn.Module):
-    """`pair_loss` as a module that holds the weights it trains: what accelerate's data parallelism asks for."""
+    """`pair_loss` as a module that holds the trained weights, as accelerate's data parallelism needs it."""
 
     def __init__(self, weights: Sequence[nn.Parameter], settings: MethodSettings):
         super().__init__()
@@ -252,7 +262,7 @@ class PairLoss(nn.Module):
 def accumulate(accelerator: Accelerator, model: nn.Module, batches: Sequence[MicroBatch]) -> dict[str, float]:
     """Add up the gradients of an update's micro-batches, over all processes.
 
-    Returns the update's means of what is logged.
+    Returns the entries of the log, each the mean over the update's pairs.
     """
     total: dict[str, float] = {}
     for batch in batches:
@@ -268,10 +278,15 @@ def accumulate(accelerator: Accelerator, model: nn.Module, batches: Sequence[Mic
 
 
 def pair_loss(batch: BatchLogProbs, settings: MethodSettings) -> tuple[Tensor, dict[str, float]]:
-    """The mean loss of a batch of pairs, and what to log of it.
+    """The mean loss of a batch of pairs, a scalar, and its entries for the log.
 
-    To the preference term is added `Σ_k chosen_weight_k · (−log p_k(chosen))`, which keeps the chosen likely (RPO, Pang
-    et al., arXiv 2404.19733); of hidden intermediates it is the mean under their posterior, as in the EM algorithm.
+    To the preference term is added `Σ_k chosen_weight_k · (−log p_k(chosen))`, which keeps the chosen likely, as in RPO
+    (Pang et al., arXiv 2404.19733). With hidden intermediates `log p_k` is its mean under their posterior (the EM
+    algorithm; our choice).
+
+    batch: log-probabilities of `2·pairs` rows, the chosen ones first.
+
+    Raises `UserError` if the objective does not return a loss for each pair.
     """
     log_probs = batch.components
     ratios = {name: (policy - reference).chunk(2) for name, (policy, reference) in log_probs.items()}

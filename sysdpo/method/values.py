@@ -13,7 +13,10 @@ from sysdpo.base.errors import UserError
 
 @dataclass(frozen=True)
 class Completion:
-    """A generated text and its token ids, end token included: a text decoded and encoded again may differ."""
+    """A generated text together with its token ids, which decoding and encoding again might change.
+
+    text: without special tokens. tokens: as generated, end token included.
+    """
 
     text: str
     tokens: tuple[int, ...]
@@ -24,7 +27,7 @@ class Completion:
 
 @dataclass(frozen=True)
 class Interleaved:
-    """Texts and images in an order, as a node's template puts them; for components that see images."""
+    """Texts and images in the order of a node's template, for components that see images."""
 
     parts: tuple[str | Image, ...]
 
@@ -36,7 +39,7 @@ BLIND = "a picture cannot be read as a text; give the node a component that sees
 
 
 def filled(template: str, values: Mapping[str, Any]) -> str | Interleaved:
-    """A template with these values, by name; where some are images, texts and images in their order."""
+    """A template filled in with these values by name: a text, or `Interleaved` if some of them are images."""
     if not any(isinstance(value, Image) for value in values.values()):
         return template.format(**values)
     parts: list[str | Image] = []
@@ -58,6 +61,6 @@ def plain(value: Any) -> Any:
 
 
 def picture_key(image: Image) -> bytes:
-    """Equal for pictures of one size whose pixels are equal."""
+    """A digest that is equal for pictures of the same size and pixels."""
     content = image.convert("RGB")
     return hashlib.blake2b(f"{content.size}".encode() + content.tobytes(), digest_size=16).digest()

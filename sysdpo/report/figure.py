@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 
 PACKAGE = "sysdpo.report.figures"
 FIGURES: Registry[Drawing] = Registry("figure", PACKAGE)
+"""Figures by name."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure: its heading and caption on the page, and the function that draws it from a run.
+    """A figure: its heading and caption in the report, and the function that draws it from a run.
 
     Heading and caption may contain `{subject}`, `{rival}` and `{hidden}`: the names of the first highlighted method, of
-    its main baseline, and of the method that sums over hidden values.
+    its main baseline, and of the method that sums over hidden intermediates.
     """
 
     heading: str
@@ -37,7 +38,12 @@ class Drawing:
 
 
 def figure(*, heading: str, caption: str) -> Callable[[Draw], Draw]:
-    """Registers the decorated function as a figure under the function's name, which is also its file's name."""
+    """A decorator that registers a function of a `Run` as a figure, under the function's name.
+
+    heading, caption: of the figure in the report; see `Drawing`.
+
+    Raises `UserError` if another figure has the name.
+    """
 
     def put(draw: Draw) -> Draw:
         FIGURES.register(draw.__name__)(Drawing(heading, caption, draw))

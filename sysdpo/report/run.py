@@ -19,7 +19,11 @@ from sysdpo.report.style import save
 
 @dataclass(frozen=True)
 class Run:
-    """One system: its description, its rows of `metrics.csv` and `comparisons.csv`, and its folder of runs."""
+    """What a figure is drawn from: one system of a run.
+
+    shown: its description, with the names of metrics and methods. metrics: its rows of `metrics.csv`. comparisons: its
+    rows of `comparisons.csv`. folder: `results/runs/{system}`.
+    """
 
     shown: Shown
     metrics: pd.DataFrame

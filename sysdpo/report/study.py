@@ -17,9 +17,10 @@ from sysdpo.report.style import save
 
 @dataclass(frozen=True)
 class Study:
-    """How one study is shown: functions of its table, and text for the page.
+    """How the report shows one study.
 
-    title, intro: of its section. caption: of its figure. lead: a clause about it in the page's first paragraph.
+    title, intro: of its section. caption: of its figure. figure: draws the study's table. table: the part of it that is
+    printed. sentences: what it says. lead: a clause about the study in the report's first paragraph.
     """
 
     title: str
@@ -32,6 +33,7 @@ class Study:
 
 
 STUDIES: Registry[Study] = Registry("study", "sysdpo.studies.shown")
+"""How studies are shown, by their names."""
 
 
 def write_study_figure(study: str, table_csv: Path, folder: Path) -> None:

@@ -59,7 +59,7 @@ GROUPS = {
 
 
 class Step(TyperCommand):
-    """A command that replaces nothing that it reads, and loads its configuration."""
+    """A command that refuses to replace a file it reads, and that loads its configuration."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         required = [param for param in self.params if param.required]
@@ -95,7 +95,10 @@ class Steps(TyperGroup):
 
 
 def spread(words: Sequence[str], several: Collection[str]) -> list[str]:
-    """The words with `--parts a b` as `--parts a --parts b`, which is how the library reads several values."""
+    """The words with `--parts a b` as `--parts a --parts b`, which is how click takes several values.
+
+    several: the options that take several values.
+    """
     result, option = list[str](), ""
     for word in words:
         if word.startswith("--"):
@@ -106,7 +109,7 @@ def spread(words: Sequence[str], several: Collection[str]) -> list[str]:
 
 
 def called(param: Any) -> str:
-    """What the help calls an option or argument."""
+    """The name of an option or argument in the help."""
     return str(param.metavar if param.param_type_name == "argument" else param.opts[0])
 
 
@@ -125,7 +128,7 @@ def commands() -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one step; returns its exit code: 2, after one sentence on stderr, for what the user can mend."""
+    """Run one step and return its exit code: 2, after one sentence on stderr, for errors that the user can correct."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     prepare()
     try:
@@ -155,7 +158,7 @@ def say(words: Sequence[str], sentence: str) -> None:
 
 
 def prepare() -> None:
-    """What must be set before a step imports the model libraries."""
+    """Set what must be set before a step imports the model libraries."""
     warnings.filterwarnings("ignore", category=FutureWarning)
     # They make a million lasting objects: looking for garbage among those again and again makes their import a fifth
     # slower.

@@ -20,8 +20,8 @@ from sysdpo.report.figure import figure_name, load_figure
 def write_descriptions(config: Config, output: Path) -> None:
     """Describe every system of a configuration.
 
-    Raises `UserError` where a benchmark's description names what it does not have, and where a claim is about a metric
-    that none of its system's evaluations will measure.
+    Raises `UserError` if a benchmark's description names something that it does not have, or if a claim is about a
+    metric that no evaluation of its system measures.
     """
     systems = {}
     for name in config["systems"]:
@@ -34,7 +34,7 @@ def write_descriptions(config: Config, output: Path) -> None:
 
 
 def describe(name: str, config: Config, benchmark: Benchmark) -> dict[str, Any]:
-    """One system, as `sysdpo.report.descriptions.Shown` has it."""
+    """The fields of `sysdpo.report.descriptions.Shown` for one system."""
     described, declared = system_config(config, name), benchmark.description
     evaluation, every = evaluation_settings(described, name), method_rows(config, name)
     rows = {method: every[method] for method in (*described["methods"], *(described.get("ablations") or {}))}
@@ -67,7 +67,10 @@ def _figures(references: Any, where: str) -> dict[str, list[str]]:
 
 
 def _check_names(declared: Description, own: Collection[str], components: Mapping[str, str], where: str) -> None:
-    """Whatever a configuration evaluates, these may be measured. own: metrics that no setting adds."""
+    """Raises `UserError` if a description names a metric that no configuration of the system would measure.
+
+    own: the metrics that do not depend on settings.
+    """
     possible = {*own, *(f"{name}{GREEDY}" for name in own), *(f"{DRIFT}{name}" for name in (*components, PICKING))}
     for part in ("headline", "table", "checks"):
         for metric in getattr(declared, part):

@@ -14,7 +14,7 @@ from sysdpo.report.statistics import compare, summarise
 
 
 def read_evaluations(folders: list[Path]) -> pd.DataFrame:
-    """The long tables of evaluations at `…/{system}/{seed}/{method}/evaluation`, with those three as columns."""
+    """The long tables of evaluations at `…/{system}/{seed}/{method}/evaluation`, joined, with these as columns."""
     parts, seen = [], set()
     for folder in folders:
         named = folder.parts[-4:-1]
@@ -34,10 +34,13 @@ def read_evaluations(folders: list[Path]) -> pd.DataFrame:
 def gather(
     experiment: str, config: Config, evaluations: list[Path], descriptions: Descriptions, output: Path, figures: Path
 ) -> None:
-    """Write `output`, its sibling `{experiment}_comparisons.csv` (the first method that is set off minus its main
-    baseline at each point, where both are there), and the figure.
+    """Write the table of an experiment, its comparisons and its figure.
 
-    output: `experiment, variant, system, method`, a column per axis of the grid, then the columns of `metrics.csv`.
+    The comparisons, `{experiment}_comparisons.csv` beside `output`, are of the first highlighted method with its main
+    baseline at each point of the grid that has both.
+
+    output: the table: `experiment, variant, system, method`, a column for each axis of the grid, then those of
+    `metrics.csv`.
     """
     variants = {
         name: variant for name, variant in expand_experiments(config).items() if variant["experiment"] == experiment

@@ -1,4 +1,4 @@
-"""What the model cards of an export say of the run that it comes from."""
+"""What an export's model cards say about the run that it comes from."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,10 @@ LIBRARIES = ("python", "torch", "transformers", "diffusers", "peft")
 def facts_of(
     config: Config, system: str, seed: int, method: str, benchmark: Any, prompts: Any, metrics: Path | None
 ) -> Facts:
-    """Of a method's system from one seed of a run. prompts: the benchmark's. metrics: the table of that step."""
+    """The facts about the system that a method trained from one seed.
+
+    prompts: those of the benchmark. metrics: the file `metrics.csv`; None leaves measurements out.
+    """
     described, declared = system_config(config, system), benchmark.description
     components = {
         name: declared.components.get(name, f"the {name.replace('_', ' ')}") for name in described["components"]

@@ -10,9 +10,9 @@ from sysdpo.report.figure import figure_name
 
 
 def check_figures(config: Mapping[str, Any]) -> None:
-    """Raises `UserError` about a figure that is neither one of the package's files nor in a module that is there.
+    """Raises `UserError` about a figure that is neither a file of the package nor in a module that exists.
 
-    Figures are not imported: their libraries may not be here.
+    Figures are not imported, since their libraries may be missing here.
     """
     folder = LIBRARY / "report" / "figures"
     known = sorted(path.stem for path in folder.glob("[a-z]*.py"))

@@ -41,10 +41,11 @@ def training_fingerprint(
     plugins: Sequence[Path] = (),
     held_out: bool = False,
 ) -> dict[str, str]:
-    """Of the training by these settings of the system that a configuration so describes.
+    """The checksums, by name, of everything that a training depends on.
 
-    foundation: the folder of the foundation models. tables: the files that the training reads. plugins: the files of
-    the configuration's own modules. held_out: whether it looks at held-out pairs, which come from the system's data.
+    described: the section of its system. foundation: the folder of the foundation models. tables: the files that the
+    training reads. plugins: the files of the configuration's own modules. held_out: whether it measures held-out pairs,
+    which come from the system's data.
     """
     unread = (*ELSEWHERE, *(() if settings.rounds > 1 else BETWEEN_ROUNDS))
     sections = {name: _checksum(_effective(part)) for name, part in described.items() if name not in unread}
@@ -65,8 +66,9 @@ def training_fingerprint(
 
 
 def method_checksum(settings: MethodSettings) -> str:
-    """Of the settings that change what is trained, where they are not the defaults: a setting that a later version adds
-    leaves what was trained before as it is.
+    """The checksum of the settings that change what is trained, without those that have their default.
+
+    A setting that a later version adds then does not invalidate earlier trainings.
     """
     method = _chosen(settings) | {"candidates": _chosen(settings.candidates)}
     return _checksum(without(method, METHOD_WITHOUT_EFFECT))
@@ -79,12 +81,11 @@ def _chosen(settings: Any) -> dict[str, Any]:
 
 
 def content_checksum(path: Path) -> str:
-    """Of a file, or of a folder with the names of its files; hidden ones do not count.
+    """The checksum of a file, or of a folder with the names of its files, hidden ones left out.
 
-    Up to 64 MiB a file is read whole. Of a larger one its size, its beginning (of safetensors that is the names and
-    shapes of all weights), its end and 256 pieces of 64 KiB spread evenly between them are read: seconds for the 16 GB
-    of a large model. A training changes all of a model's weights, and so such pieces; an edit of a few bytes of a large
-    file may pass.
+    Files up to 64 MiB are read completely. Of a larger one its size, its beginning (in safetensors the names and shapes
+    of all weights), its end and 256 evenly spread pieces of 64 KiB are read, which takes seconds for the 16 GB of a
+    large model. A training changes all weights and therefore these pieces; a change of a few bytes may be missed.
     """
     digest = hashlib.blake2b(digest_size=20)
     for file in files_below(path):
@@ -112,7 +113,7 @@ def _file_checksum(path: Path) -> str:
 
 
 def _effective(settings: Any) -> Any:
-    """Settings less those without effect, with what a model's or data's name stands for in the name's place."""
+    """Settings without those that have no effect; names of models and data are replaced by what they stand for."""
     if not isinstance(settings, Mapping):
         return settings
     return {
@@ -123,7 +124,7 @@ def _effective(settings: Any) -> Any:
 
 
 def _identity(name: str, revision: str | None) -> str:
-    """A path's content; or a hub id's name, and the commit that is in the hub's cache."""
+    """The checksum of a path's content, or the name of a hub id with the commit that is in the cache."""
     if Path(name).exists():
         return content_checksum(Path(name))
     # It takes a second to import, and only trainings need it.

@@ -1,4 +1,4 @@
-"""What steps read, checked as it is read."""
+"""Reading and checking the inputs of steps."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from sysdpo.method.config import Config, check_offer, system_config
 def benchmark_of(config: Config, system: str) -> Any:
     """The benchmark of a system of the configuration.
 
-    Raises `UserError` where a setting asks for what it does not have: a score, or preferences.
+    Raises `UserError` if a setting asks for a score or preferences that it does not have.
     """
     from sysdpo.method.benchmark import load_benchmark, offer_of
 
@@ -23,7 +23,10 @@ def benchmark_of(config: Config, system: str) -> Any:
 
 
 def read_prompts(path: Path, benchmark: Any, split: str | None = None) -> Any:
-    """The prompts in a file, of one split or all of them; raises `UserError` if they are none of the system's."""
+    """The prompts in a file; raises `UserError` if they are not prompts of the benchmark's system.
+
+    split: the only one to read; None is all.
+    """
     table = read_table(path, PROMPT_COLUMNS)
     check_prompts(table, f"'{path}'", benchmark.inputs)
     if split is not None and not (table["split"] == split).any():
@@ -32,7 +35,7 @@ def read_prompts(path: Path, benchmark: Any, split: str | None = None) -> Any:
 
 
 def read_checked_trajectories(path: Path, benchmark: Any, prompts: Any) -> Any:
-    """The trajectories in a file; raises `UserError` if they are none of the system's to these prompts."""
+    """The trajectories in a file; raises `UserError` if they are not of the system and these prompts."""
     from sysdpo.method.preferences import read_trajectories
 
     trajectories = read_trajectories(path)
@@ -41,7 +44,7 @@ def read_checked_trajectories(path: Path, benchmark: Any, prompts: Any) -> Any:
 
 
 def preferences_of(benchmark: Any, prompts: Any, system: str) -> tuple[Any, Any]:
-    """The trajectories and pairs that a benchmark's own data have for these prompts, checked."""
+    """The trajectories and pairs of a benchmark's own data for these prompts; raises `UserError` if they are wrong."""
     trajectories, pairs = benchmark.preferences(prompts)
     name = f"the preferences of systems.{system}"
     check_trajectories(trajectories, f"{name}: trajectories", prompts, generated_variables(benchmark))
@@ -50,16 +53,18 @@ def preferences_of(benchmark: Any, prompts: Any, system: str) -> tuple[Any, Any]
 
 
 def generated_variables(benchmark: Any) -> list[str]:
-    """The inputs of a system and what its models make: what every trajectory has a value of."""
+    """The variables that every trajectory has: the system's inputs and what its models generate."""
     models = getattr(benchmark, "components", {})
     nodes = [node.name for node in getattr(benchmark, "nodes", ()) if node.component in models]
     return [*benchmark.inputs, *nodes]
 
 
 def inputs_of(words: Sequence[str], names: Sequence[str]) -> dict[str, str]:
-    """A system's inputs from the words of a command: the first input as it is, others as NAME=VALUE.
+    """A system's inputs from the words of a command.
 
-    Raises `UserError` unless each is given once.
+    words: the first input as it is, the others as NAME=VALUE. names: of the inputs.
+
+    Raises `UserError` unless each is given exactly once.
     """
     values: dict[str, str] = {}
     for position, word in enumerate(words):

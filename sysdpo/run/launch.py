@@ -27,10 +27,12 @@ colons between them.
 
 
 def launch(arguments: Sequence[str], processes: int, machines: int, rendezvous: str | None) -> None:
-    """Run the step of these arguments by so many processes, evenly on so many machines, and wait for them.
+    """Run a step in several processes and wait for them.
 
-    rendezvous: `host:port` where the launchers of several machines meet, each of which was given it. Raises `UserError`
-    with a process's own sentence where that is what it ended with, or where so many processes cannot be started.
+    arguments: of the command `sysdpo`. processes: their number, spread evenly over `machines`. rendezvous: `host:port`
+    where the launchers of several machines meet; all must be given the same.
+
+    Raises `UserError` with a process's own sentence if it ended with one, or if the processes cannot be started.
     """
     at_least("--processes", processes, 1)
     if not 1 <= machines <= processes or processes % machines:
@@ -98,7 +100,7 @@ def _launch_here(arguments: Sequence[str], processes: int, machines: int, rendez
 
 
 def tell_launcher(error: UserError) -> bool:
-    """Leave the sentence for `launch` to say once for all processes; False where nobody would read it."""
+    """Pass the sentence to `launch`, which prints it once for all processes; False if there is no launcher."""
     path = os.environ.get("TORCHELASTIC_ERROR_FILE") if is_worker() else None
     if path is None:
         return False

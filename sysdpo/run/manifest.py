@@ -28,10 +28,10 @@ LEFT_OUT_FOLDERS = {"logs", "benchmarks", "checkpoints", ".snakemake"}
 
 
 def write_manifest(results: Path, config: dict[str, Any], output: Path) -> None:
-    """Writes commit, config hash, seeds, numerics, versions, machine and the SHA-256 of every file below `results`.
+    """Write commit, hash of the configuration, seeds, numerics, versions, machine and the SHA-256 of every result.
 
-    No date, no host name and no path outside `results`: the same run on the same machine gives the same file.
-    Left out: the manifest itself, `report.html`, and the folders logs, benchmarks and checkpoints.
+    There is no date, host name or path outside of `results` in it, so that the same run on the same machine writes the
+    same file. The manifest itself, `report.html` and the folders logs, benchmarks and checkpoints are left out.
     """
     manifest = {
         **commit(Path(__file__).resolve().parents[2], results),
@@ -46,15 +46,14 @@ def write_manifest(results: Path, config: dict[str, Any], output: Path) -> None:
 
 
 def config_hash(config: dict[str, Any]) -> str:
-    """SHA-256 of the config as JSON with sorted keys: the order of keys and the YAML's comments do not
-    matter.
-    """
+    """SHA-256 of the configuration as JSON with sorted keys, which the order of keys and comments do not change."""
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def checksums(results: Path) -> dict[str, str]:
-    """SHA-256 of every file below `results`, by its path relative to it, of training logs without their times; a folder
-    with a manifest of its own (another scale's results) is left out.
+    """SHA-256 of every file below `results` by its relative path.
+
+    Training logs count without their times. A folder with a manifest of its own, another scale's results, is left out.
     """
     found = {}
     others = {path.parent for path in results.rglob("manifest.json")} - {results}
@@ -70,7 +69,7 @@ def checksums(results: Path) -> dict[str, str]:
 
 
 def stop_if_other(results: Path, digests: Path) -> None:
-    """Raises `UserError` unless the files below `results` are, byte for byte, those that another manifest lists."""
+    """Raises `UserError` unless the files below `results` are, byte for byte, those of another manifest."""
     try:
         wanted = dict(json.loads(digests.read_text())["files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -85,7 +84,7 @@ def stop_if_other(results: Path, digests: Path) -> None:
 
 
 def _checksum(file: BufferedReader) -> str:
-    """SHA-256 of an open file; a training's log counts without the time that each of its updates took."""
+    """SHA-256 of an open file; training logs count without the times of their updates."""
     if Path(file.name).name != TRAINING_LOG:
         return hashlib.file_digest(file, "sha256").hexdigest()
     timeless = [{key: value for key, value in json.loads(line).items() if key != "seconds"} for line in file]
@@ -93,9 +92,7 @@ def _checksum(file: BufferedReader) -> str:
 
 
 def commit(source: Path, results: Path) -> dict[str, Any]:
-    """The commit of the checkout at `source`, and whether its files, `results` aside, differ from it; None
-    without git.
-    """
+    """The commit of the checkout at `source`, and whether files outside of `results` differ; None without git."""
     head = _git(source, "rev-parse", "HEAD")
     if head is None:
         return {"commit": None, "uncommitted_changes": None}
@@ -115,7 +112,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Python and the installed packages that numbers depend on."""
+    """The versions of Python and of the packages that numbers depend on."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -126,7 +123,7 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, usable cores, memory in GiB and GPUs; nothing that names the machine itself."""
+    """Processor, usable cores, memory in GiB and GPUs, without anything that identifies the machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     processor = _first(Path("/proc/cpuinfo"), r"model name\s*:\s*(.+)")
     kibibytes = _first(Path("/proc/meminfo"), r"MemTotal:\s*(\d+)")

@@ -1,4 +1,4 @@
-"""The options of the steps as types: what each means, how it is parsed, and whether the step writes there.
+"""The options of the steps as types: their help, how they are parsed, and whether the step writes there.
 
 A step is a function whose arguments have these types; `sysdpo.run.cli` makes its command from them.
 """
@@ -23,7 +23,10 @@ WRITTEN = "written"
 
 @dataclass(frozen=True)
 class Loaded:
-    """Marks an argument that the command loads from the file named, before it calls the step."""
+    """Marks an argument that the command loads from the named file before it calls the step.
+
+    read: a function of the path.
+    """
 
     read: Callable[[Path], Any]
 

@@ -1,4 +1,4 @@
-"""Work shared by several jobs: which prompts are whose, and putting together what they made.
+"""Work shared by several jobs: dividing the prompts, and joining the results.
 
 No model library is imported here.
 """
@@ -20,9 +20,13 @@ SAMPLES, METRICS = "samples.parquet", "metrics.parquet"
 
 
 def prompts_of_part(prompts: pd.DataFrame, part: str | None, setting: str) -> tuple[pd.DataFrame, int]:
-    """The rows of a part, `2/4` say, and the offset of its first one in `prompts`.
+    """The rows of a part, and the offset of its first row in `prompts`.
 
-    Parts are contiguous and as equal as can be; None is all. setting: the name of the number of parts, for the error.
+    Parts are contiguous and differ by at most one row.
+
+    part: `2/4` for the second of four; None is all. setting: the setting with the number of parts, for the error.
+
+    Raises `UserError` if `part` has another form, or if there are fewer prompts than parts.
     """
     if part is None:
         return prompts, 0
@@ -37,9 +41,9 @@ def prompts_of_part(prompts: pd.DataFrame, part: str | None, setting: str) -> tu
 
 
 def gather_parts(parts: Sequence[Path], output: Path) -> None:
-    """Put parts together in the order given: tables of trajectories, or folders of evaluations.
+    """Join parts in the order given: tables of trajectories, or folders of evaluations.
 
-    The result has its rows in the order of a job that did everything.
+    The rows are in the order in which a single job would have written them.
     """
     if not parts[0].is_dir():
         with whole(output) as path:
@@ -55,9 +59,10 @@ def gather_parts(parts: Sequence[Path], output: Path) -> None:
 
 
 def _append_tables(parts: Sequence[Path], output: Path) -> None:
-    """Row group by row group: the images of a whole run need not fit into memory.
+    """Append tables row group by row group, so that the images of a whole run need not fit into memory.
 
-    Unless a variable's values are of one kind in one part and of several in another, and stored otherwise there.
+    If parts store a variable in different ways, because its values are of several kinds in one of them, the tables are
+    joined in memory instead.
     """
     stored = [read_arrow(part, TRAJECTORY_COLUMNS, only=TRAJECTORY_COLUMNS).to_pandas() for part in parts]
     check_trajectories(pd.concat(stored, ignore_index=True), f"the parts of '{output}'")

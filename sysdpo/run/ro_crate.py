@@ -39,13 +39,13 @@ MEDIA_TYPES = {
 
 
 def check_crate(output: Path, results: Path) -> None:
-    """Raises `UserError` unless the file is where a crate's metadata must be."""
+    """Raises `UserError` unless `output` is where a crate's metadata must be."""
     if output.name != CRATE or output.resolve().parent != results.resolve():
         raise UserError(f"--crate: '{output}' should be '{results / CRATE}', where an RO-Crate has it")
 
 
 def write_crate(results: Path, config: Config, manifest: Path, output: Path) -> None:
-    """Describe the results; the same results, commit and configuration give the same file."""
+    """Write the description; the same results, commit and configuration give the same file."""
     names = {name: digest for name, digest in checksums(results).items() if LEFT_OUT not in Path(name).parts}
     if manifest.resolve().parent == results.resolve():
         names[manifest.name] = hashlib.sha256(manifest.read_bytes()).hexdigest()
@@ -110,7 +110,7 @@ def _file(results: Path, name: str, digest: str) -> dict[str, Any]:
 
 
 def _date(source: Path, results: Path, names: Any) -> str:
-    """The day of the commit; without git that of the newest file."""
+    """The date of the commit, or without git that of the newest file."""
     try:
         command = ["git", "-C", str(source), "show", "-s", "--format=%cs", "HEAD"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

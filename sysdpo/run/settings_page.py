@@ -42,7 +42,7 @@ def settings(*, project: Annotated[Path, options.path("The project's folder.", "
 
 
 def named_classes(configurations: Sequence[Path]) -> dict[str, dict[str, Model]]:
-    """The classes of settings that configurations name, by section (`systems`, `studies`, `questions`) and name."""
+    """The classes of settings that configurations name, by section (`systems`, `studies`, `questions`) and factory."""
     found: dict[str, dict[str, Model]] = {"systems": {}, "studies": {}, "questions": {}}
     for path in configurations:
         for section, name in _names(read_yaml(path)):
@@ -62,7 +62,7 @@ def _names(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def schema(classes: Mapping[str, Mapping[str, Model]]) -> dict[str, Any]:
-    """The JSON schema of a whole configuration; a system or study of a known factory is checked by its own class."""
+    """The JSON schema of a whole configuration; systems and studies of known factories have schemas of their own."""
     sections = {"systems": SystemSettings, "studies": Study}
     models: list[Any] = [Comparison, *sections.values()]
     models += [model for named in classes.values() for model in named.values()]
@@ -84,7 +84,7 @@ def schema(classes: Mapping[str, Mapping[str, Model]]) -> dict[str, Any]:
 
 
 def page(classes: Mapping[str, Mapping[str, Model]]) -> str:
-    """The settings as markdown: a table for each class, those within others after them."""
+    """The settings as Markdown: a table for each class, followed by those of the classes within it."""
     parts, done = [HEAD], set[Model]()
     first = [("", Comparison), ("systems.<name>", SystemSettings)]
     named = [
@@ -123,7 +123,7 @@ def page(classes: Mapping[str, Mapping[str, Model]]) -> str:
 
 def _section(where: str, model: Model, fields: Mapping[str, Any]) -> str:
     described = model.model_json_schema()
-    title = f"`{where}`".replace("``", "`") if where and "," not in where else where or "The whole"
+    title = ", ".join(f"`{part.strip('`')}`" for part in where.split(", ")) if where else "The whole"
     rows = ["| setting | value | default | what it is |", "|---|---|---|---|"]
     for name, field in fields.items():
         part = described["properties"][name]
@@ -146,7 +146,7 @@ BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiv
 
 
 def _value(part: Mapping[str, Any], whole: Mapping[str, Any]) -> str:
-    """What a value may be, in words."""
+    """The values that a setting may have, in words."""
     if "$ref" in part:
         return "a mapping, below"
     if "anyOf" in part:

@@ -1,4 +1,4 @@
-"""The system of a finished run, as one method has left it."""
+"""The system of a finished run after one method."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from sysdpo.run.trained import check_identity, identity, load_trained
 
 
 def foundation_below(runs: Path, seed: int, foundation: Path | None) -> Path:
-    """The folder of the foundation models, by default that of the run; raises `UserError` if that is none."""
+    """The folder of the foundation models, by default that of the run; raises `UserError` if it is not there."""
     if not (runs / str(seed)).is_dir():
         raise UserError(f"--runs: '{runs}' should be a system's runs, with the folder '{seed}' of this seed")
     return foundation or runs / str(seed) / "foundation"
@@ -19,7 +19,10 @@ def foundation_below(runs: Path, seed: int, foundation: Path | None) -> Path:
 def trainings_below(
     config: Config, system: str, seed: int, method: str, runs: Path
 ) -> dict[str, tuple[Path, MethodSettings]]:
-    """The folders of the trainings that a method's system is made of, checked, by the methods that were trained."""
+    """The folders and settings of the trainings that a method's system consists of, by the trained methods.
+
+    Raises `UserError` if one of them is missing or is of another method.
+    """
     found = {}
     for source in method_settings(config, system, method).trainings(method):
         row = method_settings(config, system, source)

@@ -1,4 +1,4 @@
-"""What a training's folder says of itself, so that no method is evaluated with another one's adapters."""
+"""The identity in a training's folder, so that no method is evaluated with the adapters of another."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -16,18 +16,21 @@ HOLDS = ("training.jsonl", METHOD, "adapters/*")
 
 
 def identity(system: str, method: str, seed: int, settings: MethodSettings) -> dict[str, Any]:
-    """Of the training of a system by a method with these settings, from one seed."""
+    """The identity of a training: system, method, seed and the settings that matter."""
     named = {"system": system, "method": method, "seed": seed, "objective": settings.objective}
     return named | {"settings": method_checksum(settings)}
 
 
 def write_identity(folder: Path, identity: dict[str, Any]) -> None:
-    """Into the folder that the training has made."""
+    """Write the identity into the folder of the training."""
     (folder / METHOD).write_text(json.dumps(identity, indent=1) + "\n")
 
 
 def check_identity(folder: Path, expected: dict[str, Any], option: str = "--training") -> None:
-    """Raises `UserError` unless the folder holds the training of this identity. option: what the folder came by."""
+    """Raises `UserError` unless the folder holds the training of this identity.
+
+    option: the command's option that named the folder.
+    """
     try:
         found = dict(json.loads((folder / METHOD).read_text()))
     except (OSError, ValueError, TypeError) as error:
@@ -38,7 +41,7 @@ def check_identity(folder: Path, expected: dict[str, Any], option: str = "--trai
 
 
 def adapters_of(folder: Path, trained: Collection[str]) -> dict[str, Path]:
-    """The folder of each component's adapter; raises `UserError` unless they are those of the trained components."""
+    """The folder of each component's adapter; raises `UserError` unless exactly the trained components have one."""
     adapters = {path.name: path for path in sorted((folder / "adapters").glob("*/"))}
     if sorted(adapters) != sorted(trained):
         raise UserError(

@@ -1,7 +1,7 @@
-"""What two runs of one comparison agree on where their bytes cannot be the same: on another kind of machine, say.
+"""Comparing the conclusions of two runs whose bytes cannot be the same, because their machines differ for example.
 
-A verdict is what a comparison's interval says of a method against a baseline: its difference is above 0, below 0, or
-open. Two runs contradict each other where one says above and the other below. Both are our choice.
+The verdict of a comparison is whether the interval of the difference between a method and a baseline is above 0, below
+0, or open. Two runs contradict each other if one says above and the other below. Both are our choice.
 """
 
 from collections.abc import Sequence
@@ -21,9 +21,11 @@ BELOW, OPEN, ABOVE = -1, 0, 1
 
 
 def compare_verdicts(ours: Path, theirs: Path) -> str:
-    """How many comparisons of the second table end alike in the first; two lines of text.
+    """How many comparisons have the same verdict in both tables, as two lines of text.
 
-    Raises `UserError` if the first lacks some of them, or if some contradict each other.
+    ours, theirs: two files `comparisons.csv`.
+
+    Raises `UserError` if the first lacks comparisons of the second, or if verdicts contradict each other.
     """
     here, there = _verdicts(ours), _verdicts(theirs)
     if lost := [" ".join(map(str, key)) for key in there.index.difference(here.index)]:
@@ -55,9 +57,9 @@ def _verdicts(path: Path) -> pd.DataFrame:
 
 
 def beside(ours: Path, theirs: Path | None, descriptions: Descriptions) -> str:
-    """A line a claim: its verdict and number in the committed table (`theirs`, where there is one), and in this run.
+    """A line for each claim with its verdict and number in both tables, and a last line that counts equal verdicts.
 
-    A last line counts the verdicts that are the same.
+    ours: the claims of this run. theirs: those that were committed; None shows this run's alone.
     """
     here = {claim.id: claim for claim in read_claim_table(ours)}
     said = {name: claim.short(descriptions.system(claim.system)) for name, claim in here.items()}

@@ -42,7 +42,7 @@ PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
 def run_step(arguments: Sequence[str]) -> int | None:
-    """The exit code of a step that the warm process has run; None where there is none, or none of this interpreter."""
+    """Have the warm process run a step and return its exit code; None without such a process of this interpreter."""
     interpreter, _, address = os.environ.get(WARM_ADDRESS, "").rpartition(":")
     # An environment of its own, a rule's conda env say, has libraries of its own; and libraries that are imported have
     # their numerics.
@@ -65,9 +65,9 @@ def run_step(arguments: Sequence[str]) -> int | None:
 
 
 def run_command(command: Sequence[str], run: Run) -> int:
-    """Run `command`, steps forked from this process; returns its exit code, 2 where it is no command.
+    """Run a command whose steps are forked from this process, and return its exit code; 2 if it cannot be run.
 
-    run: runs a step by its arguments, and returns its exit code.
+    run: runs a step by its arguments and returns its exit code.
     """
     if not command or shutil.which(command[0]) is None:
         words = printable(" ".join(command))
@@ -92,7 +92,7 @@ def run_command(command: Sequence[str], run: Run) -> int:
 
 @contextlib.contextmanager
 def _reachable(address: str) -> Iterator[str]:
-    """A short name of a socket: the kernel takes 107 bytes, and a folder for temporary files may have a longer one."""
+    """A short path of a socket: the kernel allows 107 bytes, and the folder for temporary files may have more."""
     folder = os.open(os.path.dirname(address), os.O_PATH | os.O_DIRECTORY)
     try:
         yield f"/proc/self/fd/{folder}/{os.path.basename(address)}"
@@ -101,7 +101,7 @@ def _reachable(address: str) -> Iterator[str]:
 
 
 def _end_with_parent() -> None:
-    """Have the kernel end the command when this process is gone, even if it was killed."""
+    """Have the kernel end the command when this process ends, even if it is killed."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

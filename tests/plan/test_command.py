@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -133,14 +134,23 @@ def test_what_cannot_be_is_refused(config: Path, option: str, value: int, capsys
     assert "should be" in message
 
 
+def is_cut(words: list[str], whole: list[str]) -> bool:
+    """Whether a line is another one with columns left out."""
+    left = iter(whole)
+    return all(word in left for word in words)
+
+
 def test_the_papers_scale_is_planned_in_little_memory(tmp_path: Path) -> None:
     output = tmp_path / "plan.csv"
     command = [sys.executable, "-m", "sysdpo", "plan", "workflow/scales/paper.yaml", "--csv", str(output)]
-    with (tmp_path / "errors").open("w") as errors:
-        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=errors)
+    with (tmp_path / "errors").open("w") as errors, (tmp_path / "printed").open("w") as printed:
+        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=printed, stderr=errors)
         _, status, used = os.wait4(process.pid, 0)
     assert (status, (tmp_path / "errors").read_text()) == (0, "")
     assert used.ru_maxrss < 4 * 1024**2  # KiB
+    (shown,) = re.findall(r"^    rule .*\n(?:    .*\n)+", (REPOSITORY / "docs/plan.md").read_text(), re.MULTILINE)
+    lines = [line.split() for line in (tmp_path / "printed").read_text().splitlines()]
+    assert [line for line in shown.splitlines() if not any(is_cut(line.split(), whole) for whole in lines)] == []
     with output.open() as stream:
         rows = list(csv.DictReader(stream))
     assert {row["system"] for row in rows} >= {"picture_series", "chat_refinement"}

@@ -1,6 +1,8 @@
 """Intervals against arithmetic by hand, against textbooks, and against simulated runs whose truth is known."""
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,6 +53,34 @@ def test_analysis_of_variance_by_hand() -> None:
     assert mean == 4
     assert variance == pytest.approx((seed + content - rest) / 6)
     assert freedom == pytest.approx((seed + content - rest) ** 2 / (seed**2 / 1 + content**2 / 2 + rest**2 / 2))
+
+
+def test_the_formulas_that_the_page_prints_are_those_that_are_computed() -> None:
+    page = (Path(__file__).parents[2] / "docs/statistics.md").read_text()
+    formulas = dict(re.findall(r"^    (V|ν) = (.*)$", page, re.MULTILINE))
+    as_python = {
+        name: re.sub(r"\(S C\)|SC\b", "(S * C)", formula)
+        .replace("²", " ** 2")
+        .replace("−", "-")
+        .replace("·", "*")
+        .replace(")(", ") * (")
+        for name, formula in formulas.items()
+    }
+    S, C = 4, 7
+    values = np.random.default_rng(0).normal(size=(S, C)) + np.arange(S)[:, None] / 2
+    mean, of_seed, of_content = values.mean(), values.mean(1), values.mean(0)
+    rest = values - of_seed[:, None] - of_content + mean
+    known = {
+        "S": S,
+        "C": C,
+        "MS_seed": C * ((of_seed - mean) ** 2).sum() / (S - 1),
+        "MS_content": S * ((of_content - mean) ** 2).sum() / (C - 1),
+        "MS_residual": (rest**2).sum() / ((S - 1) * (C - 1)),
+    }
+    known["V"] = eval(as_python["V"], {}, known)
+    spread = crossed_spread(values, distinct(C))
+    assert spread.variance == pytest.approx(known["V"])
+    assert spread.freedom == pytest.approx(eval(as_python["ν"], {}, known))
 
 
 def test_one_prompt_is_the_textbooks_one_sample_t() -> None:

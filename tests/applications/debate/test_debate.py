@@ -1,5 +1,6 @@
 """The debate: its language by enumeration, what the debaters are taught, who is right, and training with a vote."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -60,6 +61,18 @@ def test_openings_and_replies_by_hand(side: str, tells: bool, said: str, replies
     assert opening(case, side, tells=tells) == said
     assert tells_sign(said) is tells
     assert {sign: reply(case, side, sign) for sign in (1, -1)} == replies
+
+
+def test_the_debate_that_the_page_prints_is_one_of_right_readings() -> None:
+    (shown,) = re.findall(r"^    left_1 .*\n(?:    .*\n)+", Path("docs/debate.md").read_text(), re.MULTILINE)
+    said = dict(re.findall(r"(left_\d|right_\d|verdict) +(\S+(?: \S+)*)", shown))
+    case = Case(7, 2, -3)
+    expected = {f"{side}_1": opening(case, side, tells=True) for side in SIDES}
+    expected |= {
+        f"{side}_{number}": reply(case, side, sign) for side, sign in (("left", -1), ("right", 1)) for number in (2, 3)
+    }
+    assert said == expected | {"verdict": vote(expected["left_3"], expected["right_3"])}
+    assert said["verdict"] == str(case.result)
 
 
 def test_a_verdict_needs_both() -> None:
