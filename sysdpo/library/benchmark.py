@@ -97,6 +97,11 @@ class Benchmark:
         return self._made.nodes
 
     @property
+    def outputs(self) -> tuple[str, ...]:
+        """What people see and judge of it."""
+        return self._made.outputs
+
+    @property
     def components(self) -> dict[str, Any]:
         """Its components that draw, and so have values in every trajectory."""
         parts = self._made.components

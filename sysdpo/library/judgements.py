@@ -1,0 +1,201 @@
+"""The file of what people have judged: a line a judgement, on disk before the next one is asked for.
+
+A line is a preference in the form of whole trajectories, which `read_preferences` takes as it is, and says under
+`annotation` who judged what, and when. A tie has `tied` in the place of `chosen` and `rejected`.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+from sysdpo.base.errors import UserError, tell
+from sysdpo.base.files import flush, whole
+from sysdpo.library.annotation_pairs import Pair, picture_name
+from sysdpo.library.preferences import ANNOTATION, CHOSEN, FORMS, REJECTED, TIED
+from sysdpo.method.preferences import JSON, variable_of
+
+FIRST, SECOND, TIE = "first", "second", "tie"
+CHOICES = (FIRST, SECOND, TIE)
+START = f'{{"{ANNOTATION}": '
+"""How each line begins, so that the file is known for what it is."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What one person said of one pair.
+
+    preferred: `first`, `second` or `tie`. left: which of the two was shown on the left. time: in UTC, ISO 8601.
+    first, second: where the two come from, their `trajectory_id` and the `method`, if any.
+    """
+
+    pair: str
+    annotator: str
+    preferred: str
+    left: str
+    time: str
+    first: Mapping[str, str]
+    second: Mapping[str, str]
+
+
+class Journal:
+    """A file of judgements, and the folder of their pictures beside it; one process at a time writes there.
+
+    variables: those of the system that is judged. A line that a killed process has left unfinished is dropped.
+    Raises `UserError` about a file that holds anything else, or that another process writes to; it is left as it was.
+    """
+
+    def __init__(self, path: Path, variables: Collection[str]):
+        if wrong := sorted({*variables} & {*FORMS, ANNOTATION}):
+            raise UserError(f"system: its variable '{wrong[0]}' has a name that files of preferences use themselves")
+        self.path, self.pictures = path, path.with_name(f"{path.stem}-pictures")
+        self._lock = _locked(path)
+        self.judgements = self._read(variables)
+
+    def close(self) -> None:
+        """Let other processes write there."""
+        Path(self._lock.name).unlink(missing_ok=True)
+        self._lock.close()
+
+    def of(self, annotator: str) -> dict[str, Judgement]:
+        """What one person has judged so far, by pair, in that order."""
+        return {judged.pair: judged for judged in self.judgements if judged.annotator == annotator}
+
+    def add(self, pair: Pair, annotator: str, preferred: str, left: str) -> bool:
+        """Keep a judgement; when this returns it is on disk. False where this person has judged the pair before: the
+        first judgement stands.
+
+        Raises `UserError` if it cannot be written; it is then not there in part, either.
+        """
+        if pair.id in self.of(annotator):
+            return False
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        judged = Judgement(pair.id, annotator, preferred, left, now, pair.first.origin, pair.second.origin)
+        values = {side: self._values(pair.sides[side].stored) for side in (FIRST, SECOND)}
+        row: dict[str, Any] = {ANNOTATION: asdict(judged)} | self._values(pair.inputs)
+        if pair.content is not None and "content" not in row:
+            row["content"] = pair.content
+        if preferred == TIE:
+            row[TIED] = list(values.values())
+        else:
+            other = SECOND if preferred == FIRST else FIRST
+            row |= {CHOSEN: values[preferred], REJECTED: values[other]}
+        self._append(f"{json.dumps(row)}\n".encode())
+        self.judgements.append(judged)
+        return True
+
+    def take_back(self, annotator: str, pair: str) -> bool:
+        """Delete a person's judgement of a pair, if that is the last one that this person has given."""
+        own = self.of(annotator)
+        if not own or list(own)[-1] != pair:
+            return False
+        lines = self.path.read_bytes().splitlines(keepends=True)
+        if len(lines) != len(self.judgements):
+            raise UserError(f"'{self.path}' has been changed by another program; stop, and start again")
+        kept = [line for line, judged in zip(lines, self.judgements, strict=True) if judged is not own[pair]]
+        if kept:
+            with whole(self.path) as temporary:
+                temporary.write_bytes(b"".join(kept))
+        else:
+            self.path.unlink()
+            flush(self.path.parent)
+        self.judgements.remove(own[pair])
+        return True
+
+    def _values(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """In JSON's types; a picture is written to its file, and named by the path from here."""
+        found = {}
+        for name, value in stored.items():
+            if isinstance(value, bytes):
+                picture = self.pictures / picture_name(value)
+                if not picture.is_file():
+                    _write_picture(picture, value)
+                value = {"bytes": None, "path": f"{self.pictures.name}/{picture.name}"}
+            found[name] = json.loads(value) if name.endswith(JSON) else value
+        return found
+
+    def _append(self, line: bytes) -> None:
+        is_new = not self.path.exists()
+        try:
+            with self.path.open("ab", buffering=0) as file:
+                size = file.seek(0, os.SEEK_END)
+                try:
+                    written = 0
+                    while written < len(line):
+                        written += file.write(line[written:])
+                    os.fsync(file.fileno())
+                except OSError:
+                    file.truncate(size)
+                    raise
+            if is_new:
+                flush(self.path.parent)
+        except OSError as error:
+            raise UserError(f"'{self.path}' cannot be written ({error.strerror}); nothing was added") from error
+
+    def _read(self, variables: Collection[str]) -> list[Judgement]:
+        content = self.path.read_bytes() if self.path.exists() else b""
+        *lines, rest = content.split(b"\n")
+        found = [self._judgement(line, number, variables) for number, line in enumerate(lines, 1)]
+        if not rest:
+            return found
+        start = START.encode()
+        if not rest.startswith(start[: len(rest)]):
+            self._refuse(len(lines) + 1)
+        size = len(content) - len(rest)
+        try:
+            json.loads(rest)
+        except ValueError:
+            tell(f"'{self.path}': its last line was never finished, and is dropped")
+            os.truncate(self.path, size)
+        else:  # all but the end of the line is there
+            found.append(self._judgement(rest, len(lines) + 1, variables))
+            self._append(b"\n")
+        return found
+
+    def _judgement(self, line: bytes, number: int, variables: Collection[str]) -> Judgement:
+        try:
+            row = json.loads(line)
+            judged = Judgement(**row[ANNOTATION])
+            sides = row[TIED] if judged.preferred == TIE else [row[CHOSEN], row[REJECTED]]
+            names = {variable_of(name) for name in (*row, *sides[0], *sides[1])}
+        except (ValueError, TypeError, KeyError, IndexError):
+            self._refuse(number)
+        if names - {*FORMS, ANNOTATION, "content"} != set(variables) - {"content"}:
+            raise UserError(
+                f"--output: '{self.path}', line {number} should have the variables {sorted(variables)}; it is about "
+                "another system, whose judgements should be in a file of their own"
+            )
+        return judged
+
+    def _refuse(self, number: int) -> NoReturn:
+        raise UserError(
+            f"--output: '{self.path}', line {number} should be a judgement as `sysdpo annotate` writes them; give "
+            "another name"
+        )
+
+
+def _locked(path: Path) -> IO[bytes]:
+    """A file beside the path that no other process has locked, until it is closed or the process ends."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_name(f".{path.name}.lock").open("wb")
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(
+            f"--output: '{path}' is written by another `sysdpo annotate` already; several people may use one page"
+        ) from error
+    except OSError as error:
+        raise UserError(f"--output: '{path}' cannot be written ({error.strerror})") from error
+    return lock
+
+
+def _write_picture(path: Path, png: bytes) -> None:
+    if not path.parent.exists():
+        path.parent.mkdir()
+        flush(path.parent.parent)
+    with whole(path) as temporary:
+        temporary.write_bytes(png)
