@@ -75,18 +75,23 @@ class Journal:
             return False
         now = datetime.now(UTC).isoformat(timespec="seconds")
         judged = Judgement(pair.id, annotator, preferred, left, now, pair.first.origin, pair.second.origin)
-        values = {side: self._values(pair.sides[side].stored) for side in (FIRST, SECOND)}
+        try:
+            self._append(f"{json.dumps(self._row(pair, judged))}\n".encode())
+        except OSError as error:
+            raise UserError(f"'{self.path}' cannot be written ({error.strerror}); nothing was added") from error
+        self.judgements.append(judged)
+        return True
+
+    def _row(self, pair: Pair, judged: Judgement) -> dict[str, Any]:
+        """The judgement as a preference; its pictures are written."""
         row: dict[str, Any] = {ANNOTATION: asdict(judged)} | self._values(pair.inputs)
         if pair.content is not None and "content" not in row:
             row["content"] = pair.content
-        if preferred == TIE:
-            row[TIED] = list(values.values())
-        else:
-            other = SECOND if preferred == FIRST else FIRST
-            row |= {CHOSEN: values[preferred], REJECTED: values[other]}
-        self._append(f"{json.dumps(row)}\n".encode())
-        self.judgements.append(judged)
-        return True
+        values = {side: self._values(pair.sides[side].stored) for side in (FIRST, SECOND)}
+        if judged.preferred == TIE:
+            return row | {TIED: list(values.values())}
+        rejected = SECOND if judged.preferred == FIRST else FIRST
+        return row | {CHOSEN: values[judged.preferred], REJECTED: values[rejected]}
 
     def take_back(self, annotator: str, pair: str) -> bool:
         """Delete a person's judgement of a pair, if that is the last one that this person has given."""
@@ -120,21 +125,18 @@ class Journal:
 
     def _append(self, line: bytes) -> None:
         is_new = not self.path.exists()
-        try:
-            with self.path.open("ab", buffering=0) as file:
-                size = file.seek(0, os.SEEK_END)
-                try:
-                    written = 0
-                    while written < len(line):
-                        written += file.write(line[written:])
-                    os.fsync(file.fileno())
-                except OSError:
-                    file.truncate(size)
-                    raise
-            if is_new:
-                flush(self.path.parent)
-        except OSError as error:
-            raise UserError(f"'{self.path}' cannot be written ({error.strerror}); nothing was added") from error
+        with self.path.open("ab", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            try:
+                written = 0
+                while written < len(line):
+                    written += file.write(line[written:])
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(size)
+                raise
+        if is_new:
+            flush(self.path.parent)
 
     def _read(self, variables: Collection[str]) -> list[Judgement]:
         content = self.path.read_bytes() if self.path.exists() else b""
@@ -194,8 +196,7 @@ def _locked(path: Path) -> IO[bytes]:
 
 
 def _write_picture(path: Path, png: bytes) -> None:
-    if not path.parent.exists():
-        path.parent.mkdir()
-        flush(path.parent.parent)
+    path.parent.mkdir(exist_ok=True)
+    flush(path.parent.parent)
     with whole(path) as temporary:
         temporary.write_bytes(png)

@@ -1,5 +1,6 @@
 """The step with which people judge what a run has made."""
 
+import os
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -79,9 +80,9 @@ def annotate(
             _serve(make_app(Session(title, graph, chosen, journal, who)), listening)
         finally:
             journal.close()
-    for line in agreement(journal.judgements).lines():
-        print(line)
-    print(f'{len(journal.judgements)} judgements, to learn from: sysdpo.read_preferences("{path}", system)')
+    if journal.judgements:
+        print("\n".join(agreement(journal.judgements).lines()))
+        print(f'{len(journal.judgements)} judgements, to learn from: sysdpo.read_preferences("{path}", system)')
 
 
 def _system_of(run: Path, system: str | None) -> tuple[str, Path, Config]:
@@ -147,8 +148,9 @@ def _listening(port: int) -> socket.socket:
     try:
         return socket.create_server(("127.0.0.1", port))
     except OSError as error:
+        reason = os.strerror(error.errno or 0)
         raise UserError(
-            f"--port: {port} cannot be used ({error.strerror}); give another one, or 0 for any that is free"
+            f"--port: {port} cannot be used ({reason}); give another one, or 0 for any that is free"
         ) from error
 
 
