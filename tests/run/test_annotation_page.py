@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -29,7 +30,16 @@ from sysdpo.run.annotation_page import Session, make_app
 from sysdpo.run.cli import main
 
 REPOSITORY = Path(__file__).parents[2]
+PAGE = (REPOSITORY / "docs/annotate.md").read_text()
+PATHS = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests/support")])
 SYSTEM = "two_stage_qa"
+MINE = f"""
+from pathlib import Path
+from coin_system import CONFIG, Coins
+
+def make():
+    return Coins(CONFIG["systems"]["coins"]).system(Path("results/runs/{SYSTEM}/0/foundation"))
+"""
 HOSTILE = "<b>bold</b> <script>document.title = 'taken over'</script> & \"quoted\""
 KILLED_AFTER = 25
 DYING = f"""
@@ -69,12 +79,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run, `results` in it; every prompt has heads and tails to compare."""
     root = tmp_path_factory.mktemp("run")
     described = CONFIG["systems"]["coins"] | {"prompts": {"train": 120, "validation": 2, "test": 30}}
-    steps = Steps(root / "results", {"systems": {SYSTEM: described}})
+    config = {"systems": {SYSTEM: described}}
+    steps = Steps(root / "results", config)
     steps.prepare()
     for method in ("before", "direct"):
         if method == "direct":
             assert steps("train", method=method) == 0
         assert steps("evaluate", method=method) == 0
+    steps.write_config(config | {"numerics": "native"})  # not this process's
     return root
 
 
@@ -83,11 +95,10 @@ class Server:
 
     def __init__(self, folder: Path, *options: str, code: str = ""):
         start = ["-c", code] if code else ["-m", "sysdpo"]
-        paths = [str(REPOSITORY), str(REPOSITORY / "tests/support"), str(REPOSITORY / "tests/workflow")]
         self.process = subprocess.Popen(
             [sys.executable, *start, "annotate", *options],
             cwd=folder,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+            env=os.environ | {"PYTHONPATH": PATHS},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -114,14 +125,23 @@ class Server:
 def start(run: Path, tmp_path: Path) -> Iterator[Callable[..., Server]]:
     servers: list[Server] = []
 
-    def serve(*options: str, **over: Any) -> Server:
-        servers.append(Server(tmp_path, str(run / "results"), *options, **over))
+    def serve(*options: str, results: Any = run / "results", code: str = "") -> Server:
+        servers.append(Server(tmp_path, str(results), *options, code=code))
         return servers[-1]
 
     yield serve
     for server in servers:
         server.process.kill()
         server.process.communicate()
+
+
+def run_in(folder: Path, *words: str) -> str:
+    """What a program prints; it must succeed."""
+    command = [sys.executable, *words]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([PATHS, str(folder)])}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def sides(page: Any) -> list[str]:
@@ -408,6 +428,31 @@ def test_the_command_reports_and_compares_methods(
     )
     same = sum(first[pair] == second[pair] for pair in first)
     assert f"Agreement: {100 * same / 4:.1f} % on the 4 pairs" in report
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def test_the_documentation_is_true(run: Path, tmp_path: Path, start: Callable[..., Server]) -> None:
+    """Its commands as printed, but for the port, which may be taken; and its program on what they wrote."""
+    (tmp_path / "results").symlink_to(run / "results")
+    (tmp_path / "mine.py").write_text(MINE)
+    commands = [shlex.split(block) for block in blocks("bash")]
+    assert [words[:3] for words in commands] == [["sysdpo", "annotate", "results"]] * 2
+    serving, reporting = (words[2:] for words in commands)
+    server = start(*serving[1:], "--port", "0", results=serving[0])
+    with urllib.request.urlopen(f"{server.url}?annotator=ann", timeout=20) as answer:
+        text = answer.read().decode()
+    while found := re.search(r'data-pair="(\w+)"', text):
+        text = post(server.url, "judgements", {"annotator": "ann", "pair": found[1], "preferred": "right"})[1]
+    assert "100 judgements" in server.stop()
+    assert "ann has judged 100 pairs, 0 as ties" in run_in(tmp_path, "-m", "sysdpo", "annotate", *reporting)
+    (program,) = blocks("python")
+    assert 0 <= float(run_in(tmp_path, "-c", program).splitlines()[-1]) <= 1
+    (row, *_) = rows(tmp_path / f"{SYSTEM}-judgements.jsonl")
+    named = re.findall(r"^\| (`[^|]+`) \|", PAGE, re.MULTILINE)
+    assert sorted(", ".join(named).replace("`", "").split(", ")) == sorted(row["annotation"])
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from sysdpo.base.errors import UserError
 from sysdpo.base.files import read_table
 from sysdpo.base.settings import Seed
 from sysdpo.base.settings import one_of as check_one_of
-from sysdpo.method.config import Config, method_settings
+from sysdpo.method.config import Config, load_config, method_settings
 from sysdpo.report.files import SAMPLES, seeds_of
 from sysdpo.run import options
 from sysdpo.run.inputs import benchmark_of, outputs_of
@@ -89,7 +89,7 @@ def _system_of(run: Path, system: str | None) -> tuple[str, Path, Config]:
     """The system's name, the folder of its runs, and the run's configuration."""
     if not (run / "config.yaml").is_file() or not (run / "runs").is_dir():
         raise UserError(f"RUN: '{run}' should be a run's results, a folder with config.yaml and runs")
-    config = options.load_config(run / "config.yaml")
+    config = load_config(run / "config.yaml")  # its numerics do not matter, since no model is run
     names = [name for name in config["systems"] if (run / "runs" / name).is_dir()]
     if not names:
         raise UserError(f"RUN: '{run / 'runs'}' should have a folder of one of {list(config['systems'])}")
