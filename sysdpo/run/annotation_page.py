@@ -94,11 +94,11 @@ class Session:
     def view(self, annotator: str) -> dict[str, Any]:
         """What the template of a pair shows to a person: the next pair, or how far people agree."""
         own = self.journal.of(annotator)
-        judged = [name for name in own if name in self.by_id]
+        done, last = len(own.keys() & self.by_id), next(reversed(own), "")
         waiting = (pair for pair in self.order(annotator) if pair.id not in own) if annotator else iter(())
         pair = next(waiting, None)
         view: dict[str, Any] = {"annotator": annotator, "longest": LONGEST_NAME, "pair": pair, "lines": []}
-        view |= {"done": len(judged), "count": len(self.pairs), "last": judged[-1] if judged else ""}
+        view |= {"done": done, "count": len(self.pairs), "last": last if last in self.by_id else ""}
         if pair is not None:
             left = self.left(annotator, pair)
             sides = [pair.sides[left], pair.sides[SECOND if left == FIRST else FIRST]]

@@ -307,7 +307,7 @@ def test_a_key_with_others_held_or_kept_down_judges_nothing(session: Session, ur
     page.keyboard.up("t")
     press(page, "ArrowLeft")
     assert page.locator(".count").inner_text() == "3 of 10 · ann"
-    assert len(session.journal.judgements) == 2
+    assert [judged.preferred == "tie" for judged in session.journal.judgements] == [True, False]
 
 
 def test_what_models_wrote_is_text_and_steps_are_shown_on_demand(session: Session, url: str, page: Any) -> None:
