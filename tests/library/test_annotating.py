@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,19 @@ def test_a_file_that_begins_with_a_tie_tells_its_variables(journal: Journal) -> 
     assert known_variables(journal.path) == 2
     with pytest.raises(UserError, match="nothing can be learnt"):
         read_preferences(journal.path, two_words())
+
+
+def test_a_benchmark_takes_the_file_as_its_preferences(journal: Journal) -> None:
+    journal.add(PAIRS[0], "ann", "tie", "first")
+    for number, pair in enumerate(PAIRS[1:]):
+        journal.add(replace(pair, content=f"subject {number % 3}"), "ann", "first", "second")
+    benchmark = sysdpo.Benchmark(two_words, preferences=journal.path)
+    assert benchmark.offer.variables == 2
+    prompts = benchmark.prompts()
+    assert sorted(prompts["question"]) == [pair.inputs["question"] for pair in PAIRS[1:]]
+    assert prompts.groupby("content")["split"].nunique().tolist() == [1, 1, 1]
+    assert set(prompts) == {"prompt_id", "split", "question", "content", "text"}
+    assert len(benchmark.preferences(prompts)[1]) == 9
 
 
 def red(shade: int = 0) -> Image.Image:

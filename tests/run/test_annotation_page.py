@@ -22,12 +22,13 @@ from coin_system import CONFIG, Coins
 from PIL import Image
 from steps import Steps
 
-from sysdpo import read_preferences
+from sysdpo import Benchmark, Node, System, read_preferences
 from sysdpo.library.annotation_pairs import Graph, pairs_within
 from sysdpo.library.judgements import Journal
 from sysdpo.method.preferences import as_frame, write_trajectories
 from sysdpo.run.annotation_page import Session, make_app
 from sysdpo.run.cli import main
+from sysdpo.run.inputs import outputs_of
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = (REPOSITORY / "docs/annotate.md").read_text()
@@ -46,6 +47,7 @@ DYING = f"""
 import os, signal, sys
 from sysdpo.library import judgements
 from sysdpo.run.cli import main
+from sysdpo.run.inputs import outputs_of
 
 add, given = judgements.Journal.add, []
 
@@ -488,6 +490,13 @@ def test_what_cannot_be_is_one_sentence(
     assert said.replace("TAKEN", port) in printed.err
     assert (run / "notes.jsonl").read_text() == "mine\n"
     assert not list(run.glob("*judgements*"))
+
+
+def test_what_is_judged_are_the_outputs_that_a_system_declares() -> None:
+    nodes = [Node("draft", str, ["text"]), Node("answer", str, ["draft"]), Node("parsed", str, ["answer"])]
+    declared = Benchmark(lambda: System(["text"], nodes, outputs=["answer"]), prompts=[], score=lambda: 0.0)
+    assert outputs_of(declared) == ("answer",)
+    assert outputs_of(Coins(CONFIG["systems"]["coins"])) == ("right",)
 
 
 def test_without_its_libraries_it_says_how_to_get_them(
