@@ -11,16 +11,18 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any
 
 from sysdpo.base.errors import UserError, tell
 from sysdpo.base.files import flush, whole
 from sysdpo.library.annotation_pairs import Pair, picture_name
-from sysdpo.library.preferences import ANNOTATION, CHOSEN, FORMS, REJECTED, TIED
+from sysdpo.library.preferences import ANNOTATION, CHOSEN, REJECTED, TIED
 from sysdpo.method.preferences import JSON, variable_of
 
 FIRST, SECOND, TIE = "first", "second", "tie"
 CHOICES = (FIRST, SECOND, TIE)
+OWN = {ANNOTATION, CHOSEN, REJECTED, TIED}
+"""What a line has besides the values of inputs, and no variable can be called."""
 START = f'{{"{ANNOTATION}": '
 """How each line begins, so that the file is known for what it is."""
 
@@ -50,11 +52,15 @@ class Journal:
     """
 
     def __init__(self, path: Path, variables: Collection[str]):
-        if wrong := sorted({*variables} & {*FORMS, ANNOTATION}):
+        if wrong := sorted(OWN & {*variables}):
             raise UserError(f"system: its variable '{wrong[0]}' has a name that files of preferences use themselves")
         self.path, self.pictures = path, path.with_name(f"{path.stem}-pictures")
         self._lock = _locked(path)
-        self.judgements = self._read(variables)
+        try:
+            self.judgements = self._read(variables)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Let other processes write there."""
@@ -139,45 +145,55 @@ class Journal:
             flush(self.path.parent)
 
     def _read(self, variables: Collection[str]) -> list[Judgement]:
-        content = self.path.read_bytes() if self.path.exists() else b""
-        *lines, rest = content.split(b"\n")
-        found = [self._judgement(line, number, variables) for number, line in enumerate(lines, 1)]
+        """What is there, after the last line has been mended where a process was killed while it wrote it."""
+        found, rest = _parsed(self.path, variables)
         if not rest:
             return found
-        start = START.encode()
-        if not rest.startswith(start[: len(rest)]):
-            self._refuse(len(lines) + 1)
-        size = len(content) - len(rest)
         try:
             json.loads(rest)
         except ValueError:
             tell(f"'{self.path}': its last line was never finished, and is dropped")
-            os.truncate(self.path, size)
-        else:  # all but the end of the line is there
-            found.append(self._judgement(rest, len(lines) + 1, variables))
-            self._append(b"\n")
-        return found
+            os.truncate(self.path, self.path.stat().st_size - len(rest))
+            return found
+        judged = _judgement(rest, self.path, len(found) + 1, variables)  # its end alone is missing
+        self._append(b"\n")
+        return [*found, judged]
 
-    def _judgement(self, line: bytes, number: int, variables: Collection[str]) -> Judgement:
-        try:
-            row = json.loads(line)
-            judged = Judgement(**row[ANNOTATION])
-            sides = row[TIED] if judged.preferred == TIE else [row[CHOSEN], row[REJECTED]]
-            names = {variable_of(name) for name in (*row, *sides[0], *sides[1])}
-        except (ValueError, TypeError, KeyError, IndexError):
-            self._refuse(number)
-        if names - {*FORMS, ANNOTATION, "content"} != set(variables) - {"content"}:
-            raise UserError(
-                f"--output: '{self.path}', line {number} should have the variables {sorted(variables)}; it is about "
-                "another system, whose judgements should be in a file of their own"
-            )
-        return judged
 
-    def _refuse(self, number: int) -> NoReturn:
+def read_judgements(path: Path, variables: Collection[str]) -> list[Judgement]:
+    """Those in a file that another process may be writing to: a line counts when it is finished."""
+    return _parsed(path, variables)[0]
+
+
+def _parsed(path: Path, variables: Collection[str]) -> tuple[list[Judgement], bytes]:
+    """The finished lines, and what comes after them. Raises `UserError` about anything but judgements."""
+    *lines, rest = (path.read_bytes() if path.exists() else b"").split(b"\n")
+    found = [_judgement(line, path, number, variables) for number, line in enumerate(lines, 1)]
+    if not rest.startswith(START.encode()[: len(rest)]):
+        raise _other(path, len(lines) + 1)
+    return found, rest
+
+
+def _judgement(line: bytes, path: Path, number: int, variables: Collection[str]) -> Judgement:
+    try:
+        row = json.loads(line)
+        judged = Judgement(**row[ANNOTATION])
+        sides = row[TIED] if judged.preferred == TIE else [row[CHOSEN], row[REJECTED]]
+        names = {variable_of(name) for name in (*row, *sides[0], *sides[1])}
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise _other(path, number) from error
+    if names - OWN - {"content"} != set(variables) - {"content"}:
         raise UserError(
-            f"--output: '{self.path}', line {number} should be a judgement as `sysdpo annotate` writes them; give "
-            "another name"
+            f"--output: '{path}', line {number} should have the variables {sorted(variables)}; it is about another "
+            "system, whose judgements should be in a file of their own"
         )
+    return judged
+
+
+def _other(path: Path, number: int) -> UserError:
+    return UserError(
+        f"--output: '{path}', line {number} should be a judgement as `sysdpo annotate` writes them; give another name"
+    )
 
 
 def _locked(path: Path) -> IO[bytes]:

@@ -1,6 +1,7 @@
 """People's judgements: which pairs they are asked about, the file that keeps them, and how far people agree."""
 
 import errno
+import itertools
 import json
 import os
 import subprocess
@@ -18,7 +19,7 @@ import sysdpo
 from sysdpo import Node, System, UserError, read_preferences
 from sysdpo.library.agreement import agreement
 from sysdpo.library.annotation_pairs import Graph, Pair, Side, pairs_between, pairs_within
-from sysdpo.library.judgements import Journal, Judgement
+from sysdpo.library.judgements import Journal, Judgement, read_judgements
 from sysdpo.library.preferences import known_variables
 from sysdpo.method.preferences import as_frame, read_trajectories, write_trajectories
 from sysdpo.method.values import Completion, picture_key
@@ -248,6 +249,8 @@ def test_a_kill_at_any_byte_loses_nothing_that_was_given_before(
     first = whole.index(b"\n") + 1
     for end in range(len(whole) + 1):
         journal.path.write_bytes(whole[:end])
+        assert len(read_judgements(journal.path, VARIABLES)) == whole[:end].count(b"\n")
+        assert journal.path.stat().st_size == end  # whoever only reads mends nothing
         journal = again(journal)
         # Without its end a line is whole, too.
         assert len(journal.judgements) == (end >= first - 1) + (end >= len(whole) - 1), end
@@ -309,6 +312,7 @@ def test_another_file_is_refused_and_left_as_it_was(content: str, tmp_path: Path
     with pytest.raises(UserError, match=r"j.jsonl', line 1 should be a judgement as `sysdpo annotate` writes them"):
         Journal(path, VARIABLES)
     assert path.read_text() == content
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_another_systems_judgements_are_refused(journal: Journal) -> None:
@@ -318,6 +322,20 @@ def test_another_systems_judgements_are_refused(journal: Journal) -> None:
         Journal(journal.path, ["question", "answer"])
     with pytest.raises(UserError, match="its variable 'chosen' has a name that files of preferences use"):
         Journal(journal.path, ["chosen", "answer"])
+
+
+def test_variables_may_be_called_as_other_forms_of_preferences_have_it(tmp_path: Path) -> None:
+    names = ("prompt", "content", "label", "score", "completion")
+    nodes = [Node(name, str, [parent]) for parent, name in itertools.pairwise(names)]
+    sides = [Side({"trajectory_id": str(side)}, dict.fromkeys(names[1:], f"v{side}")) for side in range(2)]
+    pair = Pair("pair", {"prompt": "p"}, *sides, content="subject")
+    journal = Journal(tmp_path / "j.jsonl", names)
+    journal.add(pair, "ann", "second", "first")
+    journal.close()
+    assert len(Journal(journal.path, names).judgements) == 1
+    found = read_preferences(journal.path, System(["prompt"], nodes))
+    chosen = found.trajectories.set_index("trajectory_id").loc[found.pairs["chosen_id"][0]]
+    assert chosen[[*names]].tolist() == ["p", "v1", "v1", "v1", "v1"]
 
 
 def test_two_processes_cannot_write_one_file(journal: Journal) -> None:

@@ -417,10 +417,9 @@ def test_the_command_reports_and_compares_methods(
         while found := re.search(r'data-pair="(\w+)"', text):
             assert "direct" not in text  # nobody shall know
             text = post(server.url, "judgements", {"annotator": name, "pair": found[1], "preferred": "left"})[1]
-    printed = server.stop()
-    assert main(["annotate", str(run / "results"), "--report", *options]) == 0
+    assert main(["annotate", str(run / "results"), "--report", *options]) == 0  # while the page is served
     report = capsys.readouterr().out
-    assert report in printed
+    assert report in server.stop()
     assert "ann has judged 4 pairs, 0 as ties; of the other 4, 4 for the left side." in report
     judged = [row["annotation"] for row in rows(tmp_path / "judged.jsonl")]
     counts = {name: sum(row[row["preferred"]]["method"] == name for row in judged) for name in ("before", "direct")}

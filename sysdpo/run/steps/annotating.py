@@ -58,7 +58,7 @@ def annotate(
     benchmark = benchmark_of(config, name)
     from sysdpo.library.agreement import agreement
     from sysdpo.library.annotation_pairs import Graph
-    from sysdpo.library.judgements import Journal
+    from sysdpo.library.judgements import Journal, read_judgements
     from sysdpo.run.annotation_page import Session, check_name, make_app
 
     graph = Graph(benchmark.inputs, [node.name for node in benchmark.nodes], outputs_of(benchmark))
@@ -67,9 +67,8 @@ def annotate(
     if report:
         if not path.is_file():
             raise UserError(f"--output: '{path}' should be a file of judgements; there is none")
-        journal = Journal(path, [*graph.inputs, *graph.generated])
-        print("\n".join(agreement(journal.judgements).lines()))
-        journal.close()
+        found = read_judgements(path, [*graph.inputs, *graph.generated])
+        print("\n".join(agreement(found).lines()))
         return
     chosen = _pairs_of(config, name, runs, seed, between, graph, pairs)
     with _listening(port) as listening:
