@@ -1,15 +1,9 @@
 """The page of `sysdpo annotate`, used as people use it: in a browser, with the keyboard, while its server is killed."""
 
 import json
-import os
-import re
-import shlex
 import signal
 import socket
-import subprocess
-import sys
 import threading
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,37 +11,23 @@ from typing import Any
 
 import pytest
 import uvicorn
+from annotation_server import SYSTEM, Server, finished, post, rows, serving
 from browser import chromium, complaints
 from coin_system import CONFIG, Coins
 from PIL import Image
-from steps import Steps
 
-from sysdpo import Benchmark, Node, System, read_preferences
+from sysdpo import read_preferences
 from sysdpo.library.annotation_pairs import Graph, pairs_within
 from sysdpo.library.judgements import Journal
 from sysdpo.method.preferences import as_frame, write_trajectories
 from sysdpo.run.annotation_page import Session, make_app
-from sysdpo.run.cli import main
-from sysdpo.run.inputs import outputs_of
 
-REPOSITORY = Path(__file__).parents[2]
-PAGE = (REPOSITORY / "docs/annotate.md").read_text()
-PATHS = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests/support")])
-SYSTEM = "two_stage_qa"
-MINE = f"""
-from pathlib import Path
-from coin_system import CONFIG, Coins
-
-def make():
-    return Coins(CONFIG["systems"]["coins"]).system(Path("results/runs/{SYSTEM}/0/foundation"))
-"""
 HOSTILE = "<b>bold</b> <script>document.title = 'taken over'</script> & \"quoted\""
 KILLED_AFTER = 25
 DYING = f"""
 import os, signal, sys
 from sysdpo.library import judgements
 from sysdpo.run.cli import main
-from sysdpo.run.inputs import outputs_of
 
 add, given = judgements.Journal.add, []
 
@@ -78,72 +58,13 @@ def page(browser: Any) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run, `results` in it; every prompt has heads and tails to compare."""
-    root = tmp_path_factory.mktemp("run")
-    described = CONFIG["systems"]["coins"] | {"prompts": {"train": 120, "validation": 2, "test": 30}}
-    config = {"systems": {SYSTEM: described}}
-    steps = Steps(root / "results", config)
-    steps.prepare()
-    for method in ("before", "direct"):
-        if method == "direct":
-            assert steps("train", method=method) == 0
-        assert steps("evaluate", method=method) == 0
-    steps.write_config(config | {"numerics": "native"})  # not this process's
-    return root
-
-
-class Server:
-    """`sysdpo annotate` as a process of its own."""
-
-    def __init__(self, folder: Path, *options: str, code: str = ""):
-        start = ["-c", code] if code else ["-m", "sysdpo"]
-        self.process = subprocess.Popen(
-            [sys.executable, *start, "annotate", *options],
-            cwd=folder,
-            env=os.environ | {"PYTHONPATH": PATHS},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        self.first = self.process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:(\d+)/", self.first)
-        assert found, self.process.communicate()[1]
-        self.url, self.port = found[0], found[1]
-
-    def kill(self) -> None:
-        self.process.kill()
-        assert self.process.wait() == -signal.SIGKILL
-
-    def stop(self) -> str:
-        """As Ctrl-C does; returns what is printed in the end."""
-        self.process.send_signal(signal.SIGINT)
-        out, err = self.process.communicate(timeout=60)
-        assert (self.process.returncode, err) == (0, "")
-        return out
+    return finished(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture
 def start(run: Path, tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    servers: list[Server] = []
-
-    def serve(*options: str, results: Any = run / "results", code: str = "") -> Server:
-        servers.append(Server(tmp_path, str(results), *options, code=code))
-        return servers[-1]
-
-    yield serve
-    for server in servers:
-        server.process.kill()
-        server.process.communicate()
-
-
-def run_in(folder: Path, *words: str) -> str:
-    """What a program prints; it must succeed."""
-    command = [sys.executable, *words]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([PATHS, str(folder)])}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    with serving(tmp_path, run / "results") as serve:
+        yield serve
 
 
 def sides(page: Any) -> list[str]:
@@ -156,10 +77,6 @@ def press(page: Any, key: str) -> None:
     before = page.locator("article").get_attribute("data-pair")
     page.keyboard.press(key)
     page.wait_for_function("before => document.querySelector('article').dataset.pair !== before", arg=before)
-
-
-def rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_a_hundred_judgements_while_the_server_is_killed_twice(
@@ -351,16 +268,6 @@ def test_pictures_are_side_by_side_on_every_screen(session: Session, url: str, p
     assert bar["y"] + bar["height"] <= 700  # the buttons can be reached
 
 
-def post(url: str, path: str, content: Any, **headers: str) -> tuple[int, str]:
-    given = {"Content-Type": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()}
-    data = content if isinstance(content, bytes) else json.dumps(content).encode()
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url + path, data, given), timeout=20) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-
-
 def test_other_sites_and_broken_requests_change_nothing(session: Session, url: str) -> None:
     good = {"annotator": "ann", "pair": session.pairs[0].id, "preferred": "tie"}
     refused: list[tuple[int, Any, dict[str, str]]] = [
@@ -403,104 +310,3 @@ def test_a_judgement_that_cannot_be_written_is_told_of(
     press(page, "t")
     assert page.locator("#said").inner_text() == ""
     assert len(session.journal.judgements) == 1
-
-
-def test_the_command_reports_and_compares_methods(
-    start: Callable[..., Server], run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    options = ["--between", "before,direct", "--pairs", "4", "--output", str(tmp_path / "judged.jsonl")]
-    server = start(*options, "--port", "0", "--seed", "0")
-    assert server.first.startswith("Judge 4 pairs at http://127.0.0.1:")
-    for name in ("ann", "bob"):
-        with urllib.request.urlopen(f"{server.url}?annotator={name}", timeout=20) as answer:
-            text = answer.read().decode()
-        while found := re.search(r'data-pair="(\w+)"', text):
-            assert "direct" not in text  # nobody shall know
-            text = post(server.url, "judgements", {"annotator": name, "pair": found[1], "preferred": "left"})[1]
-    assert main(["annotate", str(run / "results"), "--report", *options]) == 0  # while the page is served
-    report = capsys.readouterr().out
-    assert report in server.stop()
-    assert "ann has judged 4 pairs, 0 as ties; of the other 4, 4 for the left side." in report
-    judged = [row["annotation"] for row in rows(tmp_path / "judged.jsonl")]
-    counts = {name: sum(row[row["preferred"]]["method"] == name for row in judged) for name in ("before", "direct")}
-    assert f"Preferred: before {counts['before']}, direct {counts['direct']}." in report
-    first, second = (
-        {row["pair"]: row["preferred"] for row in judged if row["annotator"] == name} for name in ("ann", "bob")
-    )
-    same = sum(first[pair] == second[pair] for pair in first)
-    assert f"Agreement: {100 * same / 4:.1f} % on the 4 pairs" in report
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-
-
-def test_the_documentation_is_true(run: Path, tmp_path: Path, start: Callable[..., Server]) -> None:
-    """Its commands as printed, but for the port, which may be taken; and its program on what they wrote."""
-    (tmp_path / "results").symlink_to(run / "results")
-    (tmp_path / "mine.py").write_text(MINE)
-    commands = [shlex.split(block) for block in blocks("bash")]
-    assert [words[:3] for words in commands] == [["sysdpo", "annotate", "results"]] * 2
-    serving, reporting = (words[2:] for words in commands)
-    server = start(*serving[1:], "--port", "0", results=serving[0])
-    with urllib.request.urlopen(f"{server.url}?annotator=ann", timeout=20) as answer:
-        text = answer.read().decode()
-    while found := re.search(r'data-pair="(\w+)"', text):
-        text = post(server.url, "judgements", {"annotator": "ann", "pair": found[1], "preferred": "right"})[1]
-    assert "100 judgements" in server.stop()
-    assert "ann has judged 100 pairs, 0 as ties" in run_in(tmp_path, "-m", "sysdpo", "annotate", *reporting)
-    (program,) = blocks("python")
-    assert 0 <= float(run_in(tmp_path, "-c", program).splitlines()[-1]) <= 1
-    (row, *_) = rows(tmp_path / f"{SYSTEM}-judgements.jsonl")
-    named = re.findall(r"^\| (`[^|]+`) \|", PAGE, re.MULTILINE)
-    assert sorted(", ".join(named).replace("`", "").split(", ")) == sorted(row["annotation"])
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["nowhere"], "RUN: 'nowhere' should be a run's results, a folder with config.yaml and runs"),
-        (["results", "--system", "one_stage"], "--system: 'one_stage' should be one of ['two_stage_qa']"),
-        (["results", "--seed", "7"], "--seed: 7 should be one of [0]"),
-        (["results", "--pairs", "0"], "--pairs: 0 should be at least 1"),
-        (["results", "--port", "70000"], "--port: 70000 should be at most 65535"),
-        (["results", "--port", "TAKEN"], "--port: TAKEN cannot be used (Address already in use); give another one"),
-        (["results", "--between", "before"], "--between: 'before' should be two methods, as in before,direct"),
-        (["results", "--between", "before,drect"], "'drect' should be one of"),
-        (["results", "--between", "before,only_first"], "--between: 'only_first' should have been evaluated, but '"),
-        (["results", "--annotator", " "], "annotator: '' should be a name of 1 to 80 printable characters"),
-        (["results", "--output", "judged.csv"], "--output: 'judged.csv' should be a .jsonl file"),
-        (["results", "--output", "notes.jsonl"], "--output: 'notes.jsonl', line 1 should be a judgement as"),
-        (["results", "--report"], "--output: 'two_stage_qa-judgements.jsonl' should be a file of judgements; there is"),
-        ([], ""),
-    ],
-)
-def test_what_cannot_be_is_one_sentence(
-    words: list[str], said: str, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    monkeypatch.chdir(run)
-    (run / "notes.jsonl").write_text("mine\n")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        assert main(["annotate", *(port if word == "TAKEN" else word for word in words)]) == 2
-    printed = capsys.readouterr()
-    assert printed.err.startswith("sysdpo annotate: " if words else "")
-    assert printed.err.count("\n") == (1 if words else 0)
-    assert said.replace("TAKEN", port) in printed.err
-    assert (run / "notes.jsonl").read_text() == "mine\n"
-    assert not list(run.glob("*judgements*"))
-
-
-def test_what_is_judged_are_the_outputs_that_a_system_declares() -> None:
-    nodes = [Node("draft", str, ["text"]), Node("answer", str, ["draft"]), Node("parsed", str, ["answer"])]
-    declared = Benchmark(lambda: System(["text"], nodes, outputs=["answer"]), prompts=[], score=lambda: 0.0)
-    assert outputs_of(declared) == ("answer",)
-    assert outputs_of(Coins(CONFIG["systems"]["coins"])) == ("right",)
-
-
-def test_without_its_libraries_it_says_how_to_get_them(
-    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    monkeypatch.setitem(sys.modules, "uvicorn", None)
-    assert main(["annotate", str(run / "results")]) == 2
-    assert capsys.readouterr().err.endswith("pip install 'sysdpo[annotate]'\n")
