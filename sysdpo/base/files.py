@@ -56,7 +56,7 @@ def whole(path: Path, holds: Collection[str] | None = None) -> Iterator[Path]:
                 _check_replaceable(target, path, is_folder=temporary.is_dir(), holds=names, kind=_kind(temporary))
             _to_disk(temporary)
             _exchange(target, temporary)
-            _to_disk_itself(target.parent)
+            flush(target.parent)
         except Exception as error:
             if _is_of_the_disk(error, Path(scratch.name)):
                 raise UserError(f"'{path}' cannot be written ({_reason(error)})") from error
@@ -150,10 +150,11 @@ def _kind(path: Path) -> Any:
 def _to_disk(path: Path) -> None:
     """Flush a file, or a folder and everything in it, to disk."""
     for entry in [*path.rglob("*"), path] if path.is_dir() else [path]:
-        _to_disk_itself(entry)
+        flush(entry)
 
 
-def _to_disk_itself(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Flush a file's content, or a folder's list of names, to disk."""
     opened = os.open(path, os.O_RDONLY)
     try:
         os.fsync(opened)

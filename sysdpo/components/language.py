@@ -213,6 +213,15 @@ class LanguageModel(AdaptedModel):
         tokens = [*tokens, end][: self.max_new_tokens]
         return Completion(str(self.tokenizer.decode(tokens, skip_special_tokens=True)).strip(), tuple(tokens))
 
+    def recognized(self, value: Completion) -> Completion:
+        """The value itself where these tokens are how this model would have generated its text; or else `value_of` it.
+
+        A text may have other tokens than a model that generated it chose, but another model's say nothing here.
+        """
+        tokens = [token for token in value.tokens if 0 <= token < len(self.tokenizer)]
+        same = self._completion(tokens[: self.max_new_tokens], self._end_tokens()) == value
+        return value if same else self.value_of(value.text)
+
     def log_probs(
         self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Completion], *, draw: Sequence[int]
     ) -> LogProbs:

@@ -13,16 +13,19 @@ from sysdpo.base.errors import UserError
 from sysdpo.base.files import read_table
 from sysdpo.base.seeds import numpy_generator
 from sysdpo.library.conversations import from_conversations
-from sysdpo.method.component import Reader
-from sysdpo.method.preferences import make_pairs
+from sysdpo.method.component import Reader, Tokenizing
+from sysdpo.method.preferences import from_columns, make_pairs, variable_of
 from sysdpo.method.system import System
-from sysdpo.method.values import plain
+from sysdpo.method.values import Completion, plain
 
 CHOSEN, REJECTED = "chosen", "rejected"
 SCORE, LABEL, BEST = "score", "label", "best"
 COMPLETION, COMPLETIONS = "completion", "completions"
+TIED = "tied"
 SPLIT = "split"
-FORMS = ("prompt", CHOSEN, REJECTED, SCORE, LABEL, BEST, COMPLETION, COMPLETIONS)
+ANNOTATION = "annotation"
+"""Under this name a row says who judged it."""
+FORMS = ("prompt", CHOSEN, REJECTED, SCORE, LABEL, BEST, COMPLETION, COMPLETIONS, TIED)
 PAIR_COLUMNS = ["pair_id", "prompt_id", "chosen_id", "rejected_id", "margin"]
 
 Row = Mapping[str, Any]
@@ -97,6 +100,9 @@ def read_preferences(source: Any, system: System) -> Preferences:
       trajectories of a prompt are paired.
     - `completions`, a list of such outputs or mappings, and `best`, the index of the best one, which is paired with
       each of the others; or `score`, a list of numbers.
+    - `tied`, two such mappings: nothing can be learnt from them, and they are left out.
+
+    Variables may be in columns as `write_trajectories` names them: a text beside its tokens, say.
 
     A folder holds `chosen/NAME.png` and `rejected/NAME.png` (any format that Pillow reads), and the inputs of each name
     in `NAME.txt`, or in `metadata.jsonl` or `metadata.csv` beside their `file_name`. Relative paths of images start in
@@ -127,8 +133,11 @@ class _Trajectories:
 
     def add(self, row: Row, number: int) -> None:
         """One row of any form; raises `UserError` if it has none."""
+        if not _is_missing(row.get(TIED)):
+            return
         plain_row = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in row.items()}
         where, told = f"preferences: row {number}", from_conversations(plain_row, number)
+        told = from_columns(told, [*self.system.inputs, *self.owners])
         if "prompt" in told and "prompt" not in self.system.inputs and len(self.system.inputs) == 1:
             told[self.system.inputs[0]] = told.pop("prompt")
         form = next((form for form in self._forms() if all(not _is_missing(told.get(name)) for name in form)), None)
@@ -195,6 +204,7 @@ class _Trajectories:
 
     def _values(self, value: Any, where: str) -> dict[str, Any]:
         value = value if isinstance(value, Mapping) and not _is_picture(value) else self._outputs(value, where)
+        value = from_columns(value, list(self.owners))
         if unknown := sorted(set(value) - set(self.owners)):
             raise UserError(f"{where}: {unknown} should be among the system's variables {list(self.owners)}")
         if missing := [name for name in self.system.outputs if _is_missing(value.get(name))]:
@@ -208,7 +218,9 @@ class _Trajectories:
 
     def _value(self, owner: Any, value: Any) -> Any:
         if _is_picture(value):  # as Hugging Face's data sets store one
-            return _picture(value)
+            return _picture(value, self.folder)
+        if isinstance(value, Completion):
+            return owner.recognized(value) if isinstance(owner, Tokenizing) else value
         return owner.value_of(value, self.folder) if isinstance(value, str) and isinstance(owner, Reader) else value
 
     def _prefer(self, prompt: str, chosen: str, rejected: str) -> None:
@@ -252,10 +264,10 @@ def known_variables(source: Any) -> int | None:
         row = source[0]
     if not isinstance(row, Mapping):
         return None
-    several = row.get(COMPLETIONS)
+    several = row.get(COMPLETIONS) or row.get(TIED)
     value = row.get(CHOSEN) or (several[0] if isinstance(several, list) and several else row.get(COMPLETION))
     if isinstance(value, Mapping) and not _is_picture(value):
-        return len(value)
+        return len(set(map(variable_of, value)))
     return None if value is None else 1
 
 
@@ -343,12 +355,16 @@ def _is_picture(value: Any) -> bool:
     return isinstance(value, Mapping) and {"bytes", "path"} == set(value)
 
 
-def _picture(stored: Mapping[str, Any]) -> Any:
+def _picture(stored: Mapping[str, Any], folder: Path) -> Any:
     import io
 
     from PIL import Image
 
-    return Image.open(io.BytesIO(stored["bytes"]) if stored["bytes"] else stored["path"]).convert("RGB")
+    content, path = stored["bytes"], folder / (stored["path"] or "")
+    try:
+        return Image.open(io.BytesIO(content) if content else path).convert("RGB")
+    except OSError as error:
+        raise UserError(f"preferences: '{path}' should be an image, but cannot be read ({error})") from error
 
 
 def _is_missing(value: Any) -> bool:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sysdpo.method.candidates import Decoder
+from sysdpo.method.values import Completion
 
 
 class LogProbs(NamedTuple):
@@ -199,6 +200,15 @@ class Reader(Protocol):
 
         folder: where relative paths start, if the text is a path.
         """
+        ...
+
+
+@runtime_checkable
+class Tokenizing(Protocol):
+    """A component whose values are texts with tokens, and which may be given another model's."""
+
+    def recognized(self, value: Completion) -> Completion:
+        """The value with its own tokens where they are this text to the component, too; or else the text's."""
         ...
 
 

@@ -8,7 +8,7 @@ kind, are JSON in a column `{variable}_json`. Every value that a component made,
 import base64
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,20 @@ def read_trajectories(path: Path) -> pd.DataFrame:
     except (ValueError, TypeError, OSError) as error:
         raise UserError(f"'{path}' should hold trajectories, but '{name}' cannot be read ({error})") from error
     return pd.DataFrame({name: pd.Series(values, dtype=_dtype(values)) for name, values in columns.items()})
+
+
+def from_columns(row: Mapping[str, Any], variables: Collection[str]) -> dict[str, Any]:
+    """A row with the values of these variables as they were, where it has them in columns as `write_trajectories` does:
+    a text beside its tokens, and in `{variable}_json` what JSON has no word for, here not as a text. The rest is kept.
+    """
+    found = dict(row)
+    for name in variables:
+        tokens, packed = (f"{name}{kind}" for kind in (TOKENS, JSON))
+        if isinstance(found.get(tokens), list) and isinstance(found.get(name), str):
+            found[name] = Completion(found[name], tuple(found.pop(tokens)))
+        elif packed in found and name not in found:
+            found[name] = unpack(found.pop(packed), _restored)
+    return found
 
 
 def variable_of(column: str) -> str:

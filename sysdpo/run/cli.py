@@ -20,7 +20,7 @@ from sysdpo.plan.command import plan
 from sysdpo.run.launch import tell_launcher
 from sysdpo.run.options import loaders, written
 from sysdpo.run.settings_page import settings
-from sysdpo.run.steps import checking, data, exporting, reproducing, results, starting, studies, training
+from sysdpo.run.steps import annotating, checking, data, exporting, reproducing, results, starting, studies, training
 from sysdpo.run.warm import run_command
 
 ENVIRONMENT = {
@@ -53,6 +53,7 @@ GROUPS = {
         *(results.experiment, results.claims, results.quote, results.report),
     ),
     "Trained systems": (exporting.try_, exporting.export),
+    "People's preferences": (annotating.annotate,),
     "Studies": (studies.study, studies.draw),
     "Reproducibility": (reproducing.manifest, reproducing.verify, reproducing.verdicts, reproducing.show),
 }

@@ -224,7 +224,7 @@ def test_a_step_never_replaces_what_it_reads(
         path = tmp_path / ("both" if param.name in (output, other) else param.name)
         value = str(path) if param.type_descriptor.parameter_info.parser is Path else "1"
         if param.required or param.name in (output, other):
-            words += [value] if param.nargs < 0 else [param.opts[0], value]
+            words += [value] if param.param_type_name == "argument" else [param.opts[0], value]
     assert main(words) == 2
     said = capsys.readouterr().err
     replaced = re.fullmatch(
