@@ -10,7 +10,7 @@ from typing import Any
 
 from sysdpo.base.errors import UserError
 from sysdpo.components.pipelines import INDEX
-from sysdpo.components.settings import LanguageModelSettings
+from sysdpo.components.settings import DiffusionSettings, LanguageModelSettings
 from sysdpo.components.weightless import weightless_diffusion_model, weightless_language_model
 from sysdpo.method.benchmark import Benchmark, Planned
 from sysdpo.method.function import Function
@@ -32,9 +32,15 @@ def build_system(benchmark: Benchmark, where: str) -> System:
     components: dict[str, Any] = {}
     for name, settings in loaded(benchmark).items():
         folder = config_folder(str(settings.model), f"{where}.components.{name}.model")
-        is_language = isinstance(settings, LanguageModelSettings)
-        build: Any = weightless_language_model if is_language else weightless_diffusion_model
-        components[name] = build(settings, folder)
+        if isinstance(settings, LanguageModelSettings):
+            components[name] = weightless_language_model(settings, folder)
+        elif isinstance(settings, DiffusionSettings):
+            components[name] = weightless_diffusion_model(settings, folder)
+        else:
+            raise UserError(
+                f"{where}.components.{name}: the plan knows language models and diffusion models, and no "
+                f"{type(settings).__name__}"
+            )
     for name in {node.component for node in benchmark.nodes} - components.keys():
         components[name] = Function(partial(_output_of, name))
     return System(benchmark.inputs, benchmark.nodes, components, getattr(benchmark, "outputs", None))

@@ -15,7 +15,7 @@ from sysdpo.applications.images.regressor import AttributeRegressor
 from sysdpo.base.errors import UserError
 from sysdpo.components.diffusion import DiffusionModel
 from sysdpo.components.language import LanguageModel
-from sysdpo.components.settings import DiffusionSettings, LanguageModelSettings
+from sysdpo.components.settings import ClassifierSettings, DiffusionSettings, LanguageModelSettings
 from sysdpo.components.weightless import (
     Held,
     networks_of,
@@ -25,7 +25,7 @@ from sysdpo.components.weightless import (
     weightless_judge,
     weightless_language_model,
 )
-from sysdpo.plan.models import config_folder
+from sysdpo.plan.models import build_system, config_folder
 
 ATTENTION = {"r": 4, "target_modules": ["to_q"]}
 EVERYTHING = {"r": 4, "target_modules": "all-linear"}
@@ -175,3 +175,10 @@ def test_a_broken_config_is_named(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text("{")
     with pytest.raises(UserError, match=r"model_index\.json"):
         diffusion_model(str(tmp_path))
+
+
+def test_a_kind_of_model_that_the_plan_does_not_know_is_refused() -> None:
+    model = "Qwen/Qwen1.5-0.5B-Chat"
+    benchmark: Any = type("Benchmark", (), {"components": {"router": ClassifierSettings(model=model, lora=None)}})
+    with pytest.raises(UserError, match=r"^systems\.mine\.components\.router: the plan knows .* ClassifierSettings$"):
+        build_system(benchmark, "systems.mine")
