@@ -94,7 +94,10 @@ def name_methods(rows: Mapping[str, Mapping[str, Any]], components: Mapping[str,
     methods: dict[str, Method] = {}
     order: dict[str, tuple[int, int, int]] = {}
     for index, (name, row) in enumerate(facts.items()):
-        family = (row["objective"], row["labels"] == "random", row["estimator"] == "single", row["best_of"])
+        family = (
+            *(row["objective"], row["labels"] == "random", row["estimator"] == "single", row["best_of"]),
+            *(["part"] if row["components"] else []),
+        )
         is_first = family not in families and "+" not in name
         families.setdefault(family, index)
         method = _named(name, row, facts, components)

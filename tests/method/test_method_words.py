@@ -42,6 +42,9 @@ def test_some_of_the_components_are_named() -> None:
     shown = named(a={"objective": "direct"}, b={"objective": "direct", "components": ["cook", "scout"]})
     assert (shown["b"].label, shown["b"].kind) == ("SysDPO-Direct, the cook and the scout", OTHER)
     assert shown["b"].meaning.endswith(" Only the cook and the scout are trained.")
+    # Wherever it stands, a row of some of the components takes nothing from the one that trains them all.
+    shown = named(b={"objective": "direct", "components": ["cook", "scout"]}, a={"objective": "direct"})
+    assert (shown["a"].label, shown["a"].kind, shown["b"].kind) == ("SysDPO-Direct", SUBJECT, OTHER)
 
 
 def test_a_row_may_have_words_and_a_role_of_its_own_which_others_inherit() -> None:

@@ -20,7 +20,8 @@ from sysdpo.report.style import FAINT, INK, look, styled, weight_of
 
 CAPTION_WIDTH, CAPTION_LINES, SHORT = 18, 9, 3  # letters, most lines, lines that fit without more space
 NAME_WIDTH = 18  # letters per line of a method's name
-LINE = 0.12  # inches
+TITLE_WIDTH = 16  # letters an image
+LINE, TITLE_LINE = 0.12, 0.16  # inches
 GAP = 0.35  # before every prompt but the first, in image widths
 
 
@@ -34,10 +35,16 @@ def gallery(run: Run) -> Figure:
     widths = [width for column in range(len(exhibits)) for width in ([GAP] if column else []) + [1.0] * images]
     captions = [text for exhibit in exhibits for series in exhibit.series.values() for text in series.captions]
     longer = LINE * max(0, max(len(_lines(caption)) for caption in captions) - SHORT)
+    titles = [textwrap.fill(f"“{exhibit.prompt}”", TITLE_WIDTH * images) for exhibit in exhibits]
+    more = TITLE_LINE * max(0, max(title.count("\n") for title in titles) - 1)
     with styled():
-        height = (1.58 + longer) * len(methods) + 0.55
+        height = (1.58 + longer) * len(methods) + 0.55 + more
         drawn = Figure(figsize=(1.12 * sum(widths) + 1.5, height))
-        left, top, bottom = 1.45 / drawn.get_figwidth(), 1 - 0.62 / height, (longer + max(0.5, 0.04 * height)) / height
+        left, top, bottom = (
+            1.45 / drawn.get_figwidth(),
+            1 - (0.62 + more) / height,
+            (longer + max(0.5, 0.04 * height)) / height,
+        )
         grid = drawn.add_gridspec(
             len(methods), len(widths), width_ratios=widths, left=left, right=0.995, top=top, bottom=bottom,
             wspace=0.06, hspace=0.42 + longer / 1.12,
@@ -50,8 +57,7 @@ def gallery(run: Run) -> Figure:
                 if column == 0:
                     _name(cells[0], run, method)
                 if row == 0:
-                    title = textwrap.fill(f"“{exhibit.prompt}”", 48)
-                    cells[0].set_title(title, fontsize=9.5, fontstyle="italic", fontweight="normal", pad=8)
+                    cells[0].set_title(titles[column], fontsize=9.5, fontstyle="italic", fontweight="normal", pad=8)
     return drawn
 
 
