@@ -28,6 +28,7 @@ PAGES += [f"docs/{path.name}" for path in sorted((REPOSITORY / "docs").glob("*.m
 
 RUN_BY = {
     "README.md": "tests/library/test_printed_programs.py",
+    "docs/annotate.md": "tests/run/test_annotating_steps.py",
     "docs/cluster.md": "tests/workflow/test_module.py",
     "docs/experiments.md": "tests/library/test_printed_programs.py",
     "docs/export.md": "tests/run/test_exporting_steps.py",
@@ -38,6 +39,7 @@ RUN_BY = {
 """Of pages whose programs are run: the test that runs them."""
 
 SHOWN_BY = {
+    "docs/crew.md": "tests/applications/crew/test_crew.py",
     "docs/debate.md": "tests/applications/debate/test_debate.py",
     "docs/plan.md": "tests/plan/test_command.py",
     "docs/statistics.md": "tests/report/test_intervals.py",

@@ -3,13 +3,16 @@
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from browser import chromium
 from project import REPOSITORY
 
 import sysdpo
@@ -187,23 +190,22 @@ def test_every_registered_formula_stands_on_the_methods_page() -> None:
         assert formula in page, formula
 
 
-def test_the_search_works_from_a_folder_and_asks_nobody(site: Path) -> None:
-    playwright = pytest.importorskip("playwright.sync_api")
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    yield from chromium()
+
+
+def test_the_search_works_from_a_folder_and_asks_nobody(site: Path, browser: Any) -> None:
     asked = []
-    with playwright.sync_playwright() as browsers:
-        try:
-            browser = browsers.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        except playwright.Error as error:
-            pytest.skip(f"no browser: {error}")
-        page = browser.new_page()
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(f"file://{site}/index.html")
-        page.click("input.md-search__input")
-        page.keyboard.type("truncated")
-        page.wait_for_selector(".md-search-result__link", timeout=20000)
-        assert "methods" in " ".join(
-            link.get_attribute("href") for link in page.query_selector_all(".md-search-result__link")
-        )
-        browser.close()
+    page = browser.new_page()
+    page.set_default_timeout(120_000)
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"file://{site}/index.html")
+    page.click("input.md-search__input")
+    page.keyboard.type("truncated")
+    page.wait_for_selector(".md-search-result__link")
+    found = " ".join(link.get_attribute("href") for link in page.query_selector_all(".md-search-result__link"))
+    assert "methods" in found
+    page.close()
     assert asked
     assert [address for address in asked if not address.startswith(("file:", "data:", "about:"))] == []
