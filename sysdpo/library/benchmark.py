@@ -102,6 +102,11 @@ class Benchmark:
         return self._made.nodes
 
     @property
+    def outputs(self) -> tuple[str, ...]:
+        """The generated variables that people see and judge."""
+        return self._made.outputs
+
+    @property
     def components(self) -> dict[str, Any]:
         """The components that are not functions; each has a value in every trajectory."""
         parts = self._made.components
