@@ -8,7 +8,7 @@ from html import escape
 
 from markupsafe import Markup
 
-STEP, ROW, HEIGHT, LETTER = 26, 50, 34, 8.2  # pixels: between columns, between rows, of a box, of a letter
+STEP, ROW, HEIGHT, LETTER = 26, 50, 34, 9.2  # pixels: between columns, between rows, of a box, of a letter
 
 
 @dataclass(frozen=True)
