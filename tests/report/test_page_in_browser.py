@@ -103,7 +103,7 @@ def test_a_click_sorts_a_table_by_its_values_and_another_one_the_other_way(opene
     assert len(set(before)) > 2
     for descending in (True, False):
         table.locator("th").nth(1).click()
-        page.wait_for_timeout(50)  # the library sorts when the click is over
+        page.evaluate("new Promise((done) => setTimeout(done, 50))")  # after the library's own timer
         after = [float(value) for value in table.evaluate(read)]
         assert after == sorted(before, reverse=descending)
 
@@ -122,14 +122,13 @@ def test_the_search_hides_questions_without_the_words(opened: Any) -> None:
 
 def test_pointing_at_a_curve_shows_its_values(opened: Any) -> None:
     page = opened()
-    plot = page.locator(f"#{SYSTEM} .uplot").first
+    plot = page.locator(f"#{PICTURES} .uplot").first
     plot.scroll_into_view_if_needed()
-    data = json.loads(page.locator(f"#{SYSTEM} .curves script").text_content())[0]
+    data = json.loads(page.locator(f"#{PICTURES} .curves script").text_content())[0]
     values = plot.locator(".u-value")
     area = plot.locator(".u-over").bounding_box()
     page.mouse.move(area["x"] + 1, area["y"] + 20)
-    page.wait_for_timeout(100)
-    assert values.nth(0).text_content() == str(data["steps"][0])
+    values.nth(0).filter(has_text=str(data["steps"][0])).wait_for()  # drawn with the next frame
     assert values.nth(1).text_content() == f"{data['rows'][0]['values'][0]:g}"
     row = plot.locator(".u-series").nth(1)
     row.locator("th").click()
