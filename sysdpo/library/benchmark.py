@@ -103,7 +103,7 @@ class Benchmark:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """What people see and judge of it."""
+        """The generated variables that people see and judge."""
         return self._made.outputs
 
     @property

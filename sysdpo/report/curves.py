@@ -27,6 +27,14 @@ def logged_components(shown: Shown, logs: pd.DataFrame) -> list[str]:
     return shown.order_components(names)
 
 
+def logged_quantities(shown: Shown, logs: pd.DataFrame) -> dict[str, str]:
+    """What training logs say of every method, by column, with the title of its panel."""
+    titles = {"loss": "Loss", "accuracy": "Pairs ranked right (%)", HELD_OUT: "Held-out pairs ranked right (%)"}
+    for name in logged_components(shown, logs):
+        titles[f"{MARGIN}{name}"] = f"Margin of {shown.component(name)} (nats)"
+    return {name: title for name, title in titles.items() if name in logs.columns}
+
+
 def draw_methods(axes: Axes, shown: Shown, logs: pd.DataFrame, column: str, methods: list[str]) -> None:
     """Draws one line per method."""
     for index, method in enumerate(methods):

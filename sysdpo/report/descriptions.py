@@ -17,17 +17,19 @@ import pandas as pd
 from sysdpo.base.errors import UserError
 from sysdpo.method.description import DRIFT, Description, Metric, Pictures, Quality, SecondJudge, Texts
 from sysdpo.method.method_words import REFERENCE, RIVAL, SUBJECT, Method
+from sysdpo.report.graph import Graph, Variable, ordered
 
 
 @dataclass(frozen=True)
 class Shown(Description):
-    """One system: its benchmark's description with all possible metrics, its methods in display order, and the heading
-    and caption of each configured figure.
+    """One system: its benchmark's description with all possible metrics, its methods in display order, the heading and
+    caption of each configured figure, and its graph, which is None where none is described.
     """
 
     name: str = ""
     methods: Mapping[str, Method] = field(default_factory=dict)
     figures: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    graph: Graph | None = None
 
     def metric(self, name: str) -> Metric:
         """The metric's description; raises `UserError` without one, since its direction must not be guessed."""
@@ -151,7 +153,10 @@ NAMED: dict[str, Any] = {"metrics": Metric, "methods": Method}
 def _shown(name: str, described: Mapping[str, Any]) -> Shown:
     fields = {key: None if described[key] is None else kind(**described[key]) for key, kind in NESTED.items()}
     fields |= {key: {entry: kind(**words) for entry, words in described[key].items()} for key, kind in NAMED.items()}
-    return Shown(name=name, **(dict(described) | fields))
+    graph = described.get("graph")  # older files have none
+    if graph is not None:
+        graph = Graph(graph["inputs"], ordered((Variable(**one) for one in graph["variables"]), graph["inputs"]))
+    return Shown(name=name, **(dict(described) | fields | {"graph": graph}))
 
 
 def _ordered(names: Iterable[str], known: Iterable[str]) -> list[str]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jinja2
 import pandas as pd
@@ -15,26 +13,19 @@ import pandas as pd
 from sysdpo.base.errors import UserError
 from sysdpo.base.files import read_table
 from sysdpo.method.description import Pictures, Quality, Texts
-from sysdpo.report import files, samples, sentences
+from sysdpo.report import embedding, files, samples, sentences
 from sysdpo.report.claim_file import VERDICTS
 from sysdpo.report.claims import BESIDES, ClaimResult, read_claim_table
 from sysdpo.report.descriptions import Descriptions, Shown
+from sysdpo.report.embedding import read_picture
 from sysdpo.report.experiments import CAPTION, DIFFERENCES, read_experiment, setting_name
+from sysdpo.report.graph import draw_graph
+from sysdpo.report.live_curves import live_curves
 from sysdpo.report.run import Run
 from sysdpo.report.study import STUDIES
 from sysdpo.report.tables import Table, build_table
 
-PIXELS_PER_INCH = 110  # shows the figures' 9.5-point text at the size of the page's captions
-MOST_ROWS = 300  # longer tables of studies would make the page too large
-
-
-class Picture(NamedTuple):
-    """A figure on the page; `source` is a data URI, `width` its widest in CSS pixels."""
-
-    title: str
-    caption: str
-    source: str
-    width: int | None = None
+MOST_ROWS = 300  # longer tables of studies and experiments would make the page too large
 
 
 def write_report(results: Path, descriptions: Descriptions, output: Path, *, with_claims: bool = True) -> None:
@@ -54,7 +45,7 @@ def write_report(results: Path, descriptions: Descriptions, output: Path, *, wit
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     options: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
     environment = jinja2.Environment(loader=loader, autoescape=True, **options)
-    environment.globals |= {"data_uri": data_uri, "plain": plain_table, "samples": samples, "verdicts": VERDICTS}
+    environment.globals |= {"embedding": embedding, "plain": plain_table, "samples": samples, "verdicts": VERDICTS}
     page = environment.get_template("template.html.j2").render(
         systems=systems,
         claims=claims,
@@ -79,7 +70,9 @@ def _system_page(results: Path, run: Run, ablation_claims: Sequence[ClaimResult]
     """The template's variables for one system; `missing`: a sentence for each missing file."""
     shown, name, missing = run.shown, run.shown.name, list[str]()
     page: dict[str, Any] = {"exhibits": [], "transcripts": [], "quality": None, "credit": None, "pictures": {}}
-    contents = [content for content in (shown.pictures, shown.texts, shown.quality) if content is not None]
+    # Of a system that says nothing of its pictures and texts, the variables are shown by their names alone.
+    texts = Texts({}) if shown.graph and not (shown.pictures or shown.texts) else shown.texts
+    contents = [content for content in (shown.pictures, texts, shown.quality) if content is not None]
     if contents and not (run.folder.is_dir() and any(path.name.isdigit() for path in run.folder.iterdir())):
         missing.append(f"What the methods made cannot be shown: {run.folder.relative_to(results)} was not kept.")
         contents = []
@@ -93,7 +86,7 @@ def _system_page(results: Path, run: Run, ablation_claims: Sequence[ClaimResult]
                 page["quality"] = _quality(content, run)
     for figure, words in shown.figures.items():
         title, caption = (text.format(**shown.words) for text in words)
-        picture = _picture(results / "figures" / f"{name}_{figure}", title, caption)
+        picture = read_picture(results / "figures" / f"{name}_{figure}", title, caption)
         if picture is None:
             missing.append(f"The figure “{title}” cannot be shown: figures/{name}_{figure}.svg is not there.")
         elif figure != "gallery" or not page["exhibits"]:  # the gallery shows the exhibits' pictures, smaller
@@ -105,6 +98,9 @@ def _system_page(results: Path, run: Run, ablation_claims: Sequence[ClaimResult]
         missing.append(f"Who earns the preference cannot be shown in numbers: tables/{credit.name} is not there.")
     return page | {
         "shown": shown,
+        "texts": texts,
+        "curves": live_curves(run),
+        "graph": _drawn(shown),
         "numbers": sentences.key_numbers(run),
         "result": sentences.main_result(run),
         "sections": sentences.sections(run),
@@ -115,6 +111,17 @@ def _system_page(results: Path, run: Run, ablation_claims: Sequence[ClaimResult]
         "methods": [method for method in run.methods if shown.method(method).meaning],
         "missing": missing,
     }
+
+
+def _drawn(shown: Shown) -> str | None:
+    """The drawing of the system's graph, if it is described."""
+    if shown.graph is None:
+        return None
+    words = dict.fromkeys(shown.graph.inputs, "input")
+    for one in shown.graph.variables:
+        words[one.name] = f"by {shown.component(one.component)}, {'trained' if one.trained else 'not trained'}"
+        words[one.name] += ", output" if one.output else ""
+    return draw_graph(shown.graph, words)
 
 
 def _ablations(folder: Path, shown: Shown) -> Table | None:
@@ -131,26 +138,13 @@ def _quality(quality: Quality, run: Run) -> pd.DataFrame:
     return pd.DataFrame(means).rename_axis(quality.rows).reset_index()
 
 
-def _picture(stem: Path, title: str, caption: str) -> Picture | None:
-    for kind, media in (("svg", "image/svg+xml"), ("png", "image/png")):
-        path = stem.with_name(f"{stem.name}.{kind}")
-        if path.is_file():
-            content = path.read_bytes()
-            points = re.search(rb'<svg[^>]*? width="([0-9.]+)pt"', content)
-            width = round(float(points.group(1)) / 72 * PIXELS_PER_INCH) if points else None
-            return Picture(title, caption, data_uri(content, media), width)
-    return None
-
-
-def data_uri(content: bytes, media: str) -> str:
-    """The content as a data URI, so that the page needs no other file."""
-    return f"data:{media};base64,{base64.b64encode(content).decode()}"
-
-
 def plain_table(table: pd.DataFrame) -> str:
     """A table in HTML, with floats to four significant digits and dashes for missing values."""
     with pd.option_context("display.max_colwidth", None):  # or long texts are cut
-        return table.to_html(index=False, classes="raw", border=0, na_rep="–", float_format="{:.4g}".format)
+        text = table.to_html(
+            index=False, classes="raw sortable n-last", border=0, na_rep="–", float_format="{:.4g}".format
+        )
+    return text.replace("<td>–</td>", '<td data-sort="">–</td>')  # missing values come last, whatever the order
 
 
 def _studies(results: Path, order: Sequence[str]) -> list[dict[str, Any]]:
@@ -163,7 +157,7 @@ def _studies(results: Path, order: Sequence[str]) -> list[dict[str, Any]]:
         page: dict[str, Any] = {"name": name, "words": words, "title": title, "sentences": [], "summary": None}
         if words:
             page |= {"sentences": words.sentences(table), "summary": words.table(table)}
-        picture = _picture(results / "figures" / f"study_{name}", title, words.caption if words else "")
+        picture = read_picture(results / "figures" / f"study_{name}", title, words.caption if words else "")
         page |= {"picture": picture, "table": table if len(table) <= MOST_ROWS else None, "rows": len(table)}
         pages.append(page)
     return pages
@@ -181,8 +175,10 @@ def _experiments(results: Path, descriptions: Descriptions) -> list[dict[str, An
             shown = descriptions.system(experiment.table["system"].iloc[0])
             sentence += f" {sentences.count_of_verdicts(experiment.differences, shown)}"
         caption = CAPTION if experiment.differences is None else DIFFERENCES
-        picture = _picture(results / "figures" / f"experiment_{path.stem}", path.stem, caption)
-        pages.append({"name": path.stem, "picture": picture, "sentence": sentence, "table": experiment.table})
+        picture = read_picture(results / "figures" / f"experiment_{path.stem}", path.stem, caption)
+        table = experiment.table if len(experiment.table) <= MOST_ROWS else None
+        rows = len(experiment.table)
+        pages.append({"name": path.stem, "picture": picture, "sentence": sentence, "table": table, "rows": rows})
     return pages
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from sysdpo.base.errors import UserError
 from sysdpo.method.description import SCORE, Pictures, Texts
 from sysdpo.report import files
 from sysdpo.report.descriptions import Shown
+from sysdpo.report.trajectories import PIXEL_ART, Value, shrunk, values_of
 
-SIDE = 256  # pixels; larger images are scaled down
 QUANTILES = (("hard", 1 / 4), ("typical", 1 / 2), ("easy", 3 / 4))
 RIGHT = 0.5  # scores above it are right answers, if answers are right or wrong
 LOOKS_LIKE = "What it looks like"
@@ -32,14 +32,16 @@ PICKED = (
 
 
 class Series(NamedTuple):
-    """One method's output for one prompt: captions, PNG bytes of images with sides of at most `SIDE` pixels, and the
-    level of each image in [0, 1]; whether they are as asked for, None where that is that the levels rise.
+    """One method's output for one prompt: captions, PNG or JPEG bytes of images with sides of at most `SIDE` pixels,
+    and the level of each image in [0, 1]; whether they are as asked for, None where that is that the levels rise; all
+    that was generated.
     """
 
     captions: Sequence[str]
     images: Sequence[bytes]
     levels: Sequence[float]
     judged: bool | None = None
+    generated: Sequence[Value] = ()
 
     @property
     def right(self) -> bool:
@@ -50,7 +52,7 @@ class Series(NamedTuple):
     @property
     def coarse(self) -> bool:
         """Whether the images are so small that they should be shown without smoothing."""
-        return any(max(Image.open(io.BytesIO(image)).size) <= SIDE // 4 for image in self.images)
+        return any(max(Image.open(io.BytesIO(image)).size) <= PIXEL_ART for image in self.images)
 
 
 class Exhibit(NamedTuple):
@@ -61,11 +63,14 @@ class Exhibit(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """One method's texts for one question by heading, the score, and the score as shown: nothing without a scorer."""
+    """One method's texts for one question by heading, the score, the score as shown, which is nothing without a scorer,
+    and all that was generated.
+    """
 
     texts: Mapping[str, str]
     score: float
     shown: str
+    generated: Sequence[Value] = ()
 
     @property
     def right(self) -> bool:
@@ -111,18 +116,22 @@ def pick_pictures(
     return [
         Exhibit(
             str(prompt["text"]),
-            {name: _series(tables[name].loc[prompt["prompt_id"]], pictures) for name in shown.order_methods(tables)},
+            {
+                name: _series(shown, tables[name].loc[prompt["prompt_id"]], pictures)
+                for name in shown.order_methods(tables)
+            },
         )
         for prompt in groups[:limit]
     ]
 
 
-def _series(row: pd.Series, pictures: Pictures) -> Series:
+def _series(shown: Shown, row: pd.Series, pictures: Pictures) -> Series:
     return Series(
         [str(row[name]) for name in pictures.captions],
-        [_shrunk(bytes(row[name]), name) for name in pictures.images],
+        [shrunk(bytes(row[name]), name) for name in pictures.images],
         [float(row[name]) for name in pictures.levels],
         bool(row[pictures.right]) if pictures.right else None,
+        values_of(shown.graph, row, shown=pictures.images),
     )
 
 
@@ -148,7 +157,8 @@ def pick_texts(shown: Shown, texts: Texts, runs: Path, methods: Sequence[str]) -
             row = tables[name].loc[question["prompt_id"]]
             score = float(row["score"]) if scored else float("nan")
             turn = {title: str(row[column]) for title, column in texts.parts.items()}
-            turns[name] = Turn(turn, score, shown.metric(texts.metric).show(score) if scored else "")
+            told = shown.metric(texts.metric).show(score) if scored else ""
+            turns[name] = Turn(turn, score, told, values_of(shown.graph, row))
         expected = str(question[texts.expected]) if texts.expected and scored else None
         total = sum(turn.score for turn in turns.values())
         mean = shown.metric(texts.metric).show(total / len(turns)) if scored else ""
@@ -188,17 +198,3 @@ def _first_samples(
     if chosen.empty:
         raise UserError(f"No prompt of {runs / 'prompts.parquet'} was evaluated for every method at seed {seed}.")
     return chosen, tables
-
-
-def _shrunk(image: bytes, column: str) -> bytes:
-    """The PNG with its longer side at most `SIDE`: no browser opens a report full of large pictures."""
-    try:
-        opened = Image.open(io.BytesIO(image)).convert("RGB")
-    except UnidentifiedImageError as problem:
-        raise UserError(f"The column {column} holds bytes that are no PNG.") from problem
-    if max(opened.size) <= SIDE:
-        return image
-    opened.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    written = io.BytesIO()
-    opened.save(written, "PNG", optimize=True)
-    return written.getvalue()

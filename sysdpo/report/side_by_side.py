@@ -14,8 +14,8 @@ from PIL.Image import Image
 
 from sysdpo.base.errors import printable
 from sysdpo.base.files import whole
+from sysdpo.report.embedding import data_uri
 from sysdpo.report.files import write_text
-from sysdpo.report.page import data_uri
 
 NARROWEST, GAP = 16, 3  # characters of a column, and between two
 

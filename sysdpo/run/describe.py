@@ -15,6 +15,7 @@ from sysdpo.method.description import ACCURACY, DRIFT, GREEDY, PICKING, SCORE, W
 from sysdpo.method.method_words import name_methods
 from sysdpo.report.claim_file import claims_about, claims_path
 from sysdpo.report.figure import figure_name, load_figure
+from sysdpo.report.graph import Variable
 
 
 def write_descriptions(config: Config, output: Path) -> None:
@@ -58,7 +59,24 @@ def describe(name: str, config: Config, benchmark: Benchmark) -> dict[str, Any]:
         "metrics": {metric: asdict(words) for metric, words in metrics.items()},
         "methods": {method: asdict(words) for method, words in name_methods(rows, components).items()},
         "figures": _figures(described.get("figures") or (), f"systems.{name}.figures"),
+        "graph": _graph(benchmark, described["components"]),
     }
+
+
+def _graph(benchmark: Benchmark, trained: Collection[str]) -> dict[str, Any] | None:
+    """The fields of `sysdpo.report.graph.Graph`; None without nodes. trained: the components that are trained."""
+    if not benchmark.nodes:
+        return None
+    read = {parent for node in benchmark.nodes for parent in node.parents}
+    ends = [node.name for node in benchmark.nodes if node.name not in read]
+    outputs = getattr(benchmark, "outputs", None) or ends
+    variables = []
+    for node in benchmark.nodes:
+        part = node.component
+        component = part if isinstance(part, str) else getattr(part, "__name__", type(part).__name__)
+        made = Variable(node.name, component, tuple(node.parents), component in trained, node.name in outputs)
+        variables.append(asdict(made))
+    return {"inputs": list(benchmark.inputs), "variables": variables}
 
 
 def _figures(references: Any, where: str) -> dict[str, list[str]]:

@@ -59,18 +59,21 @@ def test_page_needs_nothing_from_outside(page: str) -> None:
     references = References(page)
     assert references.links
     assert all(address.startswith(("data:image/", "#")) for address in references.links)
-    assert not {"script", "link", "iframe", "object"} & set(references.tags)
-    assert not re.search(r"url\(|@import|https?://", page)
+    assert not {"link", "iframe", "object"} & set(references.tags)
+    # Drawings name their namespaces, and a library's script where it comes from: neither is loaded, as
+    # test_page_in_browser.py sees.
+    rest = re.sub(r'<script>.*?</script>|"data:image/[^"]*"', "", page, flags=re.DOTALL)
+    assert not re.search(r"url\(|@import|https?://", rest)
 
 
 def test_links_within_the_page_have_a_target(page: str) -> None:
     targets = {address[1:] for address in References(page).links if address.startswith("#")}
-    assert targets == {name for name in re.findall(r'<section id="([^"]+)"', page) if name in targets}
+    assert targets <= set(re.findall(r' id="([^"]+)"', page))
 
 
 def test_page_shows_figures_pictures_and_provenance(page: str) -> None:
     # Eight of the two systems, whose gallery is shown as pictures, two of the studies, one of the experiment.
-    assert page.count("data:image/svg+xml;base64") == 11
+    assert page.count("data:image/svg+xml,") == 11
     assert page.count("data:image/png;base64") == 2 * 5 * 3
     assert config_hash({"seeds": [0, 1]}) in page
     assert "95 % t interval for new seeds and new prompts" in page
@@ -106,7 +109,8 @@ def test_page_shows_every_system_study_and_sentence(page: str) -> None:
     assert page.count("Who earns the preference, in numbers") == 1
     assert "When what passes between the models is hidden" in page
     assert re.search("SysDPO-Sampling (improves|does not measurably change) accuracy: ", page)
-    figures = [page.index(f"<h3>{title}") for title in ("All methods", "While training", "Who earns the preference")]
+    titles = ("All methods", "While training", "Who earns the preference")
+    figures = [re.search(f"<h3 [^>]*>{title}", page).start() for title in titles]
     assert figures == sorted(figures)
 
 
@@ -122,12 +126,12 @@ def test_a_described_figure_and_a_study_that_nobody_knows_are_shown(made_up_resu
     figures = {"round_two": ["The second round", "After {subject}."], "lost": ["Lost", ""]}
     write_report(tmp_path, made_up("debate", "debate_long", figures=figures), tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    assert page.index("<h3>The second round</h3>") < page.index("After SysDPO-Direct.")
-    assert page.count("<h3>The second round</h3>") == 1
+    assert page.index(">The second round</h3>") < page.index("After SysDPO-Direct.")
+    assert page.count(">The second round</h3>") == 1
     assert "The figure “The second round” cannot be shown: figures/debate_long_round_two.svg is not there." in page
     assert page.count("The figure “Lost” cannot be shown") == 2
     assert '<section id="study-x_y">' in page
-    assert "<td>–</td>" in page
+    assert '<td data-sort="">–</td>' in page
 
 
 def test_text_from_the_data_is_escaped(page: str) -> None:

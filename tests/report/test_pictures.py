@@ -13,8 +13,9 @@ from PIL import Image
 
 from sysdpo.applications.images.gallery import CAPTION_LINES, gallery
 from sysdpo.base.errors import UserError
-from sysdpo.report.samples import SIDE, Exhibit, Series, pick_pictures
+from sysdpo.report.samples import Exhibit, Series, pick_pictures
 from sysdpo.report.style import save
+from sysdpo.report.trajectories import SIDE
 
 LONG = "A photo of a very old lighthouse in thick fog, " * 8
 SHORT = "a calm cat"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from sysdpo.report.curves import HELD_OUT, MARGIN, level, logged_components, method_panels
+from sysdpo.report.curves import MARGIN, level, logged_quantities, method_panels
 from sysdpo.report.figure import figure
 from sysdpo.report.run import Run
 from sysdpo.report.style import SOFT, styled
@@ -20,12 +20,7 @@ from sysdpo.report.style import SOFT, styled
 def training(run: Run) -> Figure:
     """One panel per quantity, one line per method; `accuracy` only if it was logged."""
     logs = run.training()
-    columns = {"loss": "Loss", "accuracy": "Pairs ranked right (%)", HELD_OUT: "Held-out pairs ranked right (%)"}
-    columns |= {
-        f"{MARGIN}{name}": f"Margin of {run.shown.component(name)} (nats)"
-        for name in logged_components(run.shown, logs)
-    }
-    columns = {name: title for name, title in columns.items() if name in logs.columns}
+    columns = logged_quantities(run.shown, logs)
     with styled():
         drawn, panels = method_panels(run.shown, logs, columns, run.shown.order_methods(logs["method"]))
         for column, axes in panels.items():
