@@ -213,8 +213,8 @@ class LabelDecoder:
         return self._log_probs
 
     def advance(self, rows: Tensor, tokens: Tensor) -> Tensor:
-        """Never called: a value has one token."""
-        raise NotImplementedError
+        """See `Decoder`: nothing follows the one token of a value."""
+        return self._log_probs.new_full((len(tokens), len(self._labels)), -torch.inf)
 
     def value(self, tokens: Sequence[int]) -> str:
         """See `Decoder`."""

@@ -15,6 +15,7 @@ from transformers import (
     LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    SuppressTokensLogitsProcessor,
 )
 from transformers.cache_utils import DynamicLayer
 
@@ -114,26 +115,30 @@ class LanguageModel(AdaptedModel):
 
     def _sample_batch(self, prompts: list[list[int]], seeds: Sequence[int]) -> list[Completion]:
         input_ids, mask = self._pad(prompts)
-        noise = LogitsProcessorList()
+        cache = self._encode_shared(prompts, padding=(~mask).sum(1))
+        inputs = {"input_ids": input_ids, "attention_mask": mask.long(), "past_key_values": cache}
+        return self._generate(inputs, seeds, padding=PADDING)
+
+    def _generate(
+        self, inputs: Mapping[str, Any], seeds: Sequence[int], *, padding: int, never: Sequence[int] = ()
+    ) -> list[Completion]:
+        """Completions of what the model is given, padded in front. never: tokens that are not generated."""
+        changes = LogitsProcessorList()
+        if never:
+            changes.append(SuppressTokensLogitsProcessor(list(never), device=self.device))
         if self.temperature > 0:
-            noise.append(GumbelNoise(seeds, self.temperature))
+            changes.append(GumbelNoise(seeds, self.temperature))
         ends = self._end_tokens()
         # A model's own generation settings (a repetition penalty, say) would bend the distribution that is trained.
         plain = GenerationConfig(
-            do_sample=False, max_new_tokens=self.max_new_tokens, pad_token_id=PADDING, eos_token_id=ends
+            do_sample=False, max_new_tokens=self.max_new_tokens, pad_token_id=padding, eos_token_id=ends
         )
         self.model.generation_config, shipped = plain, self.model.generation_config
         try:
-            output = self.model.generate(
-                input_ids=input_ids,
-                attention_mask=mask.long(),
-                past_key_values=self._encode_shared(prompts, padding=(~mask).sum(1)),
-                logits_processor=noise,
-                generation_config=plain,
-            )
+            output = self.model.generate(**inputs, logits_processor=changes, generation_config=plain)
         finally:
             self.model.generation_config = shipped
-        return [self._completion(row.tolist(), ends) for row in output[:, input_ids.shape[1] :].cpu()]
+        return [self._completion(row.tolist(), ends) for row in output[:, inputs["input_ids"].shape[1] :].cpu()]
 
     def decoder(self, conditions: Sequence[tuple[Any, ...]]) -> CachedDecoder | JoinedDecoder:
         """The policy's completions of these prompts, token by token at temperature 1, without gradients."""
@@ -329,20 +334,24 @@ class LanguageModel(AdaptedModel):
 
     def usage(self, condition: tuple[Any, ...], *, model: str, adapter: str | None = None) -> Usage:
         """How transformers, and PEFT for the adapter, complete the prompt of a condition."""
-        generation: dict[str, Any] = {}
-        if adapter is not None:  # the base model's own settings hold there
-            generation |= {"max_new_tokens": self.max_new_tokens, "eos_token_id": self._end_tokens()}
-            if getattr(self.model.generation_config, "repetition_penalty", None) not in (None, 1.0):
-                generation["repetition_penalty"] = 1.0
         return language_usage(
             self.encode_prompt.readable(condition),
             model=model,
             adapter=adapter,
             behind=self.encode_prompt.behind,
             chat_template_kwargs=self.encode_prompt.chat_template_kwargs,
-            generation=generation,
+            generation=self._generation(adapter),
             rounds_to=None if self.model.dtype == torch.float32 else str(self.model.dtype).removeprefix("torch."),
         )
+
+    def _generation(self, adapter: str | None) -> dict[str, Any]:
+        """What `generate` must be told: beside an adapter the base model's own settings hold."""
+        if adapter is None:
+            return {}
+        told: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "eos_token_id": self._end_tokens()}
+        if getattr(self.model.generation_config, "repetition_penalty", None) not in (None, 1.0):
+            told["repetition_penalty"] = 1.0
+        return told
 
 
 def _shared_prefix(prompts: list[list[int]]) -> int:

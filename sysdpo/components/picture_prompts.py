@@ -1,6 +1,6 @@
 """From what a node is generated from, pictures among it, to what a vision-language model reads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,10 +62,9 @@ class PicturePrompter:
         pictures = tuple(part for part in parts if isinstance(part, Image))
         if not self.has_chat:
             return PicturePrompt("".join(self.mark if isinstance(part, Image) else part for part in parts), pictures)
-        system = fill("system_prompt", self.system_prompt, tuple("" if _is_seen(it) else it for it in condition))
         try:
             text = self.processor.apply_chat_template(
-                messages(parts, self.unmarked(system)),
+                self.messages(condition),
                 add_generation_prompt=True,
                 tokenize=False,
                 **self.chat_template_kwargs,
@@ -76,6 +75,17 @@ class PicturePrompter:
                 f"there is one and chat_template_kwargs {self.chat_template_kwargs}; it fails ({error})"
             ) from error
         return PicturePrompt(text, pictures)
+
+    def messages(self, condition: tuple[Any, ...]) -> list[dict[str, Any]]:
+        """The prompt as a chat: the user's message, after the system's where there is one."""
+        content = [
+            {"type": "image"} if isinstance(part, Image) else {"type": "text", "text": part}
+            for part in self.parts(condition)
+        ]
+        texts = tuple("" if _is_seen(value) else value for value in condition)
+        system = self.unmarked(fill("system_prompt", self.system_prompt, texts))
+        user = {"role": "user", "content": content}
+        return [{"role": "system", "content": [{"type": "text", "text": system}]}, user] if system else [user]
 
     def parts(self, condition: tuple[Any, ...]) -> Parts:
         """The template filled in: texts and pictures in their order, no two texts side by side."""
@@ -104,13 +114,6 @@ class PicturePrompter:
     def unmarked(self, text: str) -> str:
         """A text in which nothing stands for a picture."""
         return text.replace("\x00", "").replace(self.mark, f"{self.mark[:1]} {self.mark[1:]}")
-
-
-def messages(parts: Sequence[str | Image], system: str) -> list[dict[str, Any]]:
-    """A chat of one message, after the system's where there is one."""
-    content = [{"type": "image"} if isinstance(part, Image) else {"type": "text", "text": part} for part in parts]
-    user = {"role": "user", "content": content}
-    return [{"role": "system", "content": [{"type": "text", "text": system}]}, user] if system else [user]
 
 
 def _is_seen(value: Any) -> bool:

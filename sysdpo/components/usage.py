@@ -74,6 +74,7 @@ def seeing_usage(
     *,
     pictures: int,
     chat: Sequence[Mapping[str, Any]] | None,
+    chat_template_kwargs: Mapping[str, Any],
     model: str,
     adapter: str | None,
     generation: Mapping[str, Any],
@@ -96,6 +97,7 @@ def seeing_usage(
         lines += [f"text = {prompt!r}"]
     else:
         told = "add_generation_prompt=True, tokenize=False"
+        told += "".join(f", {name}={value!r}" for name, value in chat_template_kwargs.items())
         lines += [f"text = processor.apply_chat_template({[dict(message) for message in chat]!r}, {told})"]
     seen = ", images=pictures" if files else ""
     special = "" if chat is None else ", add_special_tokens=False"

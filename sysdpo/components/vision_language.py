@@ -11,16 +11,13 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
-    GenerationConfig,
-    LogitsProcessorList,
     PreTrainedModel,
-    SuppressTokensLogitsProcessor,
 )
 
 from sysdpo.base.errors import UserError
-from sysdpo.components.language import GumbelNoise, LanguageModel
+from sysdpo.components.language import LanguageModel
 from sysdpo.components.loading import load_pretrained, load_whole
-from sysdpo.components.picture_prompts import PicturePrompt, PicturePrompter, messages
+from sysdpo.components.picture_prompts import PicturePrompt, PicturePrompter
 from sysdpo.components.recomputing import recomputing
 from sysdpo.components.settings import CompletionSettings, LoadingSettings
 from sysdpo.components.usage import seeing_usage
@@ -95,9 +92,6 @@ class VisionLanguageModel(LanguageModel):
     def _identity(self, prompt: PicturePrompt) -> tuple[Any, ...]:
         return prompt.key
 
-    def _batches(self, prompts: list[Any], size: int) -> list[list[int]]:
-        return [[*range(start, min(start + size, len(prompts)))] for start in range(0, len(prompts), size)]
-
     def _features(self, prompts: Sequence[PicturePrompt], side: str, room: int) -> dict[str, Tensor]:
         """What the model takes, padded at this side, with `room` for so many more tokens."""
         pictures = [[picture.convert("RGB") for picture in prompt.pictures] for prompt in prompts]
@@ -129,21 +123,7 @@ class VisionLanguageModel(LanguageModel):
 
     def _sample_batch(self, prompts: list[Any], seeds: Sequence[int]) -> list[Completion]:
         features = self._features(prompts, "left", self.max_new_tokens)
-        changes = LogitsProcessorList()
-        if self._marks:
-            changes.append(SuppressTokensLogitsProcessor(self._marks, device=self.device))
-        if self.temperature > 0:
-            changes.append(GumbelNoise(seeds, self.temperature))
-        ends = self._end_tokens()
-        plain = GenerationConfig(
-            do_sample=False, max_new_tokens=self.max_new_tokens, pad_token_id=self._padding, eos_token_id=ends
-        )
-        self.model.generation_config, shipped = plain, self.model.generation_config
-        try:
-            output = self.model.generate(**features, logits_processor=changes, generation_config=plain)
-        finally:
-            self.model.generation_config = shipped
-        return [self._completion(row.tolist(), ends) for row in output[:, features["input_ids"].shape[1] :].cpu()]
+        return self._generate(features, seeds, padding=self._padding, never=self._marks)
 
     def _read(self, prompts: Sequence[PicturePrompt], tokens: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
         """Prompts with these tokens behind them, read at once.
@@ -206,14 +186,14 @@ class VisionLanguageModel(LanguageModel):
     def usage(self, condition: tuple[Any, ...], *, model: str, adapter: str | None = None) -> Usage:
         """How transformers, and PEFT for the adapter, complete the prompt of a condition."""
         prompt = self.encode_prompt(condition)
-        chat = messages(self.encode_prompt.parts(condition), "") if self.encode_prompt.has_chat else None
         return seeing_usage(
             prompt.text,
             pictures=len(prompt.pictures),
-            chat=chat,
+            chat=self.encode_prompt.messages(condition) if self.encode_prompt.has_chat else None,
+            chat_template_kwargs=self.encode_prompt.chat_template_kwargs,
             model=model,
             adapter=adapter,
-            generation={"max_new_tokens": self.max_new_tokens, "eos_token_id": self._end_tokens()},
+            generation=self._generation(adapter),
             rounds_to=None if self.model.dtype == torch.float32 else str(self.model.dtype).removeprefix("torch."),
         )
 

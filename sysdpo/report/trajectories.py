@@ -11,11 +11,11 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from sysdpo.base.errors import UserError
+from sysdpo.method.preferences import JSON
 from sysdpo.report.graph import Graph
 
 SIDE = 256  # pixels; larger images are scaled down
 PIXEL_ART = SIDE // 4  # pixels; images this small are kept as they are, every pixel to be seen
-JSON = "_json"  # the ending of the column of a variable whose values are neither texts nor numbers
 
 
 class Value(NamedTuple):

@@ -16,6 +16,7 @@ from sysdpo.method.method_words import name_methods
 from sysdpo.report.claim_file import claims_about, claims_path
 from sysdpo.report.figure import figure_name, load_figure
 from sysdpo.report.graph import Variable
+from sysdpo.run.inputs import outputs_of
 
 
 def write_descriptions(config: Config, output: Path) -> None:
@@ -59,7 +60,7 @@ def describe(name: str, config: Config, benchmark: Benchmark) -> dict[str, Any]:
         "metrics": {metric: asdict(words) for metric, words in metrics.items()},
         "methods": {method: asdict(words) for method, words in name_methods(rows, components).items()},
         "figures": _figures(described.get("figures") or (), f"systems.{name}.figures"),
-        "graph": _graph(benchmark, described["components"]),
+        "graph": _graph(benchmark, [part for part, told in described["components"].items() if told.get("lora", True)]),
     }
 
 
@@ -67,9 +68,7 @@ def _graph(benchmark: Benchmark, trained: Collection[str]) -> dict[str, Any] | N
     """The fields of `sysdpo.report.graph.Graph`; None without nodes. trained: the components that are trained."""
     if not benchmark.nodes:
         return None
-    read = {parent for node in benchmark.nodes for parent in node.parents}
-    ends = [node.name for node in benchmark.nodes if node.name not in read]
-    outputs = getattr(benchmark, "outputs", None) or ends
+    outputs = outputs_of(benchmark)
     variables = []
     for node in benchmark.nodes:
         part = node.component

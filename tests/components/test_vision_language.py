@@ -251,3 +251,26 @@ def test_what_cannot_be_is_refused(load: Load, language_folder: Path) -> None:
         load(sharded=True)
     with pytest.raises(UserError, match="cannot be loaded"):
         VisionLanguageModel.from_pretrained(language_folder, lora=None)
+
+
+def test_the_program_of_a_chat_has_the_system_message_and_what_the_template_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_llava(tmp_path / "chat", chat=True)
+    model = VisionLanguageModel.from_pretrained(
+        folder,
+        lora=ALL_LINEAR,
+        template="{0} {1}",
+        system_prompt="big {1}",
+        chat_template_kwargs={"mood": "red"},
+        temperature=0.0,
+        max_new_tokens=3,
+    )
+    disturb(model)
+    condition = (picture(7), "runs")
+    assert model.encode_prompt(condition).text == "<s> big runs <s> <image>  runs red "
+    model.save_model(tmp_path / "model", merged=True)
+    condition[0].save(tmp_path / "picture_1.png")
+    monkeypatch.chdir(tmp_path)
+    exec(model.usage(condition, model="model").code, {})
+    assert capsys.readouterr().out.strip().splitlines()[-1] == str(model.sample([condition], seeds=[0])[0])

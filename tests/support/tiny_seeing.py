@@ -27,6 +27,7 @@ ALL_LINEAR = {"r": 2, "lora_alpha": 4, "target_modules": "all-linear"}
 CHAT = (
     "{% for message in messages %}<s> {% for part in message['content'] %}"
     "{{ '<image>' if part['type'] == 'image' else part['text'] }} {% endfor %}{% endfor %}"
+    "{% if mood %}{{ mood }} {% endif %}"
 )
 
 
