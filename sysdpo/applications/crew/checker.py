@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d
 from transformers import (
     CLIPImageProcessorPil,
     CLIPVisionConfig,
@@ -33,6 +32,7 @@ from sysdpo.applications.crew.world import pictures_of
 from sysdpo.applications.fitting import fit
 from sysdpo.applications.images.grammar import LEVELS, Scene
 from sysdpo.applications.images.regressor import to_pixels
+from sysdpo.applications.images.regressor_fitting import as_if_generated
 from sysdpo.applications.small_llama import IGNORED
 from sysdpo.applications.tokenizer import make_tokenizer
 from sysdpo.base.seeds import numpy_generator, seed_torch
@@ -68,11 +68,7 @@ def make_checker(settings: CheckerSettings, scenes: Collection[Scene], size: int
 
     def batch() -> tuple[Tensor, Tensor]:
         rows = torch.from_numpy(rng.integers(len(pixels), size=settings.batch_size))
-        clean = pixels[rows]
-        # Blurred and noisy, as generated pictures are a little and renders are not.
-        soft = avg_pool2d(clean, 3, stride=1, padding=1, count_include_pad=False)
-        noisy = clean.lerp(soft, torch.rand(len(rows), 1, 1, 1) * 0.7)
-        return rows, noisy + torch.randn_like(clean) * torch.rand(len(rows), 1, 1, 1) * 0.1
+        return rows, as_if_generated(pixels[rows], 0.1)
 
     def seeing(step: int) -> Tensor:
         rows, seen = batch()

@@ -30,7 +30,8 @@ from sysdpo.applications.crew.language import (
 from sysdpo.applications.crew.settings import Crew
 from sysdpo.applications.images.grammar import ATTRIBUTES as ALL_ATTRIBUTES
 from sysdpo.applications.images.grammar import LEVELS, WORDS, Scene
-from sysdpo.applications.images.progressive_images import RENDERS, nearest_render, renders
+from sysdpo.applications.images.nearest_render import nearest_render
+from sysdpo.applications.images.settings import painter_arguments
 from sysdpo.applications.questions import draw_prompts, split
 from sysdpo.base.files import require_columns
 from sysdpo.base.seeds import numpy_generator
@@ -124,11 +125,9 @@ class CrewBenchmark:
         make_checker(self.settings.foundation.checker, self.scenes[0], self.size, seed, folder)
 
     def _make_regressor(self, seed: int, folder: Path) -> None:
-        from sysdpo.applications.images.regressor_fitting import make_regressor
+        from sysdpo.applications.images.regressor_fitting import make_judges
 
-        make_regressor(self.settings.foundation.regressor, seed, folder)
-        images, attributes = renders(self.size)
-        np.savez(folder / RENDERS, images=images, attributes=attributes)
+        make_judges(self.settings.foundation.regressor, self.size, seed, folder)
 
     def prompts(self) -> pd.DataFrame:
         """Columns `prompt_id, split, content, text, attribute, fur, scarf, pole`.
@@ -150,17 +149,13 @@ class CrewBenchmark:
         from sysdpo.components.vision_language import VisionLanguageModel
 
         chosen = self.settings.components
-        writer, painter, checker = chosen.writer.arguments, chosen.painter.arguments, chosen.checker.arguments
+        writer, checker = chosen.writer.arguments, chosen.checker.arguments
         writer["template"] = writer["template"] or "{0}" + PROMPT_END
         checker["template"] = checker["template"] or VERDICT
-        painter_model = painter.pop("model")
-        if painter_model is None:
-            painter_model = foundation / "painter"
-            painter["pipeline"] = "sysdpo.applications.images.pipeline:SmallStableDiffusion3Pipeline"
-            painter["sampling"] = dict(painter["sampling"], height=self.size, width=self.size)
+        painter = painter_arguments(chosen.painter, foundation, self.size)
         components: dict[str, Component] = {
             "writer": LanguageModel.from_pretrained(writer.pop("model") or foundation / "writer", **writer),
-            "painter": DiffusionModel.from_pretrained(painter_model, **painter),
+            "painter": DiffusionModel.from_pretrained(**painter),
             "checker": VisionLanguageModel.from_pretrained(checker.pop("model") or foundation / "checker", **checker),
         }
         return System(self.inputs, self.nodes, components, self.outputs)

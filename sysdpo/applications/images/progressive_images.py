@@ -3,9 +3,7 @@
 A language model writes three captions, a diffusion model draws them; a deterministic parser lies between the two.
 """
 
-import zipfile
 from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +29,13 @@ from sysdpo.applications.images.grammar import (
     requests,
 )
 from sysdpo.applications.images.graph import IMAGES, NODES
-from sysdpo.applications.images.nearest_render import NearestRender
+from sysdpo.applications.images.nearest_render import nearest_render
 from sysdpo.applications.images.regressor import AttributeRegressor
-from sysdpo.applications.images.renderer import render
 from sysdpo.applications.images.series_scorer import as_rise, is_ordered, preference_score
-from sysdpo.applications.images.settings import ProgressiveImages
+from sysdpo.applications.images.settings import ProgressiveImages, painter_arguments
 from sysdpo.applications.images.shown import COMPONENTS, METRICS, PICTURES, READ_OUT, SECOND_JUDGE
-from sysdpo.applications.images.world import NEUTRAL, random_cats
+from sysdpo.applications.images.world import random_cats
 from sysdpo.applications.questions import draw_prompts, split
-from sysdpo.base.errors import UserError
 from sysdpo.base.files import require_columns
 from sysdpo.base.seeds import numpy_generator
 from sysdpo.base.settings import without
@@ -48,7 +44,6 @@ from sysdpo.method.description import Description, Metric, Quality
 from sysdpo.method.function import Function
 from sysdpo.method.system import System
 
-RENDERS = "renders.npz"
 DESCRIPTION = Description(
     title="Progressive images",
     story=(
@@ -111,11 +106,9 @@ class ProgressiveImagesBenchmark:
         make_painter(self.settings.foundation.painter, set(self.scenes[0]), seed, folder)
 
     def _make_regressor(self, seed: int, folder: Path) -> None:
-        from sysdpo.applications.images.regressor_fitting import make_regressor
+        from sysdpo.applications.images.regressor_fitting import make_judges
 
-        make_regressor(self.settings.foundation.regressor, seed, folder)
-        images, attributes = renders(self.size)
-        np.savez(folder / RENDERS, images=images, attributes=attributes)
+        make_judges(self.settings.foundation.regressor, self.size, seed, folder)
 
     def prompts(self) -> pd.DataFrame:
         """Columns `prompt_id, split, content, text, attribute, direction, fur, scarf`.
@@ -137,17 +130,12 @@ class ProgressiveImagesBenchmark:
         from sysdpo.components.diffusion import DiffusionModel
         from sysdpo.components.language import LanguageModel
 
-        writer, painter = self.settings.components.writer.arguments, self.settings.components.painter.arguments
-        writer_model, painter_model = writer.pop("model"), painter.pop("model")
-        writer["template"] = writer["template"] or "{0}" + (PROMPT_END if writer_model is None else "")
-        writer_model = writer_model or foundation / "writer"
-        if painter_model is None:
-            painter_model = foundation / "painter"
-            painter["pipeline"] = "sysdpo.applications.images.pipeline:SmallStableDiffusion3Pipeline"
-            painter["sampling"] = dict(painter["sampling"], height=self.size, width=self.size)
+        chosen = self.settings.components
+        writer, painter = chosen.writer.arguments, painter_arguments(chosen.painter, foundation, self.size)
+        writer["template"] = writer["template"] or "{0}" + (PROMPT_END if chosen.writer.model is None else "")
         components: dict[str, Component] = {
-            "writer": LanguageModel.from_pretrained(writer_model, **writer),
-            "painter": DiffusionModel.from_pretrained(painter_model, **painter),
+            "writer": LanguageModel.from_pretrained(writer.pop("model") or foundation / "writer", **writer),
+            "painter": DiffusionModel.from_pretrained(**painter),
             **{f"parser_{n}": Function(partial(nth_caption, index=n - 1)) for n in (1, 2, 3)},
         }
         return System(self.inputs, self.nodes, components)
@@ -235,29 +223,6 @@ class ProgressiveImagesBenchmark:
             "captions_tied": float(np.mean([len(set(row)) < 3 for row in ranks])) if ranks else 0.0,
             "well_formed": float(np.mean(formed)),
         }
-
-
-def nearest_render(foundation: Path) -> NearestRender:
-    """The look-up of the nearest render, from the renders saved with the regressor."""
-    file = foundation / "regressor" / RENDERS
-    try:
-        with np.load(file) as saved:
-            return NearestRender(saved["images"], saved["attributes"])
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"renders: '{file}' should be there as the regressor's step writes it ({error})") from error
-
-
-def renders(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cats along each attribute in steps of 1/30, in every fur and scarf: uint8 `[m, size, size, 3]`, and attributes
-    `[m, 3]`.
-    """
-    cats, grid = list(product(FURS, SCARVES)), np.linspace(0, 1, 31)
-    attributes = np.tile([NEUTRAL[kind] for kind in ATTRIBUTES], (len(ATTRIBUTES), len(grid), len(cats), 1))
-    for column in range(len(ATTRIBUTES)):
-        attributes[column, :, :, column] = grid[:, None]
-    attributes = attributes.reshape(-1, len(ATTRIBUTES))
-    furs, scarves = ([*names] * (len(attributes) // len(cats)) for names in zip(*cats, strict=True))
-    return render(attributes, furs, scarves, size=size), attributes
 
 
 def _select(attributes: np.ndarray, prompts: pd.DataFrame) -> np.ndarray:

@@ -162,6 +162,16 @@ class ProgressiveImages(SystemSettings, extra="forbid"):
     """How the workflow pretrains the models, and their deliberate flaws."""
 
 
+def painter_arguments(settings: DiffusionSettings, foundation: Path, size: int) -> dict[str, Any]:
+    """What `from_pretrained` takes: of the configured painter, or of the one of this size that the workflow makes."""
+    told = settings.arguments
+    if settings.model is not None:
+        return told
+    pipeline = "sysdpo.applications.images.pipeline:SmallStableDiffusion3Pipeline"
+    sampling = dict(told["sampling"], height=size, width=size)
+    return told | {"model": foundation / "painter", "pipeline": pipeline, "sampling": sampling}
+
+
 class SeriesPrompts(Settings):
     """How many prompts each split has, and how they are drawn."""
 

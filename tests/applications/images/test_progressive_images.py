@@ -13,7 +13,7 @@ from PIL import Image
 from tried_benchmarks import build
 
 from sysdpo.applications.images.grammar import ATTRIBUTES, join
-from sysdpo.applications.images.progressive_images import nearest_render
+from sysdpo.applications.images.nearest_render import nearest_render
 from sysdpo.applications.images.regressor import AttributeRegressor
 from sysdpo.applications.images.renderer import render
 from sysdpo.applications.images.world import NEUTRAL
