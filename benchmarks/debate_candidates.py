@@ -5,7 +5,8 @@
 FOUNDATION: the folder of the two debaters, `results/debate/runs/debate/0/foundation` after a run. Of sampled debates
 `log p(closings | halves)` is estimated from K candidates for the hidden rounds, and from many ancestral draws, which
 stand for the truth. Shown are the mass of the candidates, the mean error of the estimate in nats, and the mean absolute
-error of the difference between two debates of one prompt, which is what a preference term sees.
+error of the difference between two debates of one prompt, which is what a preference term sees. "Kept draws" are those
+K of 64 distinct draws under which the two debates' closings are likeliest, which the training does not have.
 """
 
 import argparse
@@ -20,26 +21,49 @@ from sysdpo.applications.debate.debate import DebateBenchmark
 from sysdpo.applications.debate.settings import Debate
 from sysdpo.method.candidates import CandidateSettings
 from sysdpo.method.evaluation import sample_trajectories
-from sysdpo.method.intermediates import HiddenIntermediates
+from sysdpo.method.intermediates import BatchLogProbs, HiddenIntermediates
+from sysdpo.method.system import System
 from sysdpo.run.cli import prepare
 
+POOL = 64
+KEPT = "kept draws"
 SCALE = Path("workflow/scales/debate.yaml")
 WAYS = {
     "diverse beams": {"generator": "diverse_beam"},
     "beams": {"generator": "beam"},
     "distinct draws": {"generator": "ancestral"},
     "weighted draws": {"generator": "ancestral", "estimator": "importance"},
+    KEPT: {"generator": "ancestral"},
 }
 
 
 @torch.no_grad()
-def log_marginals(system, rows: pd.DataFrame, settings: CandidateSettings, seed: int) -> tuple[np.ndarray, float]:
-    """Estimates of `log p(closings | halves)`, one a row, and the mean mass of the candidates."""
+def log_marginals(
+    system: System, rows: pd.DataFrame, settings: CandidateSettings, seed: int, *, kept: int | None = None
+) -> tuple[np.ndarray, float]:
+    """Estimates of `log p(closings | halves)`, one a row, and the mean mass of the candidates.
+
+    kept: how many candidates of each prompt are left, those under which its rows' closings are likeliest.
+    """
     hidden = HiddenIntermediates(system, settings)
     columns = {name: rows[name].tolist() for name in (*system.inputs, *system.outputs)}
     keys = rows["prompt_id"].tolist()
     hidden.prepare(columns, keys, seeds=[seed + number for number in pd.factorize(rows["prompt_id"])[0]])
-    found = hidden.log_probs(columns, keys, draw=[0] * len(rows), components=system.trainable)
+
+    def estimated() -> BatchLogProbs:
+        return hidden.log_probs(columns, keys, draw=[0] * len(rows), components=system.trainable)
+
+    if kept is not None:
+        pools = dict(hidden.sets)
+        likelihoods = {key: np.full(len(pool), -np.inf) for key, pool in pools.items()}
+        for number in range(max(map(len, pools.values()))):
+            hidden.sets = {key: [pool[min(number, len(pool) - 1)]] for key, pool in pools.items()}
+            for key, joint in zip(keys, estimated().marginal.policy.tolist(), strict=True):
+                if number < len(pools[key]):
+                    likelihoods[key][number] = np.logaddexp(likelihoods[key][number], joint)
+        best = {key: np.argsort(-joints, kind="stable")[:kept] for key, joints in likelihoods.items()}
+        hidden.sets = {key: [pools[key][number] for number in numbers] for key, numbers in best.items()}
+    found = estimated()
     mass = found.measures.get("candidate_mass")
     return found.marginal.policy.numpy(), float("nan") if mass is None else float(mass.mean())
 
@@ -66,7 +90,8 @@ def main() -> None:
         truth = np.logaddexp.reduce(parts, 0) - np.log(len(parts))
         for way, how in WAYS.items():
             for count in (2, 4, 8, 16):
-                estimate, mass = log_marginals(system, rows, CandidateSettings(count=count, **how), 7)
+                drawn, kept = (POOL, count) if way == KEPT else (count, None)
+                estimate, mass = log_marginals(system, rows, CandidateSettings(count=drawn, **how), 7, kept=kept)
                 error = estimate - truth
                 pairs = error.reshape(-1, 2)
                 difference = np.abs(pairs[:, 0] - pairs[:, 1])

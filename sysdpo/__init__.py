@@ -24,6 +24,7 @@ _HOMES = {
     "sysdpo.components.diffusion": ("DiffusionModel",),
     "sysdpo.components.vision_language": ("VisionLanguageModel",),
     "sysdpo.components.classifier": ("Classifier",),
+    "sysdpo.components.chat_api": ("ChatAPI",),
     "sysdpo.components.table": ("Table",),
     "sysdpo.library.preferences": ("Preferences", "read_preferences"),
     "sysdpo.library.aligning": ("Alignment", "align", "compare", "evaluate", "preference_accuracy"),

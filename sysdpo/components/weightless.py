@@ -47,11 +47,14 @@ def weightless_language_model(settings: LanguageModelSettings, folder: Path) -> 
     with torch.device("meta"):
         config = transformers.AutoConfig.from_pretrained(folder)
         network = transformers.AutoModelForCausalLM.from_config(config, dtype=getattr(torch, settings.dtype))
-    has_tokenizer = (folder / "tokenizer_config.json").is_file()
-    tokenizer: Any = load_tokenizer(folder) if has_tokenizer else CountingTokenizer()
     arguments = without(settings.arguments, ("model", "revision", "dtype", "load_in_4bit"))
     with init_empty_weights():
-        return LanguageModel(network, tokenizer, **arguments)
+        return LanguageModel(network, tokenizer_of(folder), **arguments)
+
+
+def tokenizer_of(folder: Path) -> Any:
+    """The tokenizer in a folder; where there is none, one that gives about as many tokens."""
+    return load_tokenizer(folder) if (folder / "tokenizer_config.json").is_file() else CountingTokenizer()
 
 
 def weightless_diffusion_model(settings: DiffusionSettings, folder: Path) -> DiffusionModel:

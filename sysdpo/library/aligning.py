@@ -17,6 +17,7 @@ from sysdpo.library.preferences import Preferences
 from sysdpo.method import training
 from sysdpo.method.held_out import ROWS, intermediates_for, pair_margins, rightness
 from sysdpo.method.intermediates import check_seen
+from sysdpo.method.objectives import ONLY
 from sysdpo.method.settings import MethodSettings
 from sysdpo.method.system import System
 from sysdpo.method.values import plain
@@ -67,6 +68,10 @@ def align(
     trainable = system.trainable
     if not trainable:
         raise UserError(f"system: none of its components {list(system.components)} can be trained; give one an adapter")
+    for where, named in (("learning_rate", learning_rate), ("chosen_weight", chosen_weight)):
+        training.check_trainable(system, named if isinstance(named, Mapping) else (), where)
+    training.check_trainable(system, settings.get("components") or (), "components")
+    training.check_trainable(system, [method.removeprefix(ONLY)] if method.startswith(ONLY) else [], "method")
     per_component: dict[str, Any] = {
         name: dict(value) if isinstance(value, Mapping) else dict.fromkeys(trainable, float(value))
         for name, value in (("learning_rate", learning_rate), ("chosen_weight", chosen_weight))

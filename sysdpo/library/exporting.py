@@ -10,7 +10,7 @@ import torch
 from sysdpo.base.errors import UserError
 from sysdpo.base.files import whole
 from sysdpo.library.model_cards import Facts, component_card, license_of, system_card
-from sysdpo.method.component import Deterministic, Exportable, Reloadable
+from sysdpo.method.component import Deterministic, Exportable, Reloadable, SampleOnly
 from sysdpo.method.system import ADAPTERS, CARD, GRAPH, MODELS, System, conditions_of, load_expression
 from sysdpo.method.values import plain
 
@@ -76,7 +76,7 @@ def check_exportable(system: System, trained: Sequence[str]) -> None:
                 f"component '{name}': a {type(component).__name__} should be made by from_pretrained, and have "
                 "save_model, save_adapter and usage, to be exported"
             )
-        if not is_made and not isinstance(component, Deterministic):
+        if not is_made and not isinstance(component, (Deterministic, SampleOnly)):
             raise UserError(f"component '{name}': it should be made by from_pretrained to be saved with the system")
 
 

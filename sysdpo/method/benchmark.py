@@ -15,7 +15,7 @@ from sysdpo.base.settings import Settings
 from sysdpo.method.config import SystemSettings
 from sysdpo.method.description import Description
 from sysdpo.method.offer import Offer, Offering
-from sysdpo.method.system import Node, System
+from sysdpo.method.system import Node, System, ends_of
 
 
 @runtime_checkable
@@ -82,6 +82,17 @@ class Scored(Protocol):
 
 
 @runtime_checkable
+class DeclaresOutputs(Protocol):
+    """A benchmark that says which variables people see and judge.
+
+    Without it, those that are nobody's parent.
+    """
+
+    outputs: tuple[str, ...]
+    """Generated variables, as `System` takes them."""
+
+
+@runtime_checkable
 class HasPreferences(Protocol):
     """A benchmark whose data come with preferences of their own."""
 
@@ -128,6 +139,11 @@ def offer_of(benchmark: Benchmark) -> Offer:
     if isinstance(benchmark, Offering):
         return benchmark.offer
     return Offer(isinstance(benchmark, Scored), None if isinstance(benchmark, HasPreferences) else 0)
+
+
+def outputs_of(benchmark: Benchmark) -> tuple[str, ...]:
+    """The variables that people see and judge."""
+    return benchmark.outputs if isinstance(benchmark, DeclaresOutputs) else ends_of(benchmark.nodes)
 
 
 def load_benchmark(name: str, settings: Mapping[str, Any]) -> Benchmark:

@@ -98,6 +98,19 @@ class Deterministic(Protocol):
 
 
 @runtime_checkable
+class SampleOnly(Protocol):
+    """A component that can be sampled and whose probabilities cannot be known, as of a model behind an API.
+
+    It is never trained. Where it is hidden, `sampling` needs an estimator whose candidates are draws, `importance` say:
+    its probability cancels against that of having drawn it, so it counts as a factor of 1.
+
+    is_sample_only: always True; it marks the component.
+    """
+
+    is_sample_only: Literal[True]
+
+
+@runtime_checkable
 class Decodable(Protocol):
     """A component that generates step by step, as `sampling` needs it of a hidden node."""
 

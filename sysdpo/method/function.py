@@ -2,20 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
-
-import torch
 
 from sysdpo.base.errors import UserError
 from sysdpo.base.functions import load_function
-from sysdpo.method.component import Drift, LogProbs
+from sysdpo.method.fixed import Fixed
 from sysdpo.method.values import plain
 
 OWN = "sysdpo."
 
 
-class Function:
+class Function(Fixed):
     """A node whose value is `function(*parents)`, a factor of 1 in the system's probability.
 
     A function of this library, or a `functools.partial` of one with keywords, is saved with a system by its name. Your
@@ -27,8 +24,8 @@ class Function:
     is_deterministic: Literal[True] = True
 
     def __init__(self, function: Callable[..., Any]):
+        super().__init__()
         self.function = function
-        self.device = torch.device("cpu")
         self.made_from = _named(function)
 
     @classmethod
@@ -44,38 +41,9 @@ class Function:
                 return made
         raise UserError(f"function: '{function}' should be a function of sysdpo; others are given to `load`")
 
-    def to(self, device: torch.device) -> None:
-        """Return log-probabilities on this device from now on."""
-        self.device = device
-
     def sample(self, conditions: Sequence[tuple[Any, ...]], *, seeds: Sequence[int]) -> list[Any]:
         """`function(*condition)` for each condition; the seeds have no effect."""
         return [self.function(*map(plain, condition)) for condition in conditions]
-
-    def log_probs(
-        self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Any], *, draw: Sequence[int]
-    ) -> LogProbs:
-        """Zeros of shape `[batch]`: a deterministic value has probability 1."""
-        zeros = torch.zeros(len(values), device=self.device)
-        return LogProbs(zeros, zeros)
-
-    def drift(self, conditions: Sequence[tuple[Any, ...]], values: Sequence[Any], *, draw: Sequence[int]) -> Drift:
-        """Zeros of shape `[batch]`: a function is its own reference."""
-        zeros = torch.zeros(len(values), device=self.device)
-        return Drift(zeros, zeros)
-
-    def trainable_parameters(self) -> list[torch.nn.Parameter]:
-        """An empty list: there is nothing to train."""
-        return []
-
-    def rebase_reference(self) -> None:
-        """Nothing to do."""
-
-    def save(self, folder: Path) -> None:
-        """Nothing to write."""
-
-    def load(self, folder: Path) -> None:
-        """Nothing to read."""
 
 
 def _named(function: Any) -> dict[str, Any] | None:

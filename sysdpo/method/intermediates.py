@@ -10,7 +10,7 @@ from torch import Tensor
 from sysdpo.base.errors import UserError
 from sysdpo.base.seeds import numpy_generator
 from sysdpo.method.candidates import GENERATORS, CandidateSettings, propose
-from sysdpo.method.component import Batched, Decodable, Deterministic, LogProbs
+from sysdpo.method.component import Batched, Decodable, Deterministic, LogProbs, SampleOnly
 from sysdpo.method.objectives import MARGINALS, effective_sample_size, posterior
 from sysdpo.method.offer import INSTEAD
 from sysdpo.method.settings import MethodSettings
@@ -125,6 +125,11 @@ class HiddenIntermediates:
         if not any(self._is_random(node) for node in self.hidden):
             raise UserError("objective: 'sampling' sums over hidden variables, and this system has none; use 'direct'")
         for node in system.nodes:
+            if node.name in system.outputs and isinstance(system.components[node.component], SampleOnly):
+                raise UserError(
+                    f"objective: 'sampling' needs a likelihood of the output '{node.name}', and the component "
+                    f"'{node.component}' can only be sampled; use 'direct'"
+                )
             if node.name in system.outputs and not self._is_random(node):
                 raise UserError(
                     f"objective: 'sampling' needs a likelihood of the output '{node.name}', which the component "
@@ -141,7 +146,14 @@ class HiddenIntermediates:
                     f"objective: 'sampling' draws '{node.name}' before any output, but it is generated from the output "
                     f"'{known[0]}'; use 'direct'"
                 )
-            if self._is_random(node) and not isinstance(system.components[node.component], Decodable):
+            component = system.components[node.component]
+            if isinstance(component, SampleOnly):
+                if settings.estimator == "truncated":
+                    raise UserError(
+                        f"candidates.estimator: 'truncated' needs the probability of '{node.name}', and the component "
+                        f"'{node.component}' can only be sampled; use 'importance', or 'direct'"
+                    )
+            elif self._is_random(node) and not isinstance(component, Decodable):
                 raise UserError(
                     f"objective: 'sampling' needs candidates for '{node.name}', which the component "
                     f"'{node.component}' cannot decode step by step; use 'direct'"
@@ -189,11 +201,10 @@ class HiddenIntermediates:
         component = self.system.components[node.component]
         columns = {name: [assignment.values[name] for _, assignment in partial] for name in node.parents}
         conditions = conditions_of(node, columns)
-        if not self._is_random(node):
-            computed = component.sample(conditions, seeds=seeds)
-            found = [[(value, 0.0)] for value in computed]
+        if not isinstance(component, Decodable) or isinstance(component, Deterministic):
+            # Computed, or drawn from what can only be sampled: as likely as it was drawn, so the two cancel.
+            found = [[(value, 0.0)] for value in component.sample(conditions, seeds=seeds)]
         else:
-            assert isinstance(component, Decodable)
             settings = self.settings
             if GENERATORS[settings.generator].draws:
                 settings = settings.changed(count=1, groups=None)

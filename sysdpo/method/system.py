@@ -30,6 +30,7 @@ from sysdpo.method.component import (
     LogProbs,
     Reloadable,
     Resettable,
+    SampleOnly,
     Shardable,
 )
 from sysdpo.method.function import Function
@@ -105,7 +106,7 @@ class System:
         self.inputs = tuple(inputs)
         self.components = dict(components or {})
         self.nodes = _in_topological_order(self.inputs, [self._named(node) for node in nodes])
-        self.outputs = self._ends() if outputs is None else tuple(outputs)
+        self.outputs = ends_of(self.nodes) if outputs is None else tuple(outputs)
         generated = [node.name for node in self.nodes]
         if not self.outputs or not set(self.outputs) <= set(generated):
             raise UserError(f"outputs: {list(self.outputs)} should be some of the generated variables {generated}")
@@ -127,10 +128,6 @@ class System:
                 raise UserError(f"node '{node.name}': another component is called so; give the node another name")
             self.components[node.name] = as_component(owner, f"node '{node.name}'")
         return replace(node, component=held[0] if held else node.name)
-
-    def _ends(self) -> tuple[str, ...]:
-        parents = {parent for node in self.nodes for parent in node.parents}
-        return tuple(node.name for node in self.nodes if node.name not in parents)
 
     def ancestors(self, variables: Iterable[str]) -> set[str]:
         """The generated variables that these depend on, directly or through others."""
@@ -254,15 +251,15 @@ class System:
         trained: the components whose adapters are written; None is all that can be trained.
         self_contained: whether base models that are folders on this machine are copied too; hub ids stay names.
 
-        Raises `UserError` if a component was not made by its class's `from_pretrained`. Functions of your own are not
-        written: pass them to `load`.
+        Raises `UserError` if a component was not made by its class's `from_pretrained`. Functions of your own, and
+        models behind an API, are not written: pass them to `load`.
         """
         kept = [name for name in self.trainable if trained is None or name in trained]
         made: dict[str, Any] = {}
         written: dict[Path, str] = {}  # where the models go, by where they are
         for name, component in self.components.items():
             arguments = component.made_from if isinstance(component, Reloadable) else None
-            if arguments is None and isinstance(component, Deterministic):
+            if arguments is None and isinstance(component, (Deterministic, SampleOnly)):
                 continue
             if arguments is None:
                 raise UserError(f"component '{name}': it should be made by from_pretrained to be saved with the system")
@@ -306,7 +303,7 @@ class System:
     def load(cls, folder: Path | str, functions: Mapping[str, Callable[..., Any]] | None = None) -> "System":
         """Read a system that `save` wrote.
 
-        functions: your own functions at its nodes, by the names of their components.
+        functions: your own functions, and what else was not written, by the names of their components.
 
         Raises `UserError` if the folder holds no saved system, or if a function is missing.
         """
@@ -366,6 +363,12 @@ class System:
 
 
 GRAPH, CARD, ADAPTERS, MODELS = "system.json", "README.md", "adapters", "models"
+
+
+def ends_of(nodes: Sequence[Node]) -> tuple[str, ...]:
+    """The variables that are nobody's parent."""
+    parents = {parent for node in nodes for parent in node.parents}
+    return tuple(node.name for node in nodes if node.name not in parents)
 
 
 def _as_json(value: Any) -> Any:

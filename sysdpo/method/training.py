@@ -6,7 +6,7 @@ that an update is that of one process with the whole batch.
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from sysdpo.method.checkpoints import (
     set_weights,
     weights_of,
 )
+from sysdpo.method.component import Deterministic, SampleOnly
 from sysdpo.method.early_stopping import HeldOut
 from sysdpo.method.held_out import Pairs
 from sysdpo.method.intermediates import BatchLogProbs, intermediates_of
@@ -103,12 +104,32 @@ def align(
 def check_trained(system: System, settings: MethodSettings) -> list[str]:
     """The components that a method trains; raises `UserError` unless its learning rates are theirs."""
     trained, named = settings.trained(system.trainable), set(settings.learning_rate)
+    check_trainable(system, [*trained, *settings.components], "objective")
+    check_trainable(system, settings.learning_rate, "learning_rate")
     if wrong := sorted(set(trained) - named) or sorted(named - set(system.trainable)):
         raise UserError(
             f"learning_rate: {sorted(named)} should name {sorted(trained)}, which '{settings.objective}' trains, and "
             f"none but {sorted(system.trainable)}; '{wrong[0]}' is wrong"
         )
     return trained
+
+
+def check_trainable(system: System, names: Iterable[str], where: str) -> None:
+    """Raises `UserError` about a component of these names that cannot be trained, with the reason.
+
+    where: the setting that names them.
+    """
+    for name in names:
+        component = system.components.get(name)
+        if component is not None and name not in system.trainable:
+            reason = "it is frozen, without an adapter (lora)"
+            if isinstance(component, Deterministic):
+                reason = "it is a function of its inputs"
+            elif isinstance(component, SampleOnly):
+                reason = f"a {type(component).__name__} can only be sampled"
+            raise UserError(
+                f"{where}: '{name}' should be one of {system.trainable}; it cannot be trained, since {reason}"
+            )
 
 
 def train_round(

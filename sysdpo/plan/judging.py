@@ -1,21 +1,29 @@
 """The cost of models that score trajectories, picture by picture or as conversations."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from sysdpo.components.meter import NOTHING, Meter, Usage
-from sysdpo.components.weightless import parameters, weight_bytes
+from sysdpo.components.weightless import parameters, tokenizer_of, weight_bytes
 from sysdpo.method.benchmark import Judge
 
 IMAGE_SIDE = 224  # pixels, of classifiers without this setting
 
 
 class Judging:
-    """A frozen model. tokens: of a typical conversation and of the longest. images: per trajectory."""
+    """A frozen model.
 
-    def __init__(self, network: Any, judge: Judge, *, tokens: tuple[int, int], images: int):
+    folder: of its configuration. texts: a typical conversation and the longest, each what is asked and what is
+    answered. images: per trajectory.
+    """
+
+    def __init__(
+        self, network: Any, judge: Judge, folder: Path, *, texts: Sequence[Sequence[Sequence[str]]], images: int
+    ):
         self.model, self.parameters, self.weights = judge.model, parameters(network), weight_bytes(network)
         self.network = getattr(network, "vision_model", network)
         self.sees = self.network.main_input_name == "pixel_values"
@@ -23,6 +31,7 @@ class Judging:
         padded = self.sees or getattr(network.config, "pad_token_id", None) is not None
         self.batch_size = judge.batch_size if padded else 1
         limits = (judge.max_length, getattr(network.config, "max_position_embeddings", None))
+        tokens = [0 if self.sees else _conversation(folder, *text) for text in texts]
         lengths = [min([length, *filter(None, limits)]) for length in tokens]
         usual, most = map(self._one, lengths)
         counts: dict[str, Any] = {"images": 1} if self.sees else {"tokens": lengths[0]}
@@ -42,3 +51,13 @@ class Judging:
         """The cost of scoring this many trajectories, `batch_size` at a time."""
         rows = trajectories * self.inputs
         return replace(self.one.times(rows), peak=self.one.peak * min(rows, self.batch_size)) if rows else NOTHING
+
+
+def _conversation(folder: Path, asked: Sequence[str], answered: Sequence[str]) -> int:
+    """The tokens of a question and its answer, to a judge in `folder`."""
+    tokenizer = tokenizer_of(folder)
+    question, answer = "\n\n".join(asked), "\n\n".join(answered)
+    if tokenizer.chat_template is None:
+        return len(tokenizer(question, answer)["input_ids"])
+    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return len(tokenizer.apply_chat_template(turns, return_dict=False))

@@ -12,7 +12,7 @@ from sysdpo.base.errors import UserError
 from sysdpo.components.pipelines import INDEX
 from sysdpo.components.settings import DiffusionSettings, LanguageModelSettings
 from sysdpo.components.weightless import weightless_diffusion_model, weightless_language_model
-from sysdpo.method.benchmark import Benchmark, Planned
+from sysdpo.method.benchmark import Benchmark, Planned, outputs_of
 from sysdpo.method.function import Function
 from sysdpo.method.system import System
 
@@ -43,7 +43,7 @@ def build_system(benchmark: Benchmark, where: str) -> System:
             )
     for name in {node.component for node in benchmark.nodes} - components.keys():
         components[name] = Function(partial(_output_of, name))
-    return System(benchmark.inputs, benchmark.nodes, components, getattr(benchmark, "outputs", None))
+    return System(benchmark.inputs, benchmark.nodes, components, outputs_of(benchmark))
 
 
 def _output_of(function: str, *values: Any) -> str:

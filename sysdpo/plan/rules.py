@@ -8,7 +8,7 @@ from typing import Any
 from sysdpo.components.diffusion import DiffusionModel
 from sysdpo.components.language import LanguageModel
 from sysdpo.components.meter import NOTHING, Usage
-from sysdpo.components.weightless import CountingTokenizer, Held, networks_of, parameters, weightless_judge
+from sysdpo.components.weightless import Held, networks_of, parameters, weightless_judge
 from sysdpo.method.benchmark import Planned, load_benchmark
 from sysdpo.method.config import Config, evaluation_settings, method_settings, system_config
 from sysdpo.method.evaluation import DRIFT_ROWS
@@ -95,16 +95,17 @@ class SystemPlan:
 
     def _judges(self, where: str) -> Iterator[tuple[str, Judging]]:
         """The models that score, by section of the configuration."""
-        system, painters, tokens = self.rehearsal.system, self.rehearsal.diffusion_models, []
+        system, painters = self.rehearsal.system, self.rehearsal.diffusion_models
         images = sum(node.component in painters for node in system.nodes if node.name in system.outputs)
+        texts = []
         for inputs in (self.rehearsal.typical, self.rehearsal.longest):
             values = trajectories(system, inputs, 1)
-            texts = [{"content": str(values[name][0])} for name in (*system.inputs, *system.outputs)]
-            tokens.append(len(CountingTokenizer().apply_chat_template(texts)))
+            texts.append([[str(values[name][0]) for name in names] for names in (system.inputs, system.outputs)])
         for section, judge in self.benchmark.judges().items() if isinstance(self.benchmark, Planned) else ():
-            network = weightless_judge(config_folder(judge.model, f"{where}.{section}.model"), judge.dtype)
+            folder = config_folder(judge.model, f"{where}.{section}.model")
+            network = weightless_judge(folder, judge.dtype)
             if network is not None:
-                yield section, Judging(network, judge, tokens=(tokens[0], tokens[1]), images=images)
+                yield section, Judging(network, judge, folder, texts=texts, images=images)
 
     def _row(self, rule: str, jobs: int, usage: Usage, peak: float, **more: Any) -> Row:
         return Row(self.name, rule, jobs, usage, peak, self.weights, self.parameters, **more)

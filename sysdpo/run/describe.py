@@ -9,14 +9,13 @@ from typing import Any
 from sysdpo.base.errors import UserError
 from sysdpo.base.files import whole
 from sysdpo.base.settings import one_of
-from sysdpo.method.benchmark import Benchmark, HasPreferences, Scored, load_benchmark
+from sysdpo.method.benchmark import Benchmark, HasPreferences, Scored, load_benchmark, outputs_of
 from sysdpo.method.config import Config, evaluation_settings, method_rows, system_config
 from sysdpo.method.description import ACCURACY, DRIFT, GREEDY, PICKING, SCORE, WON, Description
 from sysdpo.method.method_words import name_methods
 from sysdpo.report.claim_file import claims_about, claims_path
 from sysdpo.report.figure import figure_name, load_figure
 from sysdpo.report.graph import Variable
-from sysdpo.run.inputs import outputs_of
 
 
 def write_descriptions(config: Config, output: Path) -> None:

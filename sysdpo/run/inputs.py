@@ -59,13 +59,6 @@ def generated_variables(benchmark: Any) -> list[str]:
     return [*benchmark.inputs, *nodes]
 
 
-def outputs_of(benchmark: Any) -> tuple[str, ...]:
-    """What people see and judge of a system: as it says itself, or else what nothing else is generated from."""
-    parents = {parent for node in benchmark.nodes for parent in node.parents}
-    ends = tuple(node.name for node in benchmark.nodes if node.name not in parents)
-    return tuple(getattr(benchmark, "outputs", ends))
-
-
 def inputs_of(words: Sequence[str], names: Sequence[str]) -> dict[str, str]:
     """A system's inputs from the words of a command.
 

@@ -11,7 +11,9 @@ from tiny_system import preference_data
 
 from sysdpo.applications import tabular
 from sysdpo.base.errors import UserError
+from sysdpo.components.table import Table
 from sysdpo.method.candidates import CandidateSettings
+from sysdpo.method.fixed import Fixed
 from sysdpo.method.function import Function
 from sysdpo.method.intermediates import HiddenIntermediates, KnownAndHidden, KnownIntermediates, intermediates_of
 from sysdpo.method.settings import MethodSettings
@@ -150,6 +152,44 @@ def test_importance_is_unbiased_for_the_marginal_and_its_logarithm_below_the_les
         assert ((draws.exp().mean(0) - exact.exp()).abs() < 4 * error).all()
         below[count] = (exact - draws.mean(0)).mean().item()
     assert below[1] > below[4] > below[16] > 0
+
+
+class Oracle(Fixed):
+    """A table that can be sampled, and nothing else."""
+
+    is_sample_only = True
+
+    def __init__(self, table: Table):
+        super().__init__()
+        self.sample = table.sample
+
+
+def with_oracle(found: tabular.Tabular) -> System:
+    """The chain `x → y → z` whose first model nobody can score."""
+    oracle = {"first": Oracle(found.system.components["first"])}
+    return System(found.system.inputs, found.system.nodes, {**found.system.components, **oracle})
+
+
+def test_a_hidden_model_that_can_only_be_sampled_is_summed_over_by_its_own_draws() -> None:
+    found = moved("chain")
+    found.system.components["first"].rebase_reference()  # it is its own reference
+    exact = [marginal.detach().flatten() for marginal in found.log_marginals()]
+    found = replace(found, system=with_oracle(found))
+    settings = CandidateSettings(count=50, generator="ancestral", estimator="importance")
+    runs = [log_probs_of(found, settings, seed)[1].marginal for seed in range(100)]
+    for estimates, truth in zip(zip(*runs, strict=True), exact, strict=True):
+        means = torch.stack([estimate.detach() for estimate in estimates]).exp()
+        error = means.std(0) / len(means) ** 0.5
+        assert ((means.mean(0) - truth.exp()).abs() < 4 * error).all()
+
+
+def test_what_can_only_be_sampled_is_refused_where_its_probability_is_needed() -> None:
+    system = with_oracle(moved("chain"))
+    with pytest.raises(UserError, match="'truncated' needs the probability of 'y', and the component 'first' can only"):
+        HiddenIntermediates(system, CandidateSettings(count=4))
+    last = System(system.inputs, system.nodes, {**system.components, "second": system.components["first"]})
+    with pytest.raises(UserError, match="needs a likelihood of the output 'z', and the component 'second' can only be"):
+        HiddenIntermediates(last, CandidateSettings(count=4, generator="ancestral", estimator="importance"))
 
 
 def test_with_one_draw_the_first_model_gets_no_preference_signal() -> None:

@@ -15,8 +15,8 @@ from annotation_server import PATHS, REPOSITORY, SYSTEM, Server, finished, post,
 from coin_system import CONFIG, Coins
 
 from sysdpo import Benchmark, Node, System
+from sysdpo.method.benchmark import outputs_of
 from sysdpo.run.cli import main
-from sysdpo.run.inputs import outputs_of
 
 PAGE = (REPOSITORY / "docs/annotate.md").read_text()
 MINE = f"""

@@ -45,15 +45,18 @@ WITHOUT_SYSTEM = (
 )
 
 
-def save_qwen2(folder: Path, seed: int = 0) -> Path:
-    """Qwen1.5-1.8B-Chat's classes: byte-level BPE, ChatML, two end tokens, more embeddings than there are tokens."""
+def save_qwen2(folder: Path, seed: int = 0, *, layers: int = 2, plain: bool = False) -> Path:
+    """Qwen1.5-1.8B-Chat's classes: byte-level BPE, ChatML, two end tokens, more embeddings than there are tokens.
+
+    plain: what it says at random has no bytes but those of the data set, so that every tokenizer finds it as long.
+    """
     torch.manual_seed(seed)
-    tokenizer = qwen2_tokenizer()
+    tokenizer = qwen2_tokenizer(plain=plain)
     config = Qwen2Config(
         vocab_size=len(tokenizer) + 5,
         hidden_size=32,
         intermediate_size=48,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=4,
         max_position_embeddings=1024,
@@ -74,10 +77,10 @@ def save_qwen2(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def qwen2_tokenizer(chat_template: str | None = CHATML) -> Qwen2Tokenizer:
+def qwen2_tokenizer(chat_template: str | None = CHATML, *, plain: bool = False) -> Qwen2Tokenizer:
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    alphabet = [] if plain else pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False)
     trained.train_from_iterator(_texts(), trainer)
     learnt = json.loads(trained.to_str())["model"]
@@ -94,16 +97,23 @@ def qwen2_tokenizer(chat_template: str | None = CHATML) -> Qwen2Tokenizer:
 
 
 def save_chat_reward_model(
-    folder: Path, *, labels: int = 1, seed: int = 1, chat_template: str = CHATML, padded: bool = True
+    folder: Path,
+    *,
+    labels: int = 1,
+    seed: int = 1,
+    chat_template: str = CHATML,
+    padded: bool = True,
+    layers: int = 2,
+    plain: bool = False,
 ) -> Path:
     """A decoder whose reward is read off the last token of a conversation; `padded`: it knows its padding."""
     torch.manual_seed(seed)
-    tokenizer = qwen2_tokenizer(chat_template)
+    tokenizer = qwen2_tokenizer(chat_template, plain=plain)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,
         intermediate_size=48,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=1024,
@@ -116,7 +126,7 @@ def save_chat_reward_model(
     return folder
 
 
-def save_pair_reward_model(folder: Path, seed: int = 2) -> Path:
+def save_pair_reward_model(folder: Path, seed: int = 2, *, layers: int = 2) -> Path:
     """reward-model-deberta-v3-large-v2's classes: an encoder of a pair of texts, unigram pieces, no chat template."""
     torch.manual_seed(seed)
     special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
@@ -132,7 +142,7 @@ def save_pair_reward_model(folder: Path, seed: int = 2) -> Path:
         vocab_size=len(tokenizer),
         hidden_size=32,
         intermediate_size=48,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         max_position_embeddings=512,
         type_vocab_size=0,

@@ -51,7 +51,7 @@ LLAMA_3_CHAT = (
 )
 
 
-def save_llama_3(folder: Path) -> Path:
+def save_llama_3(folder: Path, *, layers: int = 2) -> Path:
     """Meta-Llama-3-8B-Instruct's classes: grouped-query Llama, byte-level BPE, chat template, two end tokens."""
     torch.manual_seed(0)
     tokenizer = llama_3_tokenizer()
@@ -59,7 +59,7 @@ def save_llama_3(folder: Path) -> Path:
         vocab_size=len(tokenizer),
         hidden_size=32,
         intermediate_size=48,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=1024,

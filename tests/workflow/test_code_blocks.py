@@ -33,6 +33,7 @@ RUN_BY = {
     "docs/experiments.md": "tests/library/test_printed_programs.py",
     "docs/export.md": "tests/run/test_exporting_steps.py",
     "docs/extending.md": "tests/workflow/test_extending.py",
+    "docs/language-models.md": "tests/components/test_chat_api.py",
     "docs/your-own-preferences.md": "tests/workflow/test_own_preferences.py",
     "docs/your-own-system.md": "tests/workflow/test_own_system.py",
 }

@@ -16,7 +16,7 @@ from sysdpo.base.settings import one_of as check_one_of
 from sysdpo.method.config import Config, load_config, method_settings
 from sysdpo.report.files import SAMPLES, seeds_of
 from sysdpo.run import options
-from sysdpo.run.inputs import benchmark_of, outputs_of
+from sysdpo.run.inputs import benchmark_of
 
 PORT = 8765
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -59,6 +59,7 @@ def annotate(
     from sysdpo.library.agreement import agreement
     from sysdpo.library.annotation_pairs import Graph
     from sysdpo.library.judgements import Journal, read_judgements
+    from sysdpo.method.benchmark import outputs_of
     from sysdpo.run.annotation_page import Session, check_name, make_app
 
     graph = Graph(benchmark.inputs, [node.name for node in benchmark.nodes], outputs_of(benchmark))

@@ -9,6 +9,7 @@ from typing import Annotated
 from sysdpo.base.errors import UserError
 from sysdpo.base.files import whole, write_table
 from sysdpo.method.config import evaluation_settings, method_rows, method_settings, system_config
+from sysdpo.method.description import ACCURACY
 from sysdpo.report.claim_file import claims_about
 from sysdpo.run import options
 from sysdpo.run.inputs import benchmark_of, preferences_of, read_prompts
@@ -100,14 +101,17 @@ def metrics(
     for name in values["system"].unique():
         rivals = evaluation_settings(system_config(config, name), name).win_rates_against
         values = pd.concat([values, win_rates(values[values["system"] == name], rivals)], ignore_index=True)
-    compared = []
+    summary, compared = summarise(values, metric_of), []
     for system, measured in values.groupby("system", sort=False):
         present = measured["method"].unique().tolist()
         rows = method_rows(config, str(system))
         trained = [method for method in present if rows[method]["objective"] != "none"]
+        # What has not been trained holds no output likelier than before: all ties, whatever the pairs.
+        is_known = (summary["system"] == system) & (summary["metric"] == ACCURACY) & ~summary["method"].isin(trained)
+        summary.loc[is_known, ["ci_low", "ci_high"]] = 0.5
         baselines = [name for name in system_config(config, str(system))["baselines"] if name in present]
         compared.append(compare(measured, baselines, trained, metric_of))
-    write_table(summarise(values, metric_of), output)
+    write_table(summary, output)
     write_table(pd.concat(compared, ignore_index=True), comparisons)
 
 
