@@ -1,12 +1,11 @@
 """How well `sysdpo plan` counts: jobs, run and measured, beside what the plan says of them.
 
-    python tests/support/tiny_hub.py build/tiny-hub
+    python tests/support/tiny_hub.py build/deep-hub --deep
     python benchmarks/plan_fit.py --output build/plan_fit.csv
 
-The jobs are those of the paper's scale with tiny random models in place of its own, as `make rehearse` runs it, on
-CPUs. FLOPs are those that torch's `FlopCounterMode` meets while a whole job runs. Memory is what torch's allocator had
-handed out at once, as its profiler records it, and the tensors that were alive before. The plan's own accounting has no
-part in either.
+The jobs are those of the paper's scale with small random models in place of its own, on CPUs. FLOPs are those that
+torch's `FlopCounterMode` meets while a whole job runs. Memory is what torch's allocator had handed out at once, as its
+profiler records it, and the tensors that were alive before. The plan's own accounting has no part in either.
 """
 
 import argparse
@@ -42,7 +41,7 @@ ATTENTION = {
 }
 SEED = 0
 NO_FOUNDATION = Path("nowhere")
-CONFIGS = [Path("config.yaml"), Path("workflow/scales/paper.yaml"), Path("build/tiny-hub/tiny.yaml")]
+CONFIGS = [Path("config.yaml"), Path("workflow/scales/paper.yaml"), Path("build/deep-hub/tiny.yaml")]
 
 
 def measured_flops(run: Callable[[], Any]) -> int:

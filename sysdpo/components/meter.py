@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
+from transformers import masking_utils
 
 aten = torch.ops.aten
 FLASH = aten._scaled_dot_product_flash_attention_for_cpu
@@ -88,7 +89,10 @@ class Meter(TorchDispatchMode):
         """The usage of `run()`, whose result counts as alive until it returns."""
         self.flops, self.peak = Counter(), self.alive
         before = self.alive
-        with self, patch.object(torch.nn.functional, "scaled_dot_product_attention", _fused_attention):
+        attention = patch.object(torch.nn.functional, "scaled_dot_product_attention", _fused_attention)
+        # It looks whether positions start anew within a row, which would need a mask; here they never do.
+        one_text_a_row = patch.object(masking_utils, "find_packed_sequence_indices", return_value=None)
+        with self, attention, one_text_a_row:
             kept = run()
         usage = Usage(dict(self.flops), self.peak - before, self.alive - before)
         del kept
@@ -157,5 +161,17 @@ def _is_new(made: Any, inputs: Any) -> bool:
     return bool(new) and all(new)
 
 
-def _fused_attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, scale: float | None = None, **__: Any) -> Any:
-    return FLASH(query, key, value, 0.0, False, scale=scale)[0]
+def _fused_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    *_: Any,
+    scale: float | None = None,
+    **__: Any,
+) -> Any:
+    # torch turns a mask of true and false into one of numbers, which is alive as long as the kernel runs.
+    numbers = None if attn_mask is None else torch.empty(attn_mask.shape, dtype=query.dtype, device=query.device)
+    attended = FLASH(query, key, value, 0.0, False, scale=scale)[0]
+    del numbers
+    return attended

@@ -48,9 +48,11 @@ class Judging:
             return Meter(self.network).measured(lambda: self.network(**seen))
 
     def usage(self, trajectories: float) -> Usage:
-        """The cost of scoring this many trajectories, `batch_size` at a time."""
-        rows = trajectories * self.inputs
-        return replace(self.one.times(rows), peak=self.one.peak * min(rows, self.batch_size)) if rows else NOTHING
+        """The cost of scoring this many trajectories, `batch_size` texts, or pictures of one variable, at a time."""
+        if not trajectories * self.inputs:
+            return NOTHING
+        scored, together = self.one.times(trajectories * self.inputs), min(trajectories, self.batch_size)
+        return replace(scored, peak=self.one.peak * together)
 
 
 def _conversation(folder: Path, asked: Sequence[str], answered: Sequence[str]) -> int:

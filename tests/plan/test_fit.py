@@ -156,7 +156,7 @@ def test_pictures_of_a_diffusion_model(tmp_path: Path, guidance: float) -> None:
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> Jobs:
     """The paper's second application with tiny models and a tiny data set, which the workflow's own code trains."""
     folder = tmp_path_factory.mktemp("hub")
-    scale = tiny_hub.save_hub(folder)
+    scale = tiny_hub.save_hub(folder, deep=True)
     pairs = tiny_chat.orca_pairs()
     alike = pairs.assign(
         system=pairs["system"].max()
@@ -166,9 +166,9 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Jobs:
     return Jobs(config, "chat_refinement")
 
 
-@pytest.mark.parametrize("method", ["direct", "sampling_scored"])
-def test_a_whole_training(jobs: Jobs, method: str) -> None:
-    ratios = {row["quantity"]: row["ratio"] for row in jobs.compared(f"train {method}")}
+@pytest.mark.parametrize("rule", ["train direct", "train sampling_scored", "evaluate direct"])
+def test_a_whole_job(jobs: Jobs, rule: str) -> None:
+    ratios = {row["quantity"]: row["ratio"] for row in jobs.compared(rule)}
     assert ratios["peak_bytes"] == pytest.approx(1, abs=CLOSE)
     assert ratios["flops"] == pytest.approx(1, abs=CLOSE)
 

@@ -48,7 +48,7 @@ WITHOUT_SYSTEM = (
 def save_qwen2(folder: Path, seed: int = 0, *, layers: int = 2, plain: bool = False) -> Path:
     """Qwen1.5-1.8B-Chat's classes: byte-level BPE, ChatML, two end tokens, more embeddings than there are tokens.
 
-    plain: what it says at random has no bytes but those of the data set, so that every tokenizer finds it as long.
+    plain: what it says at random is ASCII, so that other tokenizers find it about as long.
     """
     torch.manual_seed(seed)
     tokenizer = qwen2_tokenizer(plain=plain)
@@ -80,7 +80,7 @@ def save_qwen2(folder: Path, seed: int = 0, *, layers: int = 2, plain: bool = Fa
 def qwen2_tokenizer(chat_template: str | None = CHATML, *, plain: bool = False) -> Qwen2Tokenizer:
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    alphabet = [] if plain else pre_tokenizers.ByteLevel.alphabet()
+    alphabet = [*map(chr, range(33, 127)), "Ġ", "Ċ"] if plain else pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False)
     trained.train_from_iterator(_texts(), trainer)
     learnt = json.loads(trained.to_str())["model"]

@@ -1,6 +1,6 @@
 """Tiny random stand-ins for the models and the data set of the paper's scale, and what to lay over it to use them.
 
-python tests/support/tiny_hub.py FOLDER [LAYERS]
+python tests/support/tiny_hub.py FOLDER [--deep]
 """
 
 import sys
@@ -15,19 +15,20 @@ NAME = "tiny.yaml"
 SMALL_LORA = {"r": 4}
 
 
-def save_hub(folder: Path, *, layers: int = 2, plain: bool = False) -> Path:
+def save_hub(folder: Path, *, deep: bool = False) -> Path:
     """Write checkpoints of the very classes of the paper's scale, and a scale that names them; returns the scale.
 
-    layers: of the models of texts. plain: see `tiny_chat.save_qwen2`.
+    deep: in proportions nearer to those of large models: several layers, pictures of the usual size, plain texts.
     """
+    layers, side = (6, 224) if deep else (2, 32)
     folder.mkdir(parents=True, exist_ok=True)
     tiny_pictures.save_llama_3(folder / "llama", layers=layers)
     tiny_pictures.save_stable_diffusion_xl(folder / "sdxl", variant="fp16")
-    tiny_pictures.save_clip(folder / "clip")
-    tiny_pictures.save_clip(folder / "other-clip", seed=7)
-    tiny_chat.save_qwen2(folder / "qwen", layers=layers, plain=plain)
+    tiny_pictures.save_clip(folder / "clip", side=side)
+    tiny_pictures.save_clip(folder / "other-clip", seed=7, side=side)
+    tiny_chat.save_qwen2(folder / "qwen", layers=layers, plain=deep)
     tiny_chat.save_pair_reward_model(folder / "deberta", layers=layers)
-    tiny_chat.save_chat_reward_model(folder / "llama-reward", layers=layers, plain=plain)
+    tiny_chat.save_chat_reward_model(folder / "llama-reward", layers=layers, plain=deep)
     tiny_chat.save_orca_pairs(folder / "orca")
     scale = folder / NAME
     scale.write_text(yaml.safe_dump(overlay(folder), sort_keys=False))
@@ -72,4 +73,4 @@ def overlay(folder: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(save_hub(Path(sys.argv[1]), layers=int(sys.argv[2]) if len(sys.argv) > 2 else 2, plain=len(sys.argv) > 2))
+    print(save_hub(Path(sys.argv[1]), deep="--deep" in sys.argv))

@@ -198,18 +198,21 @@ def _in_two_files(folder: Path) -> None:
     (folder / "tokenizer.json").unlink()
 
 
-def save_clip(folder: Path, seed: int = 2) -> Path:
-    """clip-vit-large-patch14's classes; its image processor is told in the words of years ago, as on the hub."""
+def save_clip(folder: Path, seed: int = 2, *, side: int = 32) -> Path:
+    """clip-vit-large-patch14's classes; its image processor is told in the words of years ago, as on the hub.
+
+    side: of the pictures that it sees, in pixels.
+    """
     torch.manual_seed(seed)
     config = CLIPConfig(
         text_config=text_config(hidden_size=16, projection_dim=8, initializer_factor=4.0).to_dict(),
-        vision_config=VISION | {"initializer_factor": 4.0},
+        vision_config=VISION | {"initializer_factor": 4.0, "image_size": side},
         projection_dim=8,
     )
     CLIPModel(config).save_pretrained(folder)
     clip_tokenizer().save_pretrained(folder)
-    preprocessor = {"feature_extractor_type": "CLIPFeatureExtractor", "do_resize": True, "size": 32, "resample": 3}
-    preprocessor |= {"do_center_crop": True, "crop_size": 32, "do_normalize": True}
+    preprocessor = {"feature_extractor_type": "CLIPFeatureExtractor", "do_resize": True, "size": side, "resample": 3}
+    preprocessor |= {"do_center_crop": True, "crop_size": side, "do_normalize": True}
     preprocessor |= {"image_mean": [0.481, 0.458, 0.408], "image_std": [0.269, 0.261, 0.276]}
     (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
     return folder
