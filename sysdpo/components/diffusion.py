@@ -111,6 +111,12 @@ class DiffusionModel(LoraComponent):
         """The denoiser."""
         return self.denoiser
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of its pictures in pixels: as configured, or else the denoiser's own."""
+        own = self.denoiser.config.sample_size * self.pipeline.vae_scale_factor
+        return self.sampling.get("height", own), self.sampling.get("width", own)
+
     def to(self, device: torch.device) -> None:
         """Move the pipeline; where it is sharded, each process of a training keeps its part of the denoiser."""
         self.pipeline.to(device)

@@ -7,7 +7,7 @@ import inspect
 import json
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,16 @@ def weightless_language_model(settings: LanguageModelSettings, folder: Path) -> 
 def tokenizer_of(folder: Path) -> Any:
     """The tokenizer in a folder; where there is none, one that gives about as many tokens."""
     return load_tokenizer(folder) if (folder / "tokenizer_config.json").is_file() else CountingTokenizer()
+
+
+def conversation_tokens(folder: Path, asked: Sequence[str], answered: Sequence[str]) -> int:
+    """The tokens of a question and its answer to the model in a folder, in its chat template or as a pair."""
+    tokenizer = tokenizer_of(folder)
+    question, answer = "\n\n".join(asked), "\n\n".join(answered)
+    if tokenizer.chat_template is None:
+        return len(tokenizer(question, answer)["input_ids"])
+    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return len(tokenizer.apply_chat_template(turns, return_dict=False))
 
 
 def weightless_diffusion_model(settings: DiffusionSettings, folder: Path) -> DiffusionModel:

@@ -131,9 +131,8 @@ class Rehearsal:
             usages.append(replace(usage, tokens=self._seen["tokens"], images=self._seen["images"]))
             if not any(kind for memory in memories for kind in memory.values()):  # then all passes cost the same
                 return [*usages, *usages]
-        for memory in memories:
-            for kind in memory.values():
-                kind.clear()
+        for kind in [kind for memory in memories for kind in memory.values()]:
+            kind.clear()
         return usages
 
     def _assignments(self, hidden: HiddenIntermediates, inputs: Inputs, pairs: int) -> dict[str, list[Assignment]]:

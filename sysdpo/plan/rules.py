@@ -16,7 +16,7 @@ from sysdpo.method.settings import MethodSettings, Sampling
 from sysdpo.plan.judging import Judging
 from sysdpo.plan.models import build_system, config_folder, loaded
 from sysdpo.plan.rehearsal import Rehearsal
-from sysdpo.plan.texts import image_size, inputs_of, trajectories
+from sysdpo.plan.texts import inputs_of, trajectories
 from sysdpo.plan.training import FLOAT, TrainingPlan
 
 BYTES_A_TOKEN = 12  # of text and token id
@@ -71,8 +71,7 @@ class SystemPlan:
         self.weights = sum(component.whole for component in held.values())
         self.parameters = parameters(*networks_of(*system.components.values()))
         self.judges = dict(self._judges(where))
-        # The size of the models' files in bytes, in the number format they are loaded in.
-        self.files = {judge.model: judge.weights for judge in self.judges.values()}
+        self.files = {judge.model: judge.weights for judge in self.judges.values()}  # bytes, in the format of loading
         self.files |= {str(model.model): held[key].file for key, model in settings.items()}
 
     def rows(self) -> Iterator[Row]:
@@ -118,7 +117,7 @@ class SystemPlan:
             if isinstance(component, LanguageModel):
                 disk += rows * component.max_new_tokens * BYTES_A_TOKEN
             elif isinstance(component, DiffusionModel):
-                disk += rows * math.prod(image_size(component)) * BYTES_A_PIXEL
+                disk += rows * math.prod(component.size) * BYTES_A_PIXEL
             else:
                 continue
             together = min(math.ceil(count / jobs), component.batch_size)

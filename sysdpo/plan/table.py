@@ -101,8 +101,8 @@ def _totals(table: pd.DataFrame, systems: Sequence[SystemPlan]) -> list[str]:
     largest = table.sort_values("peak_bytes").iloc[-1]
     lines.append(f"  largest peak {_memory(largest['peak_bytes'])} in '{largest['rule']}' of {largest['system']}")
     files = {name: size for system in systems for name, size in system.files.items()}
-    lines.append(f"  disk {short(table['disk_bytes'].sum())}B for results")
-    lines.append(f"  disk {short(sum(files.values()))}B for models")
+    for size, what in ((table["disk_bytes"].sum(), "results"), (sum(files.values()), "models")):
+        lines.append(f"  disk {short(size)}B for {what}")
     return [*lines, *(f"    {short(size):>6}B  {name}" for name, size in files.items())]
 
 
@@ -113,6 +113,6 @@ def _lengths(systems: Sequence[SystemPlan]) -> list[str]:
         for name, model in rehearsal.language_models.items():
             usual, longest = (rehearsal.prompt(name, inputs) for inputs in (rehearsal.typical, rehearsal.longest))
             assumed = "" if system.has_prompts else "   prompts assumed, their data set is not here"
-            prompt = f"{usual} ({longest})"
-            lines.append(f"  {f'{system.name}, {name}':32} {prompt:>13}  {model.max_new_tokens:>6}{assumed}")
+            lengths = f"{f'{usual} ({longest})':>13}  {model.max_new_tokens:>6}"
+            lines.append(f"  {f'{system.name}, {name}':32} {lengths}{assumed}")
     return lines

@@ -50,8 +50,7 @@ def trajectories(system: System, inputs: Mapping[str, str], prompts: int, sample
         if isinstance(component, LanguageModel):
             values[node.name] = [_completion(component) for _ in numbers]
         elif isinstance(component, DiffusionModel):
-            size = image_size(component)[::-1]
-            values[node.name] = [Image.new("RGB", size, next(_numbers) % 2**24) for _ in numbers]
+            values[node.name] = [Image.new("RGB", component.size[::-1], next(_numbers) % 2**24) for _ in numbers]
         else:
             values[node.name] = component.sample(conditions_of(node, values), seeds=numbers)
     return values
@@ -72,9 +71,3 @@ def _completion(model: LanguageModel) -> Completion:
 def _tokens_a_word(tokenizer: Any) -> float:
     words = 20
     return len(tokenizer("word " * words, add_special_tokens=False)["input_ids"]) / words
-
-
-def image_size(component: DiffusionModel) -> tuple[int, int]:
-    """Height and width in pixels, from the configuration, or else the denoiser's own."""
-    own = component.denoiser.config.sample_size * component.pipeline.vae_scale_factor
-    return component.sampling.get("height", own), component.sampling.get("width", own)
