@@ -163,7 +163,7 @@ def claim_lines(results: Sequence[ClaimResult], shown: Shown) -> list[str]:
 def write_claims(
     claims: Claims, metrics_csv: Path, comparisons_csv: Path, descriptions: Descriptions, output: Path
 ) -> None:
-    """Writes `output` (`results/claims.csv`) and `claims.md` beside it.
+    """Write `output` (`results/claims.csv`) and `claims.md` beside it.
 
     Raises `UserError` if a table is invalid or lacks the number that a claim is about.
     """

@@ -61,6 +61,6 @@ def _ends(logs: pd.DataFrame, component: str) -> pd.DataFrame:
 
 
 def write_credit_table(shown: Shown, runs: Path, output_csv: Path, methods: Collection[str] | None = None) -> None:
-    """Writes `credit_table` of these methods' logs below `runs` (None: all); raises `UserError` without logs."""
+    """Write `credit_table` of these methods' logs below `runs` (None: all); raises `UserError` without logs."""
     table = credit_table(files.read_training(runs, methods), shown)
     files.write_text(output_csv, table.to_csv(index=False, float_format="%.6g"))

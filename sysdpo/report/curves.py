@@ -20,7 +20,7 @@ SHARES = ("accuracy", HELD_OUT, "candidate_mass", "likeliest_candidate")
 
 
 def logged_components(shown: Shown, logs: pd.DataFrame) -> list[str]:
-    """The components with a margin in training logs, in display order; raises UserError if there are none."""
+    """The components with a margin in training logs, in display order; raises `UserError` if there are none."""
     names = [name.removeprefix(MARGIN) for name in logs.columns if name.startswith(MARGIN)]
     if not names:
         raise UserError("The training logs have no field margin_{component}: no component was trained; train again.")
@@ -36,7 +36,7 @@ def logged_quantities(shown: Shown, logs: pd.DataFrame) -> dict[str, str]:
 
 
 def draw_methods(axes: Axes, shown: Shown, logs: pd.DataFrame, column: str, methods: list[str]) -> None:
-    """Draws one line per method."""
+    """Draw one line per method."""
     for index, method in enumerate(methods):
         # Markers are staggered, so that coinciding curves can be seen.
         _curve(axes, logs[logs["method"] == method], column, line_style(shown, method), index / len(methods))
@@ -68,7 +68,7 @@ def _curve(axes: Axes, logs: pd.DataFrame, column: str, style: dict[str, Any], p
 
 
 def draw_band(axes: Axes, values: pd.DataFrame, colour: str, alpha: float) -> None:
-    """Fills between the minimum and the maximum of the columns, over the index."""
+    """Fill between the minimum and the maximum of the columns, over the index."""
     low, high = values.min(axis=1), values.max(axis=1)
     axes.fill_between(values.index, low, high, color=colour, alpha=alpha, linewidth=0)
 
@@ -86,7 +86,7 @@ def smoothed(logs: pd.DataFrame, column: str) -> list[pd.DataFrame]:
 
 
 def mark_rounds(axes: Axes, logs: pd.DataFrame) -> None:
-    """Draws a dotted line at the start of every later round."""
+    """Draw a dotted line at the start of every later round."""
     if "round" not in logs.columns:
         return
     for start in sorted(logs.groupby("round")["step"].min())[1:]:
@@ -99,5 +99,5 @@ def is_logged(logs: pd.DataFrame, column: str) -> bool:
 
 
 def level(axes: Axes, height: float) -> None:
-    """Draws a dashed reference line."""
+    """Draw a dashed reference line."""
     axes.axhline(height, color=SOFT, linewidth=0.9, linestyle=(0, (3, 3)))

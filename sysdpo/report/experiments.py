@@ -47,7 +47,7 @@ class Experiment(NamedTuple):
 
 
 def read_experiment(path: Path) -> Experiment:
-    """Reads an experiment's csv and, if it exists, `{stem}_comparisons.csv` beside it."""
+    """Read an experiment's csv and, if it exists, `{stem}_comparisons.csv` beside it."""
     table = read_table(path, ("variant", "system", "method", "metric", "mean", "ci_low", "ci_high"))
     beside = path.with_name(f"{path.stem}_comparisons.csv")
     columns = ("metric", "method", "baseline", "difference", "ci_low", "ci_high")
@@ -55,7 +55,7 @@ def read_experiment(path: Path) -> Experiment:
 
 
 def write_experiment_figure(name: str, experiment_csv: Path, descriptions: Descriptions, output: Path) -> None:
-    """Writes `experiment_{name}.png` and `.svg` into the folder `output`."""
+    """Write `experiment_{name}.png` and `.svg` into the folder `output`."""
     experiment = read_experiment(experiment_csv)
     shown = descriptions.system(experiment.table["system"].iloc[0])
     save(experiment_figure(experiment, shown), output, f"experiment_{name}")
@@ -65,7 +65,7 @@ def experiment_figure(experiment: Experiment, shown: Shown) -> Figure:
     """Lines over the setting with the most values, with a row of panels for each value of the others, or a ranking if
     there are too many. With one method, each line is a value of the second setting.
 
-    Raises UserError if no setting varies.
+    Raises `UserError` if no setting varies.
     """
     table, varied = experiment.table, experiment.varied
     if not varied:
@@ -146,7 +146,7 @@ def _x_positions(axes: Axes, values: pd.Series, across: str) -> np.ndarray:
 
 
 def _over(axes: Axes, table: pd.DataFrame, across: str, column: str, styles: dict[Any, Any], metric: Metric) -> None:
-    """Draws a line for each value of `column` that has a style."""
+    """Draw a line for each value of `column` that has a style."""
     for value, style in styles.items():
         rows = table[table[column] == value].sort_values(across)
         if len(rows):
@@ -156,7 +156,7 @@ def _over(axes: Axes, table: pd.DataFrame, across: str, column: str, styles: dic
 
 
 def _difference(axes: Axes, differences: pd.DataFrame, across: str, shown: Shown) -> None:
-    """Draws a method minus its baseline, or minus several, in each one's style and slightly apart."""
+    """Draw a method minus its baseline, or minus several, in each one's style and slightly apart."""
     metric = shown.metric(shown.headline[0])
     differences = differences[differences["metric"] == shown.headline[0]]
     baselines = shown.order_methods(differences["baseline"])

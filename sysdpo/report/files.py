@@ -21,7 +21,7 @@ LOG = "training.jsonl"
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text atomically."""
+    """Write UTF-8 text atomically."""
     with whole(path) as partial:
         partial.write_bytes(text.encode())
 

@@ -29,7 +29,7 @@ MOST_ROWS = 300  # longer tables of studies and experiments would make the page 
 
 
 def write_report(results: Path, descriptions: Descriptions, output: Path, *, with_claims: bool = True) -> None:
-    """Writes the page from a run's folder `results`, which needs `metrics.csv` and `comparisons.csv`; the page lists
+    """Write the page from a run's folder `results`, which needs `metrics.csv` and `comparisons.csv`; the page lists
     other files that are missing. Raises `UserError` if a file is invalid.
 
     with_claims: whether existing `claims.csv` are from this run, not from an earlier one.

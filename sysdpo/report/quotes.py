@@ -22,7 +22,7 @@ END = "<!-- end of {} -->"
 
 
 def quote(results: Path, descriptions: Descriptions, page: Path) -> None:
-    """Rewrites each block of a page; raises `UserError` if one has no end, or there are no results of its name."""
+    """Rewrite each block of a page; raises `UserError` if one has no end, or there are no results of its name."""
     try:
         text = page.read_text()
     except (OSError, UnicodeDecodeError) as error:

@@ -49,14 +49,14 @@ class Run:
 
 
 def read_run(system: str, descriptions: Descriptions, metrics_csv: Path, comparisons_csv: Path, runs: Path) -> Run:
-    """`runs` is `results/runs/{system}`. Raises UserError if a table is invalid or has no rows of the system."""
+    """`runs` is `results/runs/{system}`. Raises `UserError` if a table is invalid or has no rows of the system."""
     metrics = files.read_metrics(metrics_csv, system)
     shown = descriptions.system(system).among(metrics["metric"])
     return Run(shown, metrics, files.read_comparisons(comparisons_csv, system), runs)
 
 
 def write_figure(run: Run, reference: str, output: Path) -> None:
-    """Writes `{system}_{figure}.png` and `.svg` into the folder `output`; `reference` is the figure in a configuration.
+    """Write `{system}_{figure}.png` and `.svg` into the folder `output`; `reference` is the figure in a configuration.
 
     Raises `UserError` if there is no such figure, or if a file or column that it needs is missing.
     """

@@ -139,7 +139,7 @@ def pick_texts(shown: Shown, texts: Texts, runs: Path, methods: Sequence[str]) -
     """The questions at the quartiles when ordered by the number of methods that answer them rightly (if answers are not
     right or wrong: by all methods' mean score; without a scorer: not at all), then by id; first seed, first sample.
 
-    `runs` is `results/runs/{system}`. Only questions that every method was evaluated on count. Raises UserError if a
+    `runs` is `results/runs/{system}`. Only questions that every method was evaluated on count. Raises `UserError` if a
     file, a column or such a question is missing.
     """
     columns = (texts.expected,) if texts.expected else ()

@@ -76,7 +76,7 @@ def estimate(values: pd.Series, kind: str = "mean", what: str = "the table of va
 
 
 def _prompt_means(values: pd.DataFrame) -> pd.DataFrame:
-    """Checks the table and averages samples: one row per system, metric, method and `PROMPT`."""
+    """Check the table and average samples: one row per system, metric, method and `PROMPT`."""
     name = "the table of values"
     require_columns(values, VALUE_COLUMNS, name)
     if values.empty:
@@ -94,7 +94,7 @@ def win_rates(values: pd.DataFrame, rivals: Sequence[str], score: str = SCORE) -
     """How often a method's output scores higher than a rival's on the same prompt, seed and sample; ties count half.
 
     `values` as in `summarise`, with the metric `score`. Returns rows of the same form with metrics
-    `win_rate_vs_{rival}`, for every method but the rival. Raises UserError for a rival without scores.
+    `win_rate_vs_{rival}`, for every method but the rival. Raises `UserError` for a rival without scores.
     """
     scores = values[values["metric"] == score]
     keys = ["system", "seed", "prompt_id", "sample"]
@@ -121,8 +121,8 @@ def summarise(values: pd.DataFrame, metric_of: MetricOf) -> pd.DataFrame:
     """Mean and interval of every metric of every method, as `results/metrics.csv`.
 
     `values`: one row per sample and metric in any order, with the columns `VALUE_COLUMNS`. Returns the columns
-    `METRIC_COLUMNS`, sorted by system, method and metric. Raises UserError on an empty table, a missing column, a value
-    that is not finite, a repeated row, or a metric that is not described.
+    `METRIC_COLUMNS`, sorted by system, method and metric. Raises `UserError` on an empty table, a missing column, a
+    value that is not finite, a repeated row, or a metric that is not described.
     """
     rows = []
     for (system, method, metric), group in _prompt_means(values).groupby(["system", "method", "metric"], sort=True):
@@ -140,8 +140,8 @@ def compare(
 
     `values` as in `summarise`. A method is not compared with itself, and a metric is skipped if one of the two does not
     have it. Returns the columns `COMPARISON_COLUMNS`, sorted by system, metric, method and baseline; `difference` is
-    method minus baseline, with the interval of the per-prompt differences. Raises UserError as `summarise` does, for a
-    method or baseline without values, and if the two were not evaluated on the same prompts and seeds.
+    method minus baseline, with the interval of the per-prompt differences. Raises `UserError` as `summarise` does, for
+    a method or baseline without values, and if the two were not evaluated on the same prompts and seeds.
     """
     means = _prompt_means(values)
     known = set(means["method"])

@@ -37,7 +37,7 @@ STUDIES: Registry[Study] = Registry("study", "sysdpo.studies.shown")
 
 
 def write_study_figure(study: str, table_csv: Path, folder: Path) -> None:
-    """Writes `study_{study}.png` and `.svg`; raises `UserError` for an unknown study or another study's table."""
+    """Write `study_{study}.png` and `.svg`; raises `UserError` for an unknown study or another study's table."""
     save(STUDIES.named(study, "--study").figure(read_table(table_csv, ())), folder, f"study_{study}")
 
 

@@ -117,12 +117,12 @@ def styled_line(drawn: Look, *, size: float, foremost: bool = False) -> dict[str
 
 
 def legend_below(figure: Figure, shown: Shown, methods: list[str]) -> None:
-    """Adds one legend of methods for all panels, below them."""
+    """Add one legend of methods for all panels, below them."""
     legend_of(figure, {shown.method(name).label: line_style(shown, name) for name in methods})
 
 
 def legend_of(figure: Figure, styles: dict[str, dict[str, Any]]) -> None:
-    """Adds a legend of labels and styles below all panels, with as many columns as fit."""
+    """Add a legend of labels and styles below all panels, with as many columns as fit."""
     inches = max(2.3, 0.8 + 0.068 * max(map(len, styles)))
     columns = min(len(styles), max(1, int(figure.get_figwidth() / inches)))
     handles = [Line2D([], [], label=label, **style) for label, style in styles.items()]
@@ -138,7 +138,7 @@ LABEL_OFFSETS = (
 
 
 def label_points(figure: Figure, axes: Axes, shown: Shown, points: dict[str, Point]) -> None:
-    """Labels each method's point `(x, y, low, high)` at the first offset without overlap, or with the least overlap."""
+    """Label each method's point `(x, y, low, high)` at the first offset without overlap, or with the least overlap."""
     figure.draw_without_rendering()
     occupied = []
     for x, y, low, high in points.values():
@@ -179,7 +179,7 @@ styled = partial(matplotlib.rc_context, fname=STYLE)
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:
-    """Writes `{name}.png` and `{name}.svg` atomically; equal figures give equal bytes."""
+    """Write `{name}.png` and `{name}.svg` atomically; equal figures give equal bytes."""
     # The files are committed and compared, so they contain neither date nor library version.
     metadata: dict[str, dict[str, None]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
     with styled():

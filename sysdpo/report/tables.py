@@ -181,9 +181,9 @@ def wide_table(shown: Shown, metrics: pd.DataFrame, comparisons: pd.DataFrame) -
 
 
 def write_tables(system: str, metrics_csv: Path, comparisons_csv: Path, shown: Shown, output_md: Path) -> None:
-    """Writes `output_md` (`results/tables/{system}.md`) and its siblings `.csv` and `.tex`.
+    """Write `output_md` (`results/tables/{system}.md`) and its siblings `.csv` and `.tex`.
 
-    Raises UserError if a table lacks a column or has no row for the system.
+    Raises `UserError` if a table lacks a column or has no row for the system.
     """
     metrics, comparisons = files.read_metrics(metrics_csv, system), files.read_comparisons(comparisons_csv, system)
     table = build_table(shown, metrics, comparisons)

@@ -45,7 +45,7 @@ def graph_title(system: str) -> str:
 
 
 def draw_graph(axes: Axes, system: str) -> None:
-    """Draws the system's name and, if it is known, its graph, in axes of their own."""
+    """Draw the system's name and, if it is known, its graph, in axes of their own."""
     axes.set_axis_off()
     axes.set_xlim(-0.08, 1.08)
     axes.set_ylim(-0.2, 1.2)

@@ -41,7 +41,7 @@ class Run:
 
 
 def run(settings: Theory) -> pd.DataFrame:
-    """Trains every method on every system: one row per run and recorded step, with the columns `COLUMNS`.
+    """Train every method on every system: one row per run and recorded step, with the columns `COLUMNS`.
 
     `candidates` is empty for methods without; `coverage` is the share of `p_ref(y|x)` on the hidden assignments seen at
     the start, averaged over prompts; gaps are in units of the preference's logit.

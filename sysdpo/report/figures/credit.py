@@ -75,7 +75,7 @@ def _colours(names: list[str], shown: Shown) -> dict[str, str]:
 
 
 def _stack(axes: Axes, logs: pd.DataFrame, colours: dict[str, str]) -> None:
-    """Stacks margins, so that the upper edge is the system's margin if none is negative."""
+    """Stack margins, so that the upper edge is the system's margin if none is negative."""
     margins = [[values.mean(axis=1) for values in smoothed(logs, f"margin_{name}")] for name in colours]
     for rounds in zip(*margins, strict=True):
         floor = 0 * rounds[0]

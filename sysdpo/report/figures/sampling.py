@@ -27,7 +27,7 @@ COLUMNS = {
 def sampling(run: Run) -> Figure:
     """One panel per logged column of `COLUMNS`, one line per method with several candidates.
 
-    Raises UserError if no method has several.
+    Raises `UserError` if no method has several.
     """
     logs = run.training()
     several = logs[logs["candidates"] > 1] if "candidates" in logs.columns else logs.iloc[:0]

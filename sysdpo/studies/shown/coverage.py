@@ -25,7 +25,7 @@ def coverage_figure(table: pd.DataFrame) -> Figure:
     """Columns: numbers of seeds. Rows: numbers of contents. The coverage of each kind, with a mark per seed variance.
 
     `table`: columns `COLUMNS`, coverage as a share. One seed is left out, since its intervals say nothing about others,
-    unless there is nothing else. Raises UserError on a missing column.
+    unless there is nothing else. Raises `UserError` on a missing column.
     """
     labelled = _labelled(table)
     several = labelled[labelled["seeds"] > 1]

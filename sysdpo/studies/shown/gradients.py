@@ -23,7 +23,7 @@ def gradients_figure(table: pd.DataFrame) -> Figure:
 
     `table`: columns `COLUMNS`; bias and spread as shares of the exact gradient's norm. One line per generator and
     estimator, and per diversity and temperature if these vary; bars are 95 % intervals. Deterministic generators have
-    no spread and no line below. Raises UserError on a missing column.
+    no spread and no line below. Raises `UserError` on a missing column.
     """
     labelled = _labelled(table)
     names = list(dict.fromkeys(labelled["line"]))

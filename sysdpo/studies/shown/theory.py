@@ -31,7 +31,7 @@ def theory_figure(table: pd.DataFrame) -> Figure:
     of candidates and the share of intermediates seen.
 
     `table`: columns `COLUMNS`, one row per run and recorded step; gaps in units of the preference's logit. The lower
-    panels show systems whose nodes share no component, if the table has them. Raises UserError on a missing column.
+    panels show systems whose nodes share no component, if the table has them. Raises `UserError` on a missing column.
     """
     check_columns(table, "theory", COLUMNS)
     systems, ways = list(dict.fromkeys(table["system"])), sorted(table["shared"].unique())
@@ -64,7 +64,7 @@ def theory_figure(table: pd.DataFrame) -> Figure:
 
 
 def _settle(figure: Figure) -> None:
-    """Rounds the layout: the last bits of the solver vary, and matplotlib derives ids in an svg from them."""
+    """Round the layout: the last bits of the solver vary, and matplotlib derives ids in an svg from them."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for axes in figure.axes:
