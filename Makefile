@@ -58,11 +58,12 @@ verdicts: $(INSTALLED)  ## compare what the last default run concludes with what
 	$(BIN)/python -m sysdpo verdicts --config results/config.yaml --comparisons results/comparisons.csv \
 		--committed build/committed_comparisons.csv
 
-readme: $(INSTALLED)  ## rewrite the blocks of README.md and docs/results.md from the results
-	$(BIN)/python -m sysdpo quote --config config.yaml --results results \
-		--descriptions results/descriptions.json --output README.md
-	$(BIN)/python -m sysdpo quote --config config.yaml --results results \
-		--descriptions results/descriptions.json --output docs/results.md
+QUOTE = $(BIN)/python -m sysdpo quote --config config.yaml
+readme: $(INSTALLED)  ## rewrite the blocks of README.md and of the pages on results from the results
+	$(QUOTE) --results results --descriptions results/descriptions.json --output README.md
+	$(QUOTE) --results results --descriptions results/descriptions.json --output docs/results.md
+	$(QUOTE) --results results/debate --descriptions results/debate/descriptions.json --output docs/debate.md
+	$(QUOTE) --results results/crew --descriptions results/crew/descriptions.json --output docs/crew.md
 
 digests: $(INSTALLED)  ## run the scale test and take its digests, after a change that is meant to change numbers
 	rm -rf build/test

@@ -10,6 +10,7 @@ from described import committed
 
 from sysdpo.report.claim_file import claims_about
 from sysdpo.report.claims import evaluate, markdown, read_claim_table
+from sysdpo.report.descriptions import Descriptions, read_descriptions
 from sysdpo.report.files import read_comparisons, read_metrics
 from sysdpo.report.quotes import quoted
 
@@ -19,23 +20,47 @@ DESCRIPTIONS = committed()
 README = (REPOSITORY / "README.md").read_text()
 
 
-@pytest.mark.parametrize("folder", ["", "ablations", "fresh_seeds", "fresh_seeds/ablations"])
+SCALES = {"debate": "workflow/scales/debate.yaml", "crew": "workflow/scales/crew.yaml"}
+"""The configurations of runs whose results lie in folders of their own."""
+
+
+def descriptions_of(folder: str) -> Descriptions:
+    return read_descriptions(RESULTS / folder / "descriptions.json") if folder in SCALES else DESCRIPTIONS
+
+
+@pytest.mark.parametrize(
+    "folder",
+    ["", "ablations", "fresh_seeds", "fresh_seeds/ablations", *SCALES, *(f"{name}/ablations" for name in SCALES)],
+)
 def test_the_committed_claims_are_those_of_the_committed_tables(folder: str) -> None:
-    config, results = yaml.safe_load((REPOSITORY / "config.yaml").read_text()), RESULTS / folder
+    own = folder.partition("/")[0]
+    config = yaml.safe_load((REPOSITORY / SCALES.get(own, "config.yaml")).read_text())
     claims = claims_about(config, REPOSITORY / config["claims"], ablations=folder.endswith("ablations"))
+    results = RESULTS / folder
     tables = read_metrics(results / "metrics.csv"), read_comparisons(results / "comparisons.csv")
     committed = read_claim_table(results / "claims.csv")
     assert committed == evaluate(claims, *tables)
-    assert (results / "claims.md").read_text() == markdown(committed, DESCRIPTIONS)
+    assert (results / "claims.md").read_text() == markdown(committed, descriptions_of(own))
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
-def test_the_blocks_are_as_committed(page: str) -> None:
-    text = (REPOSITORY / page).read_text()
-    assert quoted(text, RESULTS, DESCRIPTIONS, page) == text, "run `make readme`"
-    kind = "table" if page == "README.md" else "claims"
-    for system in {claim.system for claim in read_claim_table(RESULTS / "claims.csv")}:
+@pytest.mark.parametrize(
+    ("page", "folder"),
+    [("README.md", ""), ("docs/results.md", ""), *((f"docs/{name}.md", name) for name in SCALES)],
+)
+def test_the_blocks_are_as_committed(page: str, folder: str) -> None:
+    text, results = (REPOSITORY / page).read_text(), RESULTS / folder
+    assert quoted(text, results, descriptions_of(folder), page) == text, "run `make readme`"
+    kind = "claims" if page == "docs/results.md" else "table"
+    for system in {claim.system for claim in read_claim_table(results / "claims.csv")}:
         assert f"<!-- {kind}: {system}" in text
+
+
+@pytest.mark.parametrize("page", ["docs/debate.md"])
+def test_every_interval_of_a_page_is_in_its_tables(page: str) -> None:
+    tables = [pd.read_csv(path) for path in sorted(RESULTS.rglob("*.csv"))]
+    text = prose.sections((REPOSITORY / page).read_text(), "## Results")
+    assert len(prose.INTERVAL.findall(text)) > 50
+    assert prose.unknown_intervals(text, [table for table in tables if {"ci_low", "ci_high"} <= set(table)]) == []
 
 
 def test_every_interval_is_in_a_committed_table() -> None:
