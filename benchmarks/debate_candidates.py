@@ -6,7 +6,7 @@ FOUNDATION: the folder of the two debaters, `results/debate/runs/debate/0/founda
 `log p(closings | halves)` is estimated from K candidates for the hidden rounds, and from many ancestral draws, which
 stand for the truth. Shown are the mass of the candidates, the mean error of the estimate in nats, and the mean absolute
 error of the difference between two debates of one prompt, which is what a preference term sees. "Kept draws" are those
-K of 64 distinct draws under which the two debates' closings are likeliest, which the training does not have.
+K of 64 draws, distinct ones, that are likeliest given the closings, summed over the two debates; no training has them.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def log_marginals(
 ) -> tuple[np.ndarray, float]:
     """Estimates of `log p(closings | halves)`, one a row, and the mean mass of the candidates.
 
-    kept: how many candidates of each prompt are left, those under which its rows' closings are likeliest.
+    kept: how many candidates of each prompt are left, those of most posterior probability, summed over its rows.
     """
     hidden = HiddenIntermediates(system, settings)
     columns = {name: rows[name].tolist() for name in (*system.inputs, *system.outputs)}
@@ -55,14 +55,15 @@ def log_marginals(
 
     if kept is not None:
         pools = dict(hidden.sets)
-        likelihoods = {key: np.full(len(pool), -np.inf) for key, pool in pools.items()}
-        for number in range(max(map(len, pools.values()))):
+        joints = np.full((len(keys), max(map(len, pools.values()))), -np.inf)  # of each debate with each candidate
+        for number in range(joints.shape[1]):
             hidden.sets = {key: [pool[min(number, len(pool) - 1)]] for key, pool in pools.items()}
-            for key, joint in zip(keys, estimated().marginal.policy.tolist(), strict=True):
-                if number < len(pools[key]):
-                    likelihoods[key][number] = np.logaddexp(likelihoods[key][number], joint)
-        best = {key: np.argsort(-joints, kind="stable")[:kept] for key, joints in likelihoods.items()}
-        hidden.sets = {key: [pools[key][number] for number in numbers] for key, numbers in best.items()}
+            for row, joint in enumerate(estimated().marginal.policy.tolist()):
+                joints[row, number] = joint if number < len(pools[keys[row]]) else -np.inf
+        posteriors = np.exp(joints - np.logaddexp.reduce(joints, 1, keepdims=True))
+        weights = pd.DataFrame(posteriors).groupby(keys).sum()
+        best = {key: np.argsort(-weights.loc[key].to_numpy(), kind="stable")[:kept] for key in pools}
+        hidden.sets = {key: [pool[number] for number in best[key] if number < len(pool)] for key, pool in pools.items()}
     found = estimated()
     mass = found.measures.get("candidate_mass")
     return found.marginal.policy.numpy(), float("nan") if mass is None else float(mass.mean())
@@ -75,6 +76,7 @@ def main() -> None:
     options.add_argument("--output", type=Path, required=True)
     options.add_argument("--prompts", type=int, default=24)
     options.add_argument("--draws", type=int, default=2000, help="that stand for the truth")
+    options.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     chosen = options.parse_args()
     prepare()
     described = yaml.safe_load(SCALE.read_text())["systems"]["debate"]
@@ -88,7 +90,7 @@ def main() -> None:
         many = CandidateSettings(generator="ancestral", estimator="importance", count=size)
         parts = [log_marginals(system, rows, many, 10**6 * (1 + part))[0] for part in range(chosen.draws // size)]
         truth = np.logaddexp.reduce(parts, 0) - np.log(len(parts))
-        for way, how in WAYS.items():
+        for way, how in ((name, WAYS[name]) for name in chosen.ways):
             for count in (2, 4, 8, 16):
                 drawn, kept = (POOL, count) if way == KEPT else (count, None)
                 estimate, mass = log_marginals(system, rows, CandidateSettings(count=drawn, **how), 7, kept=kept)
