@@ -57,6 +57,11 @@ class ChatAPI(Fixed):
             5, backoff_factor=0.5, status_forcelist=OVERLOADED, allowed_methods=None, raise_on_status=False
         )
 
+    @property
+    def reads(self) -> str:
+        """Its template and system prompt."""
+        return self.template + self.system_prompt
+
     def sample(self, conditions: Sequence[tuple[Any, ...]], *, seeds: Sequence[int]) -> list[str]:
         """A text for each condition; raises `UserError` if the server refuses or answers with anything else."""
         with requests.Session() as session, ThreadPoolExecutor(self.batch_size) as pool:

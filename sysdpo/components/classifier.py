@@ -90,6 +90,11 @@ class Classifier(AdaptedModel):
         made.made_from = made_from
         return made
 
+    @property
+    def reads(self) -> str | None:
+        """Its template; None where it sees the only picture among its inputs."""
+        return None if self.sees else self.template
+
     def to(self, device: torch.device) -> None:
         """Move the model."""
         self.model.to(device)

@@ -112,7 +112,7 @@ class DiffusionModel(LoraComponent):
         return self.denoiser
 
     @property
-    def size(self) -> tuple[int, int]:
+    def picture_size(self) -> tuple[int, int]:
         """Height and width of its pictures in pixels: as configured, or else the denoiser's own."""
         own = self.denoiser.config.sample_size * self.pipeline.vae_scale_factor
         return self.sampling.get("height", own), self.sampling.get("width", own)

@@ -103,6 +103,11 @@ class LanguageModel(AdaptedModel):
         if self.sharded:
             shard(self.model, (self.model.get_base_model() if self.is_trained else self.model)._no_split_modules)
 
+    @property
+    def reads(self) -> str:
+        """Its template and system prompt."""
+        return self.encode_prompt.template + self.encode_prompt.system_prompt
+
     @torch.no_grad()
     def sample(self, conditions: Sequence[tuple[Any, ...]], *, seeds: Sequence[int]) -> list[Completion]:
         """One completion for each condition, drawn at `temperature` (0 is greedy) from the row's own seed."""

@@ -171,7 +171,9 @@ def _fused_attention(
     **__: Any,
 ) -> Any:
     # torch turns a mask of true and false into one of numbers, which is alive as long as the kernel runs.
-    numbers = None if attn_mask is None else torch.empty(attn_mask.shape, dtype=query.dtype, device=query.device)
+    numbers = None
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        numbers = torch.empty(attn_mask.shape, dtype=query.dtype, device=query.device)
     attended = FLASH(query, key, value, 0.0, False, scale=scale)[0]
     del numbers
     return attended

@@ -1,6 +1,6 @@
 """From the condition of a node to the token ids that a language model reads."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from typing import Any
 
@@ -101,6 +101,19 @@ def check_chat_template_kwargs(tokenizer: PreTrainedTokenizerBase, kwargs: Mappi
             f"chat_template_kwargs: {taken} should be left out; variables of the chat template belong here, "
             "enable_thinking say"
         )
+
+
+def conversation(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Mapping[str, str]], model: str) -> list[int]:
+    """The tokens of a conversation in the tokenizer's chat template; raises `UserError` if that refuses it.
+
+    model: what it is called in the error.
+    """
+    try:
+        return list(tokenizer.apply_chat_template(turns, return_dict=False))
+    except TEMPLATE_FAILURES as error:
+        raise UserError(
+            f"model: '{model}' should have a chat template for a question and its answer ({error})"
+        ) from error
 
 
 def end_token(tokenizer: PreTrainedTokenizerBase, chat_template_kwargs: Mapping[str, Any] | None = None) -> int | None:

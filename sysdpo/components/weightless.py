@@ -28,6 +28,7 @@ from sysdpo.components.diffusion import DiffusionModel
 from sysdpo.components.language import LanguageModel
 from sysdpo.components.loading import load_tokenizer
 from sysdpo.components.pipelines import INDEX, part_class
+from sysdpo.components.prompting import conversation
 from sysdpo.components.settings import DiffusionSettings, LanguageModelSettings
 from sysdpo.components.sharding import group_bytes
 
@@ -64,7 +65,7 @@ def conversation_tokens(folder: Path, asked: Sequence[str], answered: Sequence[s
     if tokenizer.chat_template is None:
         return len(tokenizer(question, answer)["input_ids"])
     turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    return len(tokenizer.apply_chat_template(turns, return_dict=False))
+    return len(conversation(tokenizer, turns, str(folder)))
 
 
 def weightless_diffusion_model(settings: DiffusionSettings, folder: Path) -> DiffusionModel:

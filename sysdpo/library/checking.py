@@ -18,7 +18,7 @@ from sysdpo.base.tables import check_prompts
 from sysdpo.components.language import LanguageModel
 from sysdpo.library.drawing import draw, function_name
 from sysdpo.method.benchmark import Benchmark, HasPreferences
-from sysdpo.method.component import Component, Deterministic, LogProbs
+from sysdpo.method.component import Component, Deterministic, LogProbs, Templated
 from sysdpo.method.evaluation import measure_trajectories, score_trajectories
 from sysdpo.method.function import Function
 from sysdpo.method.intermediates import BatchLogProbs
@@ -166,10 +166,10 @@ def _check(findings: Findings, system: System, prompts: pd.DataFrame) -> pd.Data
 
 
 def _template_problems(node: Node, component: Component) -> list[str]:
-    """A language model's own template that leaves out some of what its node is generated from."""
-    if not isinstance(component, LanguageModel):
+    """A component's own template that leaves out some of what its node is generated from."""
+    read = component.reads if isinstance(component, Templated) else None
+    if read is None:
         return []
-    read = component.encode_prompt.template + component.encode_prompt.system_prompt
     named = {name.partition(".")[0].partition("[")[0] for _, name, _, _ in string.Formatter().parse(read) if name}
     shown = node.parents if node.template is None else ("template",)
     unread = [parent for index, parent in enumerate(shown) if str(index) not in named]

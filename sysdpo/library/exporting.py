@@ -11,7 +11,8 @@ from sysdpo.base.errors import UserError
 from sysdpo.base.files import whole
 from sysdpo.library.model_cards import Facts, component_card, license_of, system_card
 from sysdpo.method.component import Deterministic, Exportable, Reloadable, SampleOnly
-from sysdpo.method.system import ADAPTERS, CARD, GRAPH, MODELS, System, conditions_of, load_expression
+from sysdpo.method.saved_card import load_expression
+from sysdpo.method.system import ADAPTERS, CARD, GRAPH, MODELS, System, conditions_of
 from sysdpo.method.values import plain
 
 MERGED = "merged"

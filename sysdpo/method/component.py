@@ -226,6 +226,16 @@ class Tokenizing(Protocol):
 
 
 @runtime_checkable
+class Templated(Protocol):
+    """A component that reads of its node's inputs what a template of its own names."""
+
+    @property
+    def reads(self) -> str | None:
+        """Template and system prompt, with `{0}`, `{1}` for the inputs; None if it does not read by a template."""
+        ...
+
+
+@runtime_checkable
 class Remembering(Protocol):
     """A component with a cache of what its frozen parts computed, which a checkpoint keeps."""
 

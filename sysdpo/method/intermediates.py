@@ -201,10 +201,11 @@ class HiddenIntermediates:
         component = self.system.components[node.component]
         columns = {name: [assignment.values[name] for _, assignment in partial] for name in node.parents}
         conditions = conditions_of(node, columns)
-        if not isinstance(component, Decodable) or isinstance(component, Deterministic):
-            # Computed, or drawn from what can only be sampled: as likely as it was drawn, so the two cancel.
+        if isinstance(component, (Deterministic, SampleOnly)):
+            # A factor of 1: computed, or as likely as it was drawn, so that the two cancel.
             found = [[(value, 0.0)] for value in component.sample(conditions, seeds=seeds)]
         else:
+            assert isinstance(component, Decodable)
             settings = self.settings
             if GENERATORS[settings.generator].draws:
                 settings = settings.changed(count=1, groups=None)

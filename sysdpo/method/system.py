@@ -34,6 +34,7 @@ from sysdpo.method.component import (
     Shardable,
 )
 from sysdpo.method.function import Function
+from sysdpo.method.saved_card import saved_card
 from sysdpo.method.values import filled, plain
 
 numerics.use_kernels()  # whatever computes with models imports this module
@@ -280,7 +281,7 @@ class System:
         with whole(Path(folder), holds=holds) as path:
             path.mkdir()
             (path / GRAPH).write_text(json.dumps(graph, indent=1, default=_as_json) + "\n")
-            (path / CARD).write_text(_card(graph))
+            (path / CARD).write_text(saved_card(graph))
             for inside in written.values():
                 self._save_model(Path(inside).name, path / inside)
             for name in kept:
@@ -374,25 +375,6 @@ def ends_of(nodes: Sequence[Node]) -> tuple[str, ...]:
 def _as_json(value: Any) -> Any:
     """How JSON holds what it does not know: settings as mappings, paths as texts."""
     return value.fields if isinstance(value, Settings) else str(value)
-
-
-def load_expression(folder: str, components: Iterable[str], saved: Collection[str]) -> str:
-    """A Python expression that loads a system from `folder`, with `...` for each function that was not saved."""
-    missing = sorted(set(components) - set(saved))
-    functions = f", functions={{{', '.join(f'{name!r}: ...' for name in missing)}}}" if missing else ""
-    return f"sysdpo.System.load({folder}{functions})"
-
-
-def _card(graph: Mapping[str, Any]) -> str:
-    """A model card in the hub's format."""
-    parts = graph["components"].values()
-    named = {str(part.get("model") or part["arguments"].get("model", "")) for part in parts}
-    bases = sorted(named - {""})
-    load = load_expression("folder", (node["component"] for node in graph["nodes"]), graph["components"])
-    lines = [f"- `{node['name']}`: `{node['component']}` from {', '.join(node['parents'])}" for node in graph["nodes"]]
-    head = ["---", "library_name: sysdpo", "base_model:", *(f"- {base}" for base in bases), "tags: [dpo, lora]", "---"]
-    text = ["# A compound system, aligned with sysdpo", "", "Its nodes, in order:", "", *lines, "", "Load it with", ""]
-    return "\n".join([*head, "", *text, f"    {load}", ""])
 
 
 def as_component(owner: Any, where: str) -> Component:

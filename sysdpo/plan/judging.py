@@ -15,9 +15,8 @@ IMAGE_SIDE = 224  # pixels, of classifiers without this setting
 
 
 class Judging:
-    """A frozen model.
-
-    folder: of its configuration. texts: question and answer, typical ones and the longest. images: per trajectory.
+    """A frozen model, with its configuration in `folder`. texts: question and answer, typical ones and the longest.
+    images: per trajectory.
     """
 
     def __init__(self, network: Any, judge: Judge, folder: Path, *, texts: Sequence[Any], images: int):

@@ -117,7 +117,7 @@ class SystemPlan:
             if isinstance(component, LanguageModel):
                 disk += rows * component.max_new_tokens * BYTES_A_TOKEN
             elif isinstance(component, DiffusionModel):
-                disk += rows * math.prod(component.size) * BYTES_A_PIXEL
+                disk += rows * math.prod(component.picture_size) * BYTES_A_PIXEL
             else:
                 continue
             together = min(math.ceil(count / jobs), component.batch_size)

@@ -65,7 +65,7 @@ def drawing(meter: Meter, model: DiffusionModel, conditions: list[tuple[Any, ...
     pipeline, vae, count = model.pipeline, model.pipeline.vae, len(conditions)
     usual = inspect.signature(pipeline.__call__).parameters["guidance_scale"].default
     guided = 2 if model.sampling.get("guidance_scale", usual) > 1 else 1
-    side = [pixels // pipeline.vae_scale_factor for pixels in model.size]
+    side = [pixels // pipeline.vae_scale_factor for pixels in model.picture_size]
     # Some schedulers call the denoiser more often than `num_inference_steps`.
     pipeline.scheduler.set_timesteps(model.sampling["num_inference_steps"])
 

@@ -50,7 +50,8 @@ def trajectories(system: System, inputs: Mapping[str, str], prompts: int, sample
         if isinstance(component, LanguageModel):
             values[node.name] = [_completion(component) for _ in numbers]
         elif isinstance(component, DiffusionModel):
-            values[node.name] = [Image.new("RGB", component.size[::-1], next(_numbers) % 2**24) for _ in numbers]
+            size = component.picture_size[::-1]
+            values[node.name] = [Image.new("RGB", size, next(_numbers) % 2**24) for _ in numbers]
         else:
             values[node.name] = component.sample(conditions_of(node, values), seeds=numbers)
     return values

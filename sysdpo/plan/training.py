@@ -37,8 +37,8 @@ class TrainingPlan:
         self.trainable = sum(weights[name] for name in settings.trained(system.trainable))
         # Later rounds have a second adapter for the reference.
         self.reference_bytes = FLOAT * sum(weights.values()) if settings.rounds > 1 else 0
-        sums = "hidden" in settings.intermediates
-        self.hidden = HiddenIntermediates(system, settings.candidates).hidden if sums else []
+        is_hidden = "hidden" in settings.intermediates
+        self.hidden = HiddenIntermediates(system, settings.candidates).hidden if is_hidden else []
 
     def memory(self) -> float:
         """The peak memory of one process in bytes."""

@@ -7,7 +7,8 @@ import pandas as pd
 from sysdpo.base.errors import UserError
 from sysdpo.base.files import read_table, write_table
 from sysdpo.base.tables import VALUE_COLUMNS, check_values
-from sysdpo.method.config import Config, expand_experiments
+from sysdpo.method.config import Config, expand_experiments, method_settings
+from sysdpo.method.description import ACCURACY
 from sysdpo.report.descriptions import Descriptions
 from sysdpo.report.experiments import write_experiment_figure
 from sysdpo.report.statistics import compare, summarise
@@ -31,6 +32,19 @@ def read_evaluations(folders: list[Path]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def summary_of(values: pd.DataFrame, config: Config, descriptions: Descriptions) -> pd.DataFrame:
+    """`summarise`, with no interval around the preference accuracy of a method of which nothing is trained.
+
+    It holds no output likelier than before, so that all pairs are ties, whatever the pairs.
+    """
+    summary = summarise(values, descriptions.metric)
+    of_pairs = summary[summary["metric"] == ACCURACY]
+    for row, system, method in of_pairs[["system", "method"]].itertuples():
+        if not method_settings(config, system, method).trainings(method):
+            summary.loc[row, ["ci_low", "ci_high"]] = summary.loc[row, "mean"]
+    return summary
+
+
 def gather(
     experiment: str, config: Config, evaluations: list[Path], descriptions: Descriptions, output: Path, figures: Path
 ) -> None:
@@ -52,7 +66,7 @@ def gather(
         [{"variant": name, "rival": variant["method"]} | variant["point"] for name, variant in variants.items()]
     )
     axes = [column for column in points.columns if column not in ("variant", "rival")]
-    summary = summarise(values, descriptions.metric).rename(columns={"method": "variant"}).merge(points, on="variant")
+    summary = summary_of(values, config, descriptions).rename(columns={"method": "variant"}).merge(points, on="variant")
     summary = summary.rename(columns={"rival": "method"}).assign(experiment=experiment)
     first = ["experiment", "variant", "system", "method", *axes]
     write_table(summary[[*first, *(column for column in summary.columns if column not in first)]], output)

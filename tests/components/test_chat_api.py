@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import tiny_models
 import torch
@@ -15,6 +16,7 @@ import torch
 import sysdpo
 from sysdpo.base.errors import UserError
 from sysdpo.components.chat_api import ChatAPI
+from sysdpo.library.checking import check_system
 from sysdpo.method.component import Component, SampleOnly, Sampler
 
 KEY = "a-secret"
@@ -143,6 +145,18 @@ def system_of(model: ChatAPI, folder: Path) -> sysdpo.System:
         sysdpo.Node("answer", answerer, ["text", "hint"], template="{text} {hint}"),
     ]
     return sysdpo.System(["text"], nodes)
+
+
+def test_a_template_that_leaves_out_an_input_is_found_before_anything_is_asked_twice(
+    server: Server, folder: Path
+) -> None:
+    nodes = [sysdpo.Node("hint", api(server), ["text", "more"]), system_of(api(server), folder).nodes[1]]
+    answerer = system_of(api(server), folder).components["answer"]
+    found = check_system(
+        lambda: sysdpo.System(["text", "more"], nodes, {"answer": answerer}),
+        pd.DataFrame({"text": ["a cat", "a dog", "big"], "more": ["red", "blue", "small"]}),
+    )
+    assert "node 'hint': its model reads '{0}' and nothing of 'more'" in found.problems[0]
 
 
 def rows() -> list[dict[str, str]]:

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from coin_system import CONFIG as COINS
 from described import made_up
 
 from sysdpo.base.errors import UserError
 from sysdpo.base.files import write_table
 from sysdpo.base.tables import VALUE_COLUMNS
-from sysdpo.run.experiments import gather, read_evaluations
+from sysdpo.method.description import Metric
+from sysdpo.run.experiments import gather, read_evaluations, summary_of
 
 TOY = made_up("toy")
 CONFIG = {
@@ -78,3 +80,31 @@ def test_the_subject_is_compared_with_its_main_baseline_at_each_point(tmp_path: 
 def test_an_unknown_experiment_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--experiment: 'alpha' should be one of \['beta'\]"):
         gather("alpha", CONFIG, [], TOY, tmp_path / "alpha.csv", tmp_path)
+
+
+def test_only_what_is_not_trained_has_a_preference_accuracy_without_an_interval() -> None:
+    methods = {
+        "before": {"objective": "none"},
+        "direct": {"objective": "direct"},
+        "swapped": {"objective": "none", "take": {"first": "direct"}},
+    }
+    config = {**COINS, "systems": {"toy": COINS["systems"]["coins"] | {"methods": methods, "baselines": []}}}
+    held = {"before": [0.5, 0.5, 0.5], "direct": [1.0, 1.0, 0.0], "swapped": [1.0, 0.0, 1.0]}
+    rows = [
+        ("toy", name, seed, f"p{row}", f"c{row}", 0, metric, value)
+        for name, values in held.items()
+        for row, value in enumerate(values)
+        for seed in (0, 1)
+        for metric in ("preference_accuracy", "accuracy")
+    ]
+    columns = ["system", "method", "seed", "prompt_id", "content", "sample", "metric", "value"]
+
+    class Shares:
+        def metric(self, system: str, name: str) -> Metric:
+            return Metric(name, True, "%", 1)
+
+    table = summary_of(pd.DataFrame(rows, columns=columns), config, Shares()).set_index(["metric", "method"])
+    assert table.loc[("preference_accuracy", "before"), ["ci_low", "mean", "ci_high"]].tolist() == [0.5, 0.5, 0.5]
+    for estimated in (("preference_accuracy", "direct"), ("preference_accuracy", "swapped"), ("accuracy", "before")):
+        low, high = table.loc[estimated, ["ci_low", "ci_high"]]
+        assert low < high

@@ -14,7 +14,7 @@ from sysdpo.applications.pretrained import in_batches, load_judge
 from sysdpo.base.errors import UserError
 from sysdpo.components.architectures import context_length
 from sysdpo.components.loading import load_pretrained
-from sysdpo.components.prompting import TEMPLATE_FAILURES
+from sysdpo.components.prompting import conversation
 
 
 class RewardModel:
@@ -70,14 +70,12 @@ class RewardModel:
         if system:
             turns.insert(0, {"role": "system", "content": system})
         try:
-            tokens = self.tokenizer.apply_chat_template(turns, return_dict=False)
-        except TEMPLATE_FAILURES as error:
-            if system:
-                return self._conversation("", _in_one(system, question), answer)
-            raise UserError(
-                f"model: '{self.model}' should have a chat template for a question and its answer ({error})"
-            ) from error
-        return {"input_ids": list(tokens)[-self.max_length :]}
+            tokens = conversation(self.tokenizer, turns, self.model)
+        except UserError:
+            if not system:
+                raise
+            return self._conversation("", _in_one(system, question), answer)
+        return {"input_ids": tokens[-self.max_length :]}
 
     def _pair(self, system: str, question: str, answer: str) -> Mapping[str, list[int]]:
         return self.tokenizer(_in_one(system, question), answer, truncation=True, max_length=self.max_length)

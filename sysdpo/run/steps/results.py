@@ -9,7 +9,6 @@ from typing import Annotated
 from sysdpo.base.errors import UserError
 from sysdpo.base.files import whole, write_table
 from sysdpo.method.config import evaluation_settings, method_rows, method_settings, system_config
-from sysdpo.method.description import ACCURACY
 from sysdpo.report.claim_file import claims_about
 from sysdpo.run import options
 from sysdpo.run.inputs import benchmark_of, preferences_of, read_prompts
@@ -93,25 +92,22 @@ def metrics(
     """Collect all evaluations in two tables: metrics with intervals, and comparisons of methods."""
     import pandas as pd
 
-    from sysdpo.report.statistics import compare, summarise, win_rates
-    from sysdpo.run.experiments import read_evaluations
+    from sysdpo.report.statistics import compare, win_rates
+    from sysdpo.run.experiments import read_evaluations, summary_of
 
     metric_of = descriptions.metric
     values = read_evaluations(evaluations)
     for name in values["system"].unique():
         rivals = evaluation_settings(system_config(config, name), name).win_rates_against
         values = pd.concat([values, win_rates(values[values["system"] == name], rivals)], ignore_index=True)
-    summary, compared = summarise(values, metric_of), []
+    compared = []
     for system, measured in values.groupby("system", sort=False):
         present = measured["method"].unique().tolist()
         rows = method_rows(config, str(system))
         trained = [method for method in present if rows[method]["objective"] != "none"]
-        # What has not been trained holds no output likelier than before: all ties, whatever the pairs.
-        is_known = (summary["system"] == system) & (summary["metric"] == ACCURACY) & ~summary["method"].isin(trained)
-        summary.loc[is_known, ["ci_low", "ci_high"]] = 0.5
         baselines = [name for name in system_config(config, str(system))["baselines"] if name in present]
         compared.append(compare(measured, baselines, trained, metric_of))
-    write_table(summary, output)
+    write_table(summary_of(values, config, descriptions), output)
     write_table(pd.concat(compared, ignore_index=True), comparisons)
 
 
